@@ -1,0 +1,1 @@
+//! alluvium: a stream-processing runtime that a service embeds.
