@@ -1,0 +1,549 @@
+//! The door to the checkpoint store, and the vocabulary of what a checkpoint consists of.
+//!
+//! A checkpoint is complete when its [`Manifest`] was published and at no other moment. Each start of a job, and each
+//! restore inside a process, is a *run* with a [`RunRecord`] of its own, which decides where recovery begins.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{CheckpointId, OperatorUid, RunNumber, SubtaskId, WallTime};
+use crate::ports::fence::{Fence, Fenced};
+use crate::ports::files::{FileError, FileErrorKind};
+
+/// The name of the piece that holds what a sink prepared and has not committed yet. A sink with nothing to commit
+/// leaves the piece out: its presence tells that the outside may hold output of this checkpoint.
+pub const COMMITTABLES: &str = "committables";
+
+/// Names one immutable blob of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BlobHandle {
+    /// The name, relative to the store, unique per write.
+    pub name: String,
+    /// The length in bytes.
+    pub length: u64,
+    /// CRC-32C of the whole blob.
+    pub checksum: u32,
+}
+
+/// Where the bytes of a piece are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PieceContent {
+    /// In the manifest itself: for pieces below [`CheckpointStore::inline_limit`].
+    Inline(#[serde(with = "byte_string")] Vec<u8>),
+    /// In a blob.
+    Blob(BlobHandle),
+}
+
+/// One named part of an operator's snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// What it is, for example `keyed`, `reader` or [`COMMITTABLES`]. Unique within its operator's snapshot.
+    pub name: String,
+    /// The bytes, or where they are.
+    pub content: PieceContent,
+}
+
+/// What one instance of an operator, or one enumerator, put into a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorSnapshot {
+    /// The operator.
+    pub uid: OperatorUid,
+    /// The parallel index; 0 for enumerators.
+    pub subtask: u32,
+    /// The parts.
+    pub pieces: Vec<Piece>,
+}
+
+/// What one subtask put into a checkpoint: the content of its acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubtaskSnapshot {
+    /// The subtask.
+    pub subtask: SubtaskId,
+    /// Whether it had ended and will not run again after a restore.
+    pub finished: bool,
+    /// One entry per operator of its chain that has anything to keep.
+    pub operators: Vec<OperatorSnapshot>,
+}
+
+impl SubtaskSnapshot {
+    /// Every blob that this snapshot names.
+    pub fn blobs(&self) -> impl Iterator<Item = &BlobHandle> {
+        self.operators.iter().flat_map(OperatorSnapshot::blobs)
+    }
+}
+
+impl OperatorSnapshot {
+    /// Every blob that this snapshot names.
+    pub fn blobs(&self) -> impl Iterator<Item = &BlobHandle> {
+        self.pieces.iter().filter_map(|piece| match &piece.content {
+            PieceContent::Inline(_) => None,
+            PieceContent::Blob(handle) => Some(handle),
+        })
+    }
+
+    /// The piece of that name.
+    #[must_use]
+    pub fn piece(&self, name: &str) -> Option<&Piece> {
+        self.pieces.iter().find(|piece| piece.name == name)
+    }
+}
+
+/// How wide an operator was when the checkpoint was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorShape {
+    /// The operator.
+    pub uid: OperatorUid,
+    /// The number of its instances.
+    pub parallelism: u32,
+    /// The number of its key groups.
+    pub max_parallelism: u32,
+}
+
+/// Why a checkpoint was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CheckpointKind {
+    /// The interval asked for it.
+    Periodic,
+    /// A caller asked for it.
+    Manual,
+    /// The job was stopped with it and can be resumed from it.
+    Stopping,
+    /// The job ended with it: all input was read. There is nothing to resume.
+    Final,
+}
+
+/// A completed checkpoint: all of it, or where the rest of it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The name of the job.
+    pub job: String,
+    /// The seed of the job's key hash, the same in all its checkpoints.
+    pub hash_seed: u64,
+    /// The run that took it.
+    pub run: RunNumber,
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// Why it was taken.
+    pub kind: CheckpointKind,
+    /// When it was triggered.
+    pub triggered: WallTime,
+    /// When the last acknowledgement came.
+    pub completed: WallTime,
+    /// Every operator with its width.
+    pub shapes: Vec<OperatorShape>,
+    /// The snapshots of the sources' enumerators.
+    pub enumerators: Vec<OperatorSnapshot>,
+    /// The snapshots of the subtasks.
+    pub subtasks: Vec<SubtaskSnapshot>,
+    /// Facts that the runtime keeps for itself, by name.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// Every blob that this manifest names.
+    pub fn blobs(&self) -> impl Iterator<Item = &BlobHandle> {
+        self.operators().flat_map(OperatorSnapshot::blobs)
+    }
+
+    /// The snapshots of all enumerators and of all operators of all subtasks.
+    pub fn operators(&self) -> impl Iterator<Item = &OperatorSnapshot> {
+        self.enumerators.iter().chain(self.subtasks.iter().flat_map(|subtask| subtask.operators.iter()))
+    }
+
+    /// Whether a sink had anything to commit in this checkpoint.
+    #[must_use]
+    pub fn has_committables(&self) -> bool {
+        self.operators().any(|operator| operator.piece(COMMITTABLES).is_some())
+    }
+}
+
+/// The outcome of publishing a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum PublishOutcome {
+    /// It is published and survives a crash.
+    Done,
+    /// It is not published, and never will be.
+    Failed(StoreError),
+    /// It may be published or not. To be settled with [`CheckpointStore::read_back`] before anything is restored,
+    /// aborted, deleted, committed or given a new id.
+    Unknown(StoreError),
+}
+
+/// Opens a run. Written and synced before anything else of the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// The number of the run.
+    pub run: RunNumber,
+    /// The checkpoint it began from; `None` if it began anew.
+    pub restored_from: Option<CheckpointId>,
+    /// The lowest checkpoint id of the run: above every id that was handed out before.
+    pub first_checkpoint: CheckpointId,
+    /// Ids from `first_checkpoint` up to this one, exclusive, are reserved by this record itself.
+    pub reserved_below: CheckpointId,
+    /// When the run began.
+    pub started: WallTime,
+    /// The name of the job.
+    pub job: String,
+    /// The seed of the job's key hash.
+    pub hash_seed: u64,
+}
+
+/// What is known of a completed checkpoint without reading all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointSummary {
+    /// The run that took it.
+    pub run: RunNumber,
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// Why it was taken.
+    pub kind: CheckpointKind,
+    /// When it was triggered.
+    pub triggered: WallTime,
+    /// When the last acknowledgement came.
+    pub completed: WallTime,
+    /// The length of its manifest in bytes.
+    pub manifest_bytes: u64,
+    /// The length of all its blobs together in bytes.
+    pub blob_bytes: u64,
+    /// Whether a sink had anything to commit in it.
+    pub has_committables: bool,
+    /// Whether a later run began from an older checkpoint: recovery never takes it again. It does not count among
+    /// the retained ones.
+    pub abandoned: bool,
+}
+
+/// The checkpoint store refused or failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk is full. Nothing was lost: what was being written was given up before it was synced.
+    #[error("no space is left to write {file}: {reason}; free some, the next checkpoint tries again")]
+    OutOfSpace {
+        /// The file that was being written.
+        file: String,
+        /// The words of the file system.
+        reason: String,
+    },
+    /// The outside failed in a way that may pass.
+    #[error("the checkpoint store failed at {file}: {reason}")]
+    Failed {
+        /// The file or object.
+        file: String,
+        /// The words of what stands behind the store.
+        reason: String,
+    },
+    /// An earlier sync failed, so nothing that this handle writes can be trusted any more.
+    #[error("the checkpoint store takes no more writes, because a sync failed: {reason}; check the disk and restart")]
+    Poisoned {
+        /// The failure that poisoned it.
+        reason: String,
+    },
+    /// A stored file does not hold what was written.
+    #[error("{file} is damaged: {reason}; restore it from a backup, or allow falling back to an older checkpoint")]
+    Damaged {
+        /// The damaged file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that something else refers to is not there.
+    #[error("{file} is missing: {reason}; restore it from a backup, or allow falling back to an older checkpoint")]
+    Missing {
+        /// The missing file.
+        file: String,
+        /// What refers to it.
+        reason: String,
+    },
+    /// A file or a directory is not one of a checkpoint store.
+    #[error("{file} is not part of a checkpoint store: {reason}")]
+    Alien {
+        /// The file or directory.
+        file: String,
+        /// What tells so.
+        reason: String,
+    },
+    /// A file was written by a later version.
+    #[error("{file} has format version {found}, this version reads up to {supported}: use a newer version")]
+    TooNew {
+        /// The file.
+        file: String,
+        /// Its format version.
+        found: u16,
+        /// The highest version that can be read.
+        supported: u16,
+    },
+    /// Another process, or another handle of this process, uses the store.
+    #[error("{file} is in use by another process or handle ({reason}): end it, or give this job a store of its own")]
+    Locked {
+        /// The lock file.
+        file: String,
+        /// The words of the file system.
+        reason: String,
+    },
+    /// The store belongs to another job.
+    #[error(
+        "{file} belongs to the job `{stored}`, not to `{requested}`: give this job a store of its own, or its former name"
+    )]
+    OtherJob {
+        /// The file that tells so.
+        file: String,
+        /// The job in the store.
+        stored: String,
+        /// The job that was opened.
+        requested: String,
+    },
+    /// A call that the state of the store forbids.
+    #[error("the checkpoint store refuses: {reason}")]
+    Refused {
+        /// What was refused, why, and the mend.
+        reason: String,
+    },
+    /// The effect belongs to an attempt that is over.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+}
+
+impl StoreError {
+    /// Whether a restart, or the next checkpoint, may find the cause gone.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            StoreError::OutOfSpace { .. } | StoreError::Failed { .. } => true,
+            StoreError::Poisoned { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Missing { .. }
+            | StoreError::Alien { .. }
+            | StoreError::TooNew { .. }
+            | StoreError::Locked { .. }
+            | StoreError::OtherJob { .. }
+            | StoreError::Refused { .. }
+            | StoreError::Fenced(_) => false,
+        }
+    }
+}
+
+impl From<FileError> for StoreError {
+    fn from(error: FileError) -> StoreError {
+        let file = error.path.display().to_string();
+        match error.kind {
+            FileErrorKind::OutOfSpace => StoreError::OutOfSpace { file, reason: error.message },
+            FileErrorKind::Locked => StoreError::Locked { file, reason: error.message },
+            FileErrorKind::NotFound | FileErrorKind::AlreadyExists | FileErrorKind::Other(_) => {
+                StoreError::Failed { file, reason: error.to_string() }
+            }
+        }
+    }
+}
+
+/// A blob that is being written.
+pub trait BlobWriter: Send {
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// The store failed, or the attempt is over. The writer is of no more use then.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// The number of bytes written so far.
+    fn written(&self) -> u64;
+
+    /// Ends the blob; on return it survives a crash.
+    ///
+    /// # Errors
+    ///
+    /// The store failed, or the attempt is over. The blob is then never named by a manifest.
+    fn finish(self: Box<Self>) -> Result<BlobHandle, StoreError>;
+
+    /// Gives the blob up and removes what was written of it, as far as possible. Dropping the writer does the same.
+    fn abandon(self: Box<Self>);
+}
+
+/// The store of a job's checkpoints. Every call blocks, and runs where blocking is allowed.
+pub trait CheckpointStore: Send + Sync + 'static {
+    /// The checkpoint to begin from: the newest one of the newest run, or the one that this run began from; `None`
+    /// if the job has to begin anew. Outcomes that were unknown are settled before it returns: the manifest that it
+    /// gives survives a crash.
+    ///
+    /// # Errors
+    ///
+    /// The manifest, or what it names, is damaged or missing; the message names the file.
+    fn recover(&self) -> Result<Option<Manifest>, StoreError>;
+
+    /// Opens the next run, and removes what nobody refers to any more.
+    ///
+    /// # Errors
+    ///
+    /// The run record could not be written; then nothing was opened.
+    fn begin_run(
+        &self,
+        fence: &Fence,
+        restored_from: Option<CheckpointId>,
+        started: WallTime,
+    ) -> Result<RunRecord, StoreError>;
+
+    /// Makes it durable that ids below `below` may have been handed out by `run`. To be called before the first id
+    /// at or above [`RunRecord::reserved_below`], or the last reservation, is used.
+    ///
+    /// # Errors
+    ///
+    /// The reservation could not be written: the ids must not be used.
+    fn reserve_ids(&self, fence: &Fence, run: RunNumber, below: CheckpointId) -> Result<(), StoreError>;
+
+    /// Begins a blob. The name comes from [`blob_name`].
+    ///
+    /// # Errors
+    ///
+    /// The name is taken or not allowed, the store failed, or the attempt is over.
+    fn create_blob(&self, fence: &Fence, name: &str) -> Result<Box<dyn BlobWriter>, StoreError>;
+
+    /// Reads `length` bytes from `offset` of a blob: exactly as many. Only ranges inside the blob are allowed. The
+    /// checksum of the whole blob is not looked at; that does [`CheckpointStore::verify_blob`].
+    ///
+    /// # Errors
+    ///
+    /// The blob is missing, shorter than its handle says, or the range lies outside of it.
+    fn read_blob(&self, handle: &BlobHandle, offset: u64, length: usize) -> Result<Vec<u8>, StoreError>;
+
+    /// Reads a whole blob in parts and compares length and checksum with its handle.
+    ///
+    /// # Errors
+    ///
+    /// The blob is missing or damaged.
+    fn verify_blob(&self, handle: &BlobHandle) -> Result<(), StoreError>;
+
+    /// Publishes a manifest: the one commit point of a checkpoint.
+    fn publish(&self, fence: &Fence, manifest: &Manifest) -> PublishOutcome;
+
+    /// Whether `checkpoint` of `run` is published, in a way that survives a crash.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be told. The job must then stop and touch no sink.
+    fn read_back(&self, run: RunNumber, checkpoint: CheckpointId) -> Result<bool, StoreError>;
+
+    /// All completed checkpoints in the order of their ids, abandoned ones included.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read, or a manifest is damaged.
+    fn list(&self) -> Result<Vec<CheckpointSummary>, StoreError>;
+
+    /// Deletes a checkpoint: its manifest, and when that is durable its blobs. One that does not exist is no error.
+    ///
+    /// # Errors
+    ///
+    /// The checkpoint is the one that recovery would take, or the store failed.
+    fn delete_checkpoint(&self, fence: &Fence, checkpoint: CheckpointId) -> Result<(), StoreError>;
+
+    /// Deletes blobs of late and aborted acknowledgements. The caller knows that no manifest names them.
+    ///
+    /// # Errors
+    ///
+    /// The store failed, or a manifest of this handle names one of them.
+    fn delete_blobs(&self, fence: &Fence, blobs: &[BlobHandle]) -> Result<(), StoreError>;
+
+    /// Deletes every checkpoint of the job, so that its next start begins anew; names, run numbers and ids are still
+    /// never reused. Opens and ends a run to say so.
+    ///
+    /// # Errors
+    ///
+    /// The store failed. Calling it again goes on.
+    fn discard_all(&self, fence: &Fence, now: WallTime) -> Result<(), StoreError>;
+
+    /// Pieces shorter than this, in bytes, are to be put into the manifest itself.
+    fn inline_limit(&self) -> usize;
+}
+
+/// The name of the blob for one piece of one operator instance: unique per write, because each restore is a run of its own.
+#[must_use]
+pub fn blob_name(run: RunNumber, checkpoint: CheckpointId, uid: &OperatorUid, subtask: u32, piece: &str) -> String {
+    format!("r{:010}-c{:020}-s{subtask}-{}-{}", run.0, checkpoint.0, name_part(uid.as_str()), name_part(piece))
+}
+
+/// The longest part of a name that is taken over as it is.
+const LONGEST_NAME_PART: usize = 60;
+
+/// A text as a part of a file name, injective: letters, digits and `_` stay, other bytes become `%` and two hexadecimal
+/// digits, and a long text is cut and ends in its hash.
+#[must_use]
+pub fn name_part(text: &str) -> String {
+    let mut part = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'_' {
+            part.push(char::from(byte));
+        } else {
+            part.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if part.len() > LONGEST_NAME_PART {
+        // FNV-1a, 64 bits: two long names of one job that share their first bytes must not share a file.
+        let hash = text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        part.truncate(LONGEST_NAME_PART);
+        part.push_str(&format!("~{hash:016X}"));
+    }
+    part
+}
+
+/// Bytes as a byte string instead of a sequence of numbers.
+mod byte_string {
+    use std::fmt;
+
+    use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+
+        impl<'de> Visitor<'de> for Bytes {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+
+            fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+                Ok(bytes)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<u8>, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = sequence.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(bytes)
+            }
+        }
+
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_blob_names_never_collide_and_never_leave_their_directory() {
+        let mut seen = BTreeMap::new();
+        let long = "x".repeat(100);
+        let longer = "x".repeat(101);
+        for text in ["a", "A", "a/b", "a%2Fb", "..", "", "a b", "ä", &long, &longer] {
+            let part = name_part(text);
+            assert!(part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_%~".contains(&byte)), "{part}");
+            assert!(part.len() <= 80, "{part}");
+            assert_eq!(seen.insert(part, text), None);
+        }
+    }
+}
