@@ -3,5 +3,10 @@
 //! Pure machines in `protocol` decide, `drive` carries out what they decide against a host, and `run` is the
 //! actix host. Nothing here knows a record type, a connector or sled.
 
+pub mod drive;
 pub mod ids;
+pub mod payload;
+pub mod plan;
 pub mod ports;
+pub mod protocol;
+mod sync;

@@ -1,1 +1,8 @@
 //! alluvium: a stream-processing runtime that a service embeds.
+
+pub mod connect;
+pub mod error;
+pub(crate) mod operator;
+pub mod record;
+
+pub use error::{OperatorError, OperatorResult};

@@ -1,8 +1,13 @@
 //! The doors of the kernel: everything it asks of the outside world is a trait in here.
 //!
-//! A simulator stands behind them in tests, the operating system in production.
+//! A simulator stands behind them in tests, the operating system and the user's own code in production.
 
+pub mod blocking;
 pub mod catalogue;
 pub mod fence;
 pub mod files;
+pub mod host;
+pub mod sink;
+pub mod source;
 pub mod store;
+pub mod task;

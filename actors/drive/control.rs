@@ -1,0 +1,195 @@
+//! The messages of the mailboxes: barriers and control, at a low rate. No record is ever one.
+//!
+//! The address of a subtask or a sink names its attempt, so a message of an old attempt finds nobody. Messages to the coordinator and the
+//! supervisor, who outlive attempts, carry the attempt and are dropped when it is another one.
+
+use std::fmt;
+
+use crate::drive::edge::Barrier;
+use crate::ids::{Attempt, CheckpointId, SubtaskId};
+use crate::ports::source::ReaderEvent;
+use crate::ports::store::{CheckpointKind, RunRecord, SubtaskSnapshot};
+use crate::ports::task::{CommitRequest, Failure};
+
+/// A message.
+#[derive(Debug)]
+pub enum Control {
+    /// To a subtask: all subtasks are restored, begin.
+    Start,
+    /// To a subtask: a barrier is in the edge of this channel. Sent at the same moment as the marker.
+    BarrierAnnounced {
+        /// The receiver's channel.
+        channel: usize,
+        /// The barrier.
+        barrier: Barrier,
+    },
+    /// To a source: cut now.
+    Trigger(Barrier),
+    /// To a subtask: the checkpoint is complete.
+    Completed {
+        /// Which one.
+        checkpoint: CheckpointId,
+        /// What kind it was.
+        kind: CheckpointKind,
+    },
+    /// To a subtask: the checkpoint was aborted.
+    Aborted {
+        /// Which one.
+        checkpoint: CheckpointId,
+        /// The last completed one.
+        last_completed: Option<CheckpointId>,
+    },
+    /// To a source: the stop was called off, read on.
+    GoOn,
+    /// To a source: encoded splits to read.
+    AddSplits(Vec<Vec<u8>>),
+    /// To a source: no further split will come.
+    NoMoreSplits,
+    /// To a source: an event of its enumerator.
+    EnumeratorEvent(Vec<u8>),
+    /// To a subtask or a sink: end now.
+    Cancel,
+
+    /// To a sink: commit what a subtask prepared.
+    Commit {
+        /// Who prepared it.
+        subtask: SubtaskId,
+        /// What.
+        request: CommitRequest,
+    },
+    /// To a subtask: the commit returned.
+    Committed {
+        /// Which sink.
+        sink: u32,
+        /// What this checkpoint prepared.
+        checkpoint: CheckpointId,
+    },
+
+    /// To the coordinator: a new attempt begins.
+    Resume(Box<Resume>),
+    /// To the coordinator: the subtasks of the attempt run.
+    Running {
+        /// Which attempt.
+        attempt: Attempt,
+    },
+    /// To the coordinator: abort what is pending, settle the writes under way, then answer.
+    Suspend,
+    /// To the coordinator: a subtask's part of a checkpoint is durable.
+    Acknowledge {
+        /// Of which attempt.
+        attempt: Attempt,
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+        /// Its part.
+        snapshot: Box<SubtaskSnapshot>,
+    },
+    /// To the coordinator: a subtask could not make its part.
+    Decline {
+        /// Of which attempt.
+        attempt: Attempt,
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+        /// Who.
+        subtask: SubtaskId,
+        /// Why.
+        failure: Failure,
+    },
+    /// To the coordinator: a subtask has seen the end of its data and only waits for the final checkpoint.
+    EndOfData {
+        /// Of which attempt.
+        attempt: Attempt,
+        /// Who.
+        subtask: SubtaskId,
+    },
+    /// To the coordinator: a reader's event for its enumerator.
+    Reader {
+        /// Of which attempt.
+        attempt: Attempt,
+        /// Who.
+        subtask: SubtaskId,
+        /// What.
+        event: ReaderEvent,
+    },
+    /// To the coordinator, from the job's handle: take a checkpoint.
+    TakeCheckpoint(Reply<CheckpointId>),
+
+    /// To the supervisor, from the job's handle: final checkpoint, commit, end.
+    Stop(Reply<CheckpointId>),
+    /// To the supervisor, from the job's handle: end now.
+    CancelJob,
+    /// To the coordinator, from the supervisor: take the stopping checkpoint.
+    TakeStoppingCheckpoint(Reply<CheckpointId>),
+    /// To the supervisor: the coordinator has settled everything after a suspend.
+    Suspended,
+    /// To the supervisor: a subtask has its state.
+    Restored {
+        /// Of which attempt.
+        attempt: Attempt,
+        /// Who.
+        subtask: SubtaskId,
+    },
+    /// To the supervisor: a subtask has ended and is dropped.
+    Ended {
+        /// Of which attempt.
+        attempt: Attempt,
+        /// Who.
+        subtask: SubtaskId,
+    },
+    /// To the supervisor: a sink has committed what was restored and cleaned up.
+    SinkReady {
+        /// Of which attempt.
+        attempt: Attempt,
+        /// Its number in the plan.
+        sink: u32,
+    },
+    /// To the supervisor: a sink's actor has ended.
+    SinkEnded {
+        /// Of which attempt.
+        attempt: Attempt,
+        /// Its number in the plan.
+        sink: u32,
+    },
+    /// To the supervisor: something failed.
+    Failed {
+        /// Of which attempt.
+        attempt: Attempt,
+        /// What and where.
+        failure: Failure,
+    },
+    /// To the supervisor, from the host: a driver panicked outside user code.
+    DriverPanicked {
+        /// Which actor.
+        address: crate::ports::host::Address,
+        /// The panic's text.
+        text: String,
+    },
+}
+
+/// What the coordinator needs for a new attempt.
+#[derive(Debug)]
+pub struct Resume {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The run's record.
+    pub run: RunRecord,
+    /// The checkpoint to begin with.
+    pub restored: Option<std::sync::Arc<crate::ports::store::Manifest>>,
+    /// The right to write, of this attempt.
+    pub fence: crate::ports::fence::Fence,
+}
+
+/// Where the answer to a request goes. Dropped unanswered, the requester hears that the job ended.
+pub struct Reply<T>(pub Box<dyn FnOnce(Result<T, String>) + Send>);
+
+impl<T> Reply<T> {
+    /// Answers.
+    pub fn answer(self, answer: Result<T, String>) {
+        (self.0)(answer);
+    }
+}
+
+impl<T> fmt::Debug for Reply<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Reply")
+    }
+}

@@ -1,0 +1,133 @@
+//! The outputs of a subtask: which edge a batch leaves by, and what waits when edges do not take it.
+//!
+//! Output that an edge does not take waits here and stops the subtask's input (rule 3): that is back-pressure. At a barrier
+//! everything that waits is pushed past the credits, so there is no separate output state to store.
+
+use std::collections::VecDeque;
+use std::task::Context;
+
+use crate::drive::control::Control;
+use crate::drive::edge::{Barrier, EdgeSender, Frame};
+use crate::ids::CheckpointId;
+use crate::payload::Payload;
+use crate::ports::host::{Address, Host};
+
+/// One channel of an output: an edge to one consumer.
+#[derive(Debug)]
+pub struct OutputChannel {
+    /// The edge.
+    pub edge: EdgeSender,
+    /// Who reads it.
+    pub consumer: Address,
+    /// Which of the consumer's channels it is.
+    pub consumer_channel: usize,
+}
+
+/// All outputs of a subtask.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    outputs: Vec<Vec<Slot>>,
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    channel: OutputChannel,
+    waiting: VecDeque<Payload>,
+}
+
+impl Outputs {
+    /// Outputs by number, each with its channels by number.
+    #[must_use]
+    pub fn new(outputs: Vec<Vec<OutputChannel>>) -> Outputs {
+        let outputs = outputs
+            .into_iter()
+            .map(|channels| channels.into_iter().map(|channel| Slot { channel, waiting: VecDeque::new() }).collect())
+            .collect();
+        Outputs { outputs, waiting: 0 }
+    }
+
+    /// How many channels output `output` has.
+    #[must_use]
+    pub fn channels(&self, output: usize) -> usize {
+        self.outputs[output].len()
+    }
+
+    /// Hands over a batch. It leaves at the next [`Outputs::poll_drained`] or at the next barrier.
+    pub fn send(&mut self, output: usize, channel: usize, batch: Payload) {
+        if !batch.is_empty() {
+            self.outputs[output][channel].waiting.push_back(batch);
+            self.waiting += 1;
+        }
+    }
+
+    /// A buffer that came back from a consumer of this channel.
+    #[must_use]
+    pub fn take_returned(&self, output: usize, channel: usize) -> Option<Payload> {
+        self.outputs[output][channel].channel.edge.take_returned()
+    }
+
+    /// Whether no batch waits.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// Sends what the credits allow. True when nothing waits any more; else the waker is left with the edges that refused.
+    pub fn poll_drained(&mut self, context: &mut Context<'_>) -> bool {
+        if self.waiting == 0 {
+            return true;
+        }
+        for slot in self.outputs.iter_mut().flatten() {
+            while let Some(batch) = slot.waiting.pop_front() {
+                match slot.channel.edge.try_send(batch, context) {
+                    Ok(()) => self.waiting -= 1,
+                    Err(batch) => {
+                        slot.waiting.push_front(batch);
+                        break;
+                    }
+                }
+            }
+        }
+        self.waiting == 0
+    }
+
+    /// Pushes everything that waits past the credits, then the marker into every edge, then the message to every
+    /// consumer's mailbox: in this order (rule 3).
+    pub fn send_barrier(&mut self, host: &dyn Host, barrier: Barrier) {
+        self.force(|| Frame::Barrier(barrier));
+        for slot in self.outputs.iter().flatten() {
+            host.send(
+                slot.channel.consumer,
+                Control::BarrierAnnounced { channel: slot.channel.consumer_channel, barrier },
+            );
+        }
+    }
+
+    /// Tells every consumer that this checkpoint will not be cut here.
+    pub fn send_cancel(&mut self, checkpoint: CheckpointId) {
+        for slot in self.outputs.iter().flatten() {
+            slot.channel.edge.force_send(Frame::Cancel(checkpoint));
+        }
+    }
+
+    /// Tells every consumer that no record follows.
+    pub fn send_end_of_data(&mut self) {
+        self.force(|| Frame::EndOfData);
+    }
+
+    /// Tells every consumer that nothing follows.
+    pub fn send_end_of_channel(&mut self) {
+        self.force(|| Frame::EndOfChannel);
+    }
+
+    fn force(&mut self, frame: impl Fn() -> Frame) {
+        for slot in self.outputs.iter_mut().flatten() {
+            for batch in slot.waiting.drain(..) {
+                slot.channel.edge.force_send(Frame::Batch(batch));
+            }
+            slot.channel.edge.force_send(frame());
+        }
+        self.waiting = 0;
+    }
+}

@@ -1,0 +1,122 @@
+//! What to run: chains, the edges between them, and the sources and sinks at the ends. Made by the product's planner, carried
+//! out by the drivers; immutable, so that a restart runs the same thing again.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::ids::{NodeId, OperatorUid, SubtaskId};
+use crate::payload::PayloadType;
+use crate::ports::sink::SinkCommitterFactory;
+use crate::ports::source::EnumeratorFactory;
+use crate::ports::task::TaskFactory;
+
+/// A whole job.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The job's name.
+    pub job: Arc<str>,
+    /// The chains.
+    pub nodes: Vec<Node>,
+    /// The connections.
+    pub edges: Vec<Edge>,
+    /// The sources' enumerators.
+    pub sources: Vec<SourcePlan>,
+    /// The sinks' committing sides.
+    pub sinks: Vec<SinkPlan>,
+}
+
+/// A chain of operators that runs fused, in `parallelism` instances.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name: the names of its operators, joined by arrows.
+    pub name: String,
+    /// How many subtasks; at least 1.
+    pub parallelism: u32,
+    /// The number of key groups; at least the parallelism, at most 32,768.
+    pub max_parallelism: u32,
+    /// The uids of its stateful operators, sources and sinks.
+    pub uids: Vec<OperatorUid>,
+    /// Builds the task of a subtask.
+    pub factory: TaskFactory,
+    /// How many inputs its head has; 0 for a source.
+    pub inputs: usize,
+}
+
+/// A connection from an output of one node to an input of another.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    /// The producer.
+    pub from: NodeId,
+    /// Which of the producer's outputs; outputs are numbered from 0 without gaps.
+    pub output: usize,
+    /// The consumer.
+    pub to: NodeId,
+    /// Which of the consumer's inputs. Several edges may feed one input.
+    pub input: usize,
+    /// Which subtasks are joined.
+    pub pattern: Pattern,
+    /// What it carries.
+    pub payload: PayloadType,
+}
+
+/// Which subtasks an edge joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// Subtask `i` to subtask `i`; both sides have the same parallelism.
+    Pointwise,
+    /// Every producer to every consumer; the producer's channel `i` leads to consumer `i`.
+    AllToAll,
+}
+
+/// A source of the job.
+#[derive(Clone)]
+pub struct SourcePlan {
+    /// Its uid.
+    pub uid: OperatorUid,
+    /// The node whose head is its reader.
+    pub node: NodeId,
+    /// Builds its enumerator.
+    pub enumerator: EnumeratorFactory,
+}
+
+impl fmt::Debug for SourcePlan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SourcePlan({} at {})", self.uid, self.node)
+    }
+}
+
+/// A sink of the job.
+#[derive(Clone)]
+pub struct SinkPlan {
+    /// Its uid.
+    pub uid: OperatorUid,
+    /// The node whose chain ends in its writer.
+    pub node: NodeId,
+    /// Builds its committing side.
+    pub committer: SinkCommitterFactory,
+}
+
+impl fmt::Debug for SinkPlan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SinkPlan({} at {})", self.uid, self.node)
+    }
+}
+
+impl Plan {
+    /// The node with this id.
+    ///
+    /// # Panics
+    /// When the id is not of this plan.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0 as usize]
+    }
+
+    /// All subtasks, ordered.
+    pub fn subtasks(&self) -> impl Iterator<Item = SubtaskId> + '_ {
+        self.nodes
+            .iter()
+            .enumerate()
+            .flat_map(|(node, plan)| (0..plan.parallelism).map(move |index| SubtaskId::new(node as u32, index)))
+    }
+}

@@ -1,0 +1,94 @@
+//! The door to blocking work: files, sled, transactions. Nothing that may wait for a device runs on an arbiter.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Which queue of blocking work. The first two have one thread each and keep their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Manifests, run records, the catalogue, deletions: ordered.
+    Metadata,
+    /// Blobs of snapshots: ordered.
+    Blobs,
+    /// Input and output of connectors: a small pool without an order; who needs one keeps a single request under way.
+    Connectors,
+}
+
+/// A unit of blocking work.
+pub type Work = Box<dyn FnOnce() + Send>;
+
+/// Runs blocking work somewhere else and returns at once.
+pub trait Blocking: Send + Sync {
+    /// Queues `work` on `lane`.
+    fn run(&self, lane: Lane, work: Work);
+}
+
+/// The answer of blocking work that is still under way. Dropping it abandons the answer, not the work.
+pub struct Promise<T> {
+    shared: Arc<Mutex<Shared<T>>>,
+}
+
+struct Shared<T> {
+    answer: Option<Result<T, WorkPanicked>>,
+    waker: Option<Waker>,
+}
+
+/// Blocking work panicked; the text is the panic's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("blocking work panicked: {0}")]
+pub struct WorkPanicked(pub String);
+
+impl<T: Send + 'static> Promise<T> {
+    /// Starts `work` on a lane. A panic inside is caught and becomes the answer.
+    pub fn start(blocking: &dyn Blocking, lane: Lane, work: impl FnOnce() -> T + Send + 'static) -> Promise<T> {
+        let shared = Arc::new(Mutex::new(Shared { answer: None, waker: None }));
+        let answer_to = Arc::clone(&shared);
+        blocking.run(
+            lane,
+            Box::new(move || {
+                let answer =
+                    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| WorkPanicked(panic_text(panic.as_ref())));
+                let mut shared = answer_to.lock().unwrap_or_else(PoisonError::into_inner);
+                shared.answer = Some(answer);
+                if let Some(waker) = shared.waker.take() {
+                    drop(shared);
+                    waker.wake();
+                }
+            }),
+        );
+        Promise { shared }
+    }
+
+    /// Takes the answer if it is there, else keeps the waker and returns pending.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<T, WorkPanicked>> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        match shared.answer.take() {
+            Some(answer) => Poll::Ready(answer),
+            None => {
+                shared.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Promise<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Promise")
+    }
+}
+
+/// The text of a caught panic.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&'static str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a text".to_owned()
+    }
+}

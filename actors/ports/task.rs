@@ -1,0 +1,251 @@
+//! The door to user code: what a subtask runs.
+//!
+//! A task is the fused chain of one subtask: the typed side (in the product crate) behind an erased face. It is built on its
+//! arbiter and never leaves it. The driver guards each call against panics; a task never blocks.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::drive::outputs::Outputs;
+use crate::ids::{CheckpointId, OperatorUid, RunNumber, SubtaskId};
+use crate::payload::Payload;
+use crate::ports::fence::Fence;
+use crate::ports::files::Files;
+use crate::ports::host::Host;
+use crate::ports::store::{CheckpointStore, Manifest, OperatorSnapshot};
+
+/// At most so many records go through a chain before the driver looks at the mailbox again.
+pub const SLICE_RECORDS: usize = 256;
+
+/// At most so many records travel in one batch.
+pub const BATCH_RECORDS: usize = 1024;
+
+/// What a task is told of the place where it runs.
+#[derive(Clone)]
+pub struct TaskContext {
+    /// The job's name.
+    pub job: Arc<str>,
+    /// Which subtask.
+    pub subtask: SubtaskId,
+    /// How many subtasks its node has.
+    pub parallelism: u32,
+    /// The number of key groups of its node.
+    pub max_parallelism: u32,
+    /// The run that it belongs to. Names of external things contain it.
+    pub run: RunNumber,
+    /// The seed of the key hash, drawn once per job and stored in every manifest.
+    pub hash_seed: u64,
+    /// Time, chance and wake-ups.
+    pub host: Rc<dyn Host>,
+    /// Where blobs of snapshots go and come from.
+    pub store: Arc<dyn CheckpointStore>,
+    /// Files for sources and sinks.
+    pub files: Arc<dyn Files>,
+    /// The right to act outside; it ends with the attempt.
+    pub fence: Fence,
+    /// The checkpoint to begin with, if there is one.
+    pub restored: Option<Arc<Manifest>>,
+}
+
+impl fmt::Debug for TaskContext {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "TaskContext({} run {})", self.subtask, self.run)
+    }
+}
+
+impl TaskContext {
+    /// What the restored checkpoint holds for operator `uid` of this very subtask.
+    #[must_use]
+    pub fn restored_operator(&self, uid: &OperatorUid) -> Option<&OperatorSnapshot> {
+        self.restored
+            .as_ref()?
+            .subtasks
+            .iter()
+            .flat_map(|subtask| &subtask.operators)
+            .find(|snapshot| snapshot.uid == *uid && snapshot.subtask == self.subtask.index)
+    }
+}
+
+/// The moment of a cut, as the members of a chain hear of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The checkpoint that is cut.
+    pub checkpoint: CheckpointId,
+}
+
+/// A request to commit a prepared transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitRequest {
+    /// Which sink of the plan.
+    pub sink: u32,
+    /// The checkpoint that prepared it.
+    pub checkpoint: CheckpointId,
+    /// The encoded committables, in order.
+    pub committables: Vec<Vec<u8>>,
+}
+
+/// What every chain can do, whatever its head is.
+pub trait Task {
+    /// Reads the state of the restored checkpoint, piece by piece. Called until ready, before anything else; ready at once
+    /// where there is nothing to restore.
+    ///
+    /// # Errors
+    /// When a piece is damaged or cannot be read.
+    fn poll_restore(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>>;
+
+    /// Whether the chain can take a slice: pending while a sink at its end is not ready.
+    ///
+    /// # Errors
+    /// When the sink failed.
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>>;
+
+    /// Sends the partial batches of the chain's outputs.
+    fn flush(&mut self, outputs: &mut Outputs);
+
+    /// The end of all data: called once, before the last flush; not called again after a restore of a cut that lies behind it.
+    ///
+    /// # Errors
+    /// When user code fails.
+    fn finish(&mut self, outputs: &mut Outputs) -> Result<(), Failure>;
+
+    /// The synchronous part of a snapshot: closes the epoch. Costs the same for any size of state.
+    ///
+    /// # Errors
+    /// When the state cannot be captured; the task then fails whatever the tolerance for failed checkpoints.
+    fn close_epoch(&mut self, cut: Cut) -> Result<(), Failure>;
+
+    /// The asynchronous part, one slice of it: `budget` entries at most. Ready with what the checkpoint holds of this subtask when all of it is durable.
+    ///
+    /// # Errors
+    /// When a piece could not be written: the checkpoint is declined, the task goes on.
+    fn poll_snapshot(
+        &mut self,
+        checkpoint: CheckpointId,
+        budget: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Vec<OperatorSnapshot>, Failure>>;
+
+    /// The checkpoint was aborted: stop writing it and free what it held. Never touches a prepared transaction (rule 12).
+    fn aborted(&mut self, checkpoint: CheckpointId);
+
+    /// The checkpoint is complete: prepared transactions up to it may be committed.
+    fn completed(&mut self, checkpoint: CheckpointId);
+
+    /// Takes the commits that may be carried out now.
+    fn take_commits(&mut self) -> Vec<CommitRequest>;
+
+    /// The commit of what `checkpoint` prepared at sink `sink` returned.
+    fn committed(&mut self, sink: u32, checkpoint: CheckpointId);
+
+    /// Whether transactions of completed checkpoints still wait for their commit to return.
+    fn has_open_commits(&self) -> bool;
+}
+
+/// A chain whose head takes batches from edges.
+pub trait OperatorTask: Task {
+    /// Takes a batch of input `input`. Only called when the one before is used up.
+    fn accept(&mut self, input: usize, batch: Payload);
+
+    /// Takes at most [`SLICE_RECORDS`] records of the accepted batch through the chain. Gives the emptied batch back when it is used
+    /// up, so that its buffer can return to its producer.
+    ///
+    /// # Errors
+    /// When user code fails.
+    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure>;
+}
+
+/// A chain whose head is a source reader.
+pub trait SourceTask: Task {
+    /// Reads at most [`SLICE_RECORDS`] records and takes them through the chain.
+    ///
+    /// # Errors
+    /// When the reader or user code fails.
+    fn poll_records(&mut self, outputs: &mut Outputs, context: &mut Context<'_>) -> Poll<Result<SourceStep, Failure>>;
+
+    /// More work from the enumerator, encoded splits.
+    ///
+    /// # Errors
+    /// When a split cannot be decoded.
+    fn add_splits(&mut self, splits: Vec<Vec<u8>>) -> Result<(), Failure>;
+
+    /// The enumerator has no further split for this reader.
+    fn no_more_splits(&mut self);
+
+    /// An event of the enumerator.
+    ///
+    /// # Errors
+    /// When the event cannot be decoded.
+    fn enumerator_event(&mut self, event: Vec<u8>) -> Result<(), Failure>;
+
+    /// What the reader has to tell its enumerator, in order.
+    fn take_reader_events(&mut self) -> Vec<super::source::ReaderEvent>;
+}
+
+/// What a poll of a source brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceStep {
+    /// Records went through; there may be more at once.
+    Emitted,
+    /// The reader has no split left and will get none.
+    Ended,
+}
+
+/// Builds the task of one subtask, on its arbiter.
+#[derive(Clone)]
+pub enum TaskFactory {
+    /// A chain with an operator as its head.
+    Operator(Arc<dyn Fn(TaskContext) -> Result<Box<dyn OperatorTask>, Failure> + Send + Sync>),
+    /// A chain with a source reader as its head.
+    Source(Arc<dyn Fn(TaskContext) -> Result<Box<dyn SourceTask>, Failure> + Send + Sync>),
+}
+
+impl fmt::Debug for TaskFactory {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TaskFactory::Operator(_) => formatter.write_str("TaskFactory::Operator"),
+            TaskFactory::Source(_) => formatter.write_str("TaskFactory::Source"),
+        }
+    }
+}
+
+/// Something failed: where, why, and whether a restart may help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{origin}: {message}")]
+pub struct Failure {
+    /// The operator, sink, source or part of the runtime that failed, by its name.
+    pub origin: String,
+    /// What happened, with the mend where there is one.
+    pub message: String,
+    /// Whether a restart may help, or the job fails for good.
+    pub severity: Severity,
+    /// Whether it was a panic.
+    pub panicked: bool,
+}
+
+/// Whether a restart may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// A restart may help: the restart strategy decides.
+    Retryable,
+    /// A restart would fail again: malformed input, a poisoned store, damaged state, a wrong directory.
+    Unrecoverable,
+}
+
+impl Failure {
+    /// A failure that a restart may mend.
+    pub fn retryable(origin: impl Into<String>, message: impl fmt::Display) -> Failure {
+        Failure { origin: origin.into(), message: message.to_string(), severity: Severity::Retryable, panicked: false }
+    }
+
+    /// A failure that no restart mends.
+    pub fn unrecoverable(origin: impl Into<String>, message: impl fmt::Display) -> Failure {
+        Failure { severity: Severity::Unrecoverable, ..Failure::retryable(origin, message) }
+    }
+
+    /// A caught panic of user code.
+    pub fn panic(origin: impl Into<String>, text: &str) -> Failure {
+        Failure { panicked: true, ..Failure::retryable(origin, format!("panicked: {text}")) }
+    }
+}

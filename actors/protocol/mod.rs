@@ -1,0 +1,3 @@
+//! Pure machines: they decide, and do nothing else.
+
+pub mod credit;

@@ -1,0 +1,4 @@
+//! Sources and sinks: the traits, and one file for each connector.
+
+pub mod sink;
+pub mod source;

@@ -1,0 +1,88 @@
+//! The links of a chain: one virtual call per slice, never per record.
+
+use std::task::{Context, Poll};
+
+use alluvium_actors::drive::outputs::Outputs;
+use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::ports::store::OperatorSnapshot;
+use alluvium_actors::ports::task::{CommitRequest, Cut, Failure};
+
+use crate::record::batch::Slice;
+
+/// A place in a chain that takes records of type `T`: an operator with what follows it, the partitioner of an output edge, or a sink.
+pub(crate) trait Link<T>: Member {
+    /// Takes all records of the slice through this operator and everything behind it in the chain. Leaves the slice empty, its
+    /// buffers intact.
+    fn push(&mut self, slice: &mut Slice<T>, outputs: &mut Outputs) -> Result<(), Failure>;
+}
+
+/// What the chain asks of each of its members, head to tail. The defaults are those of an operator without state.
+pub(crate) trait Member {
+    /// Calls `visit` for this member, then for those behind it.
+    fn walk(&mut self, visit: &mut dyn FnMut(&mut dyn Member));
+
+    /// Reads this member's state of the restored checkpoint.
+    fn poll_restore(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let _ = context;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether this member can take a slice.
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let _ = context;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends on what this member holds back (partial batches).
+    fn flush(&mut self, outputs: &mut Outputs) {
+        let _ = outputs;
+    }
+
+    /// The end of all data.
+    fn finish(&mut self, outputs: &mut Outputs) -> Result<(), Failure> {
+        let _ = outputs;
+        Ok(())
+    }
+
+    /// The synchronous part of a snapshot.
+    fn close_epoch(&mut self, cut: Cut) -> Result<(), Failure> {
+        let _ = cut;
+        Ok(())
+    }
+
+    /// One slice of the asynchronous part; ready with `None` when this member keeps nothing in checkpoints. Called again after it was ready is a bug of the chain.
+    fn poll_snapshot(
+        &mut self,
+        checkpoint: CheckpointId,
+        budget: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<OperatorSnapshot>, Failure>> {
+        let _ = (checkpoint, budget, context);
+        Poll::Ready(Ok(None))
+    }
+
+    /// The checkpoint was aborted.
+    fn aborted(&mut self, checkpoint: CheckpointId) {
+        let _ = checkpoint;
+    }
+
+    /// The checkpoint is complete.
+    fn completed(&mut self, checkpoint: CheckpointId) {
+        let _ = checkpoint;
+    }
+
+    /// Takes the commits that may be carried out now.
+    fn take_commits(&mut self, commits: &mut Vec<CommitRequest>) {
+        let _ = commits;
+    }
+
+    /// A commit returned.
+    fn committed(&mut self, sink: u32, checkpoint: CheckpointId) {
+        let _ = (sink, checkpoint);
+    }
+
+    /// Whether transactions of completed checkpoints still wait for their commit to return.
+    fn has_open_commits(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,3 @@
+//! Operators: what a chain is made of.
+
+pub(crate) mod link;
