@@ -8,6 +8,7 @@ pub mod fence;
 pub mod files;
 pub mod host;
 pub mod sink;
+pub mod listener;
 pub mod source;
 pub mod store;
 pub mod task;

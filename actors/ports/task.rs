@@ -117,6 +117,7 @@ pub trait Task {
     fn close_epoch(&mut self, cut: Cut) -> Result<(), Failure>;
 
     /// The asynchronous part, one slice of it: `budget` entries at most. Ready with what the checkpoint holds of this subtask when all of it is durable.
+    /// A task that is pending only because its budget was used up wakes the context itself.
     ///
     /// # Errors
     /// When a piece could not be written: the checkpoint is declined, the task goes on.
@@ -141,6 +142,9 @@ pub trait Task {
 
     /// Whether transactions of completed checkpoints still wait for their commit to return.
     fn has_open_commits(&self) -> bool;
+
+    /// The name of the operator whose code ran last: it names the culprit when that code panicked. Empty before the first call.
+    fn current_operator(&self) -> &str;
 }
 
 /// A chain whose head takes batches from edges.
