@@ -1,0 +1,5 @@
+//! Pure machines: every decision of the protocol, without a clock, I/O, randomness or logging.
+//!
+//! [`machine`] is the contract that all of them keep.
+
+pub mod machine;
