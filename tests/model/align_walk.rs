@@ -22,8 +22,11 @@ fn plain(shape: Shape, records: u8, checkpoints: u8) -> Setting {
         concurrent: 1,
         ends: false,
         announcements: false,
+        notices: true,
+        late_mail_at_once: false,
         faults: NO_FAULTS,
         broken: Broken::Nothing,
+        compare_cuts: true,
     }
 }
 
@@ -56,7 +59,7 @@ fn join_with_a_crash_at_every_step() {
 #[test]
 fn join_with_concurrent_checkpoints_and_aborts_at_every_step() {
     let faults = Faults { aborts: 1, ..NO_FAULTS };
-    let setting = Setting { faults, concurrent: 2, ..plain(JOIN, 1, 2) };
+    let setting = Setting { faults, concurrent: 2, late_mail_at_once: true, ..plain(JOIN, 1, 2) };
     walk("join, aborts", &setting).assert_holds_everywhere();
 }
 
@@ -70,7 +73,7 @@ fn join_with_repeated_and_unknown_messages_and_announcements() {
 #[test]
 fn join_with_failed_cuts() {
     let faults = Faults { failed_cuts: 1, ..NO_FAULTS };
-    let setting = Setting { faults, concurrent: 2, ..plain(JOIN, 1, 2) };
+    let setting = Setting { faults, concurrent: 2, late_mail_at_once: true, ..plain(JOIN, 1, 2) };
     walk("join, failed cuts", &setting).assert_holds_everywhere();
 }
 
@@ -84,8 +87,15 @@ fn join_whose_sources_end_at_any_moment() {
 #[test]
 fn join_whose_sources_end_while_checkpoints_are_aborted() {
     let faults = Faults { aborts: 1, ..NO_FAULTS };
-    let setting = Setting { faults, ends: true, ..plain(JOIN, 1, 2) };
+    let setting = Setting { faults, ends: true, late_mail_at_once: true, ..plain(JOIN, 1, 1) };
     walk("join, ends and aborts", &setting).assert_holds_everywhere();
+}
+
+#[test]
+fn join_that_relies_on_cancel_markers_alone() {
+    let faults = Faults { failed_cuts: 2, ..NO_FAULTS };
+    let setting = Setting { faults, ends: true, notices: false, concurrent: 2, ..plain(JOIN, 1, 2) };
+    walk("join, no notices", &setting).assert_holds_everywhere();
 }
 
 #[test]
@@ -97,7 +107,7 @@ fn diamond_with_a_crash_and_an_abort() {
 #[test]
 fn diamond_whose_source_ends() {
     let faults = Faults { failed_cuts: 1, ..NO_FAULTS };
-    let setting = Setting { faults, ends: true, ..plain(DIAMOND, 2, 2) };
+    let setting = Setting { faults, ends: true, late_mail_at_once: true, ..plain(DIAMOND, 2, 2) };
     walk("diamond, ends", &setting).assert_holds_everywhere();
 }
 
@@ -112,6 +122,17 @@ fn finds(name: &str, setting: &Setting, steps: usize, violation: &str) {
 #[test]
 fn a_missing_alignment_is_found() {
     finds("without blocking", &Setting { broken: Broken::Alignment, ..plain(JOIN, 1, 1) }, 8, "cut.consistent");
+}
+
+#[test]
+fn a_missing_alignment_is_found_on_the_outputs_alone() {
+    let faults = Faults { crashes: 1, ..NO_FAULTS };
+    finds(
+        "without blocking, outputs",
+        &Setting { broken: Broken::Alignment, faults, compare_cuts: false, ..plain(JOIN, 1, 1) },
+        12,
+        "cut.taken-once",
+    );
 }
 
 #[test]
@@ -135,7 +156,7 @@ fn a_lost_cancel_marker_is_found() {
     let faults = Faults { failed_cuts: 1, ..NO_FAULTS };
     finds(
         "lost cancel markers",
-        &Setting { broken: Broken::CancelMarkers, faults, ..plain(JOIN, 0, 1) },
+        &Setting { broken: Broken::CancelMarkers, faults, notices: false, ..plain(JOIN, 0, 1) },
         12,
         "align.nothing-held-at-rest",
     );
@@ -147,6 +168,6 @@ fn an_end_of_channel_that_does_not_count_is_found() {
         "ends do not count",
         &Setting { broken: Broken::Ends, ends: true, ..plain(JOIN, 0, 1) },
         8,
-        "align.nothing-held-at-rest",
+        "neither complete nor given up",
     );
 }

@@ -70,9 +70,16 @@ pub(crate) struct Setting {
     pub ends: bool,
     /// Whether the messages of barriers are delivered too, at any moment.
     pub announcements: bool,
+    /// Whether the coordinator sends abort notices. Without them the cancel markers alone have to do.
+    pub notices: bool,
+    /// Whether a message that comes too late to matter is delivered at once instead of at every later moment. What it
+    /// saves are orders of messages without effect; the small walks try them all.
+    pub late_mail_at_once: bool,
     /// How many faults may happen, of each kind.
     pub faults: Faults,
     pub broken: Broken,
+    /// Whether the cuts at both ends of each edge are compared. Without that only what reaches the sinks can tell.
+    pub compare_cuts: bool,
 }
 
 /// How often each fault may still happen.
@@ -121,10 +128,9 @@ struct Subtask {
     state: State,
     /// The inputs that the effects have blocked, a bit each.
     blocked: u8,
-    /// Messages arrive in any order among different senders, so all orders are tried.
+    /// All orders of messages are tried, but that triggers of the one coordinator keep theirs.
     mail: Vec<Mail>,
     last_resolution: CheckpointId,
-    fails_next_cut: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -142,6 +148,8 @@ pub(crate) struct World {
     completed: Option<Vec<State>>,
     completions: u8,
     faults: Faults,
+    /// The subtask whose next cut fails, within one step. A step in which it makes none is not taken.
+    failing: Option<usize>,
     violation: Option<Violation>,
 }
 
@@ -154,12 +162,13 @@ pub(crate) enum Step {
     TriggerCheckpoint { checkpoint: u8 },
     Deliver { subtask: usize, mail: Mail },
     Take { edge: usize, frame: Frame },
+    DeliverAndFailTheCut { subtask: usize, mail: Mail },
+    TakeAndFailTheCut { edge: usize, frame: Frame },
     Abort { checkpoint: u8 },
     Crash,
     DeliverTwice { subtask: usize, mail: Mail },
     TakeTwice { edge: usize, frame: Frame },
     Unknown { subtask: usize },
-    FailNextCut { subtask: usize },
 }
 
 impl World {
@@ -178,6 +187,7 @@ impl World {
             completed: None,
             completions: 0,
             faults: setting.faults,
+            failing: None,
             violation: None,
         }
     }
@@ -190,8 +200,10 @@ impl World {
         let mut step = |step: Step, change: &dyn Fn(&mut World)| {
             let mut world = self.clone();
             change(&mut world);
-            world.complete(setting);
-            next.push((step, world));
+            if world.failing.is_none() {
+                world.settle(setting);
+                next.push((step, world));
+            }
         };
         for source in setting.shape.sources() {
             let Subtask { state, .. } = &self.subtasks[source];
@@ -206,11 +218,22 @@ impl World {
             if ended && !state.finished {
                 step(Step::EndSubtask { subtask }, &|world| world.finish(setting, subtask));
             }
+            let first_trigger = mail.iter().position(|mail| matches!(mail, Mail::Trigger(_)));
             for (index, &mail) in mail.iter().enumerate() {
+                if matches!(mail, Mail::Trigger(_)) && first_trigger != Some(index) {
+                    continue;
+                }
                 step(Step::Deliver { subtask, mail }, &|world| {
                     world.subtasks[subtask].mail.remove(index);
                     world.deliver(setting, subtask, mail);
                 });
+                if self.faults.failed_cuts > 0 {
+                    step(Step::DeliverAndFailTheCut { subtask, mail }, &|world| {
+                        world.subtasks[subtask].mail.remove(index);
+                        world.failing = Some(subtask);
+                        world.deliver(setting, subtask, mail);
+                    });
+                }
                 if self.faults.repeats > 0 {
                     step(Step::DeliverTwice { subtask, mail }, &|world| {
                         world.faults.repeats -= 1;
@@ -227,12 +250,6 @@ impl World {
                     world.handle(setting, subtask, Event::CutFailed { checkpoint });
                 });
             }
-            if self.faults.failed_cuts > 0 && !state.finished {
-                step(Step::FailNextCut { subtask }, &|world| {
-                    world.faults.failed_cuts -= 1;
-                    world.subtasks[subtask].fails_next_cut = true;
-                });
-            }
         }
         for (edge, frames) in self.edges.iter().enumerate() {
             let (_, consumer) = setting.shape.edges[edge];
@@ -245,6 +262,13 @@ impl World {
                 world.edges[edge].pop_front();
                 world.take(setting, edge, frame);
             });
+            if self.faults.failed_cuts > 0 {
+                step(Step::TakeAndFailTheCut { edge, frame }, &|world| {
+                    world.edges[edge].pop_front();
+                    world.failing = Some(consumer);
+                    world.take(setting, edge, frame);
+                });
+            }
             if self.faults.repeats > 0 && !matches!(frame, Frame::Record(_)) {
                 step(Step::TakeTwice { edge, frame }, &|world| {
                     world.faults.repeats -= 1;
@@ -262,7 +286,7 @@ impl World {
             for &Open { checkpoint, .. } in &self.open {
                 step(Step::Abort { checkpoint }, &|world| {
                     world.faults.aborts -= 1;
-                    world.abort(checkpoint);
+                    world.abort(setting, checkpoint);
                 });
             }
         }
@@ -286,12 +310,9 @@ impl World {
         if let Some(open) = self.open.first() {
             return Err(format!("checkpoint {} is neither complete nor given up", open.checkpoint));
         }
-        let undisturbed = self.faults == Faults { failed_cuts: self.faults.failed_cuts, ..setting.faults };
-        if undisturbed && self.faults.failed_cuts == setting.faults.failed_cuts && !setting.ends {
-            let expected = setting.checkpoints;
-            if self.completions != expected {
-                return Err(format!("{} of {expected} checkpoints are complete", self.completions));
-            }
+        let undisturbed = self.faults == setting.faults && !setting.ends && setting.concurrent == 1;
+        if undisturbed && self.completions != setting.checkpoints {
+            return Err(format!("{} of {} checkpoints are complete", self.completions, setting.checkpoints));
         }
         self.outputs_are_whole(setting)
     }
@@ -342,10 +363,10 @@ impl World {
     }
 
     /// The coordinator gives `checkpoint` up and tells every running subtask.
-    fn abort(&mut self, checkpoint: u8) {
+    fn abort(&mut self, setting: &Setting, checkpoint: u8) {
         let before = self.open.len();
         self.open.retain(|open| open.checkpoint != checkpoint);
-        if self.open.len() < before {
+        if self.open.len() < before && setting.notices {
             for subtask in self.subtasks.iter_mut().filter(|subtask| !subtask.state.finished) {
                 subtask.post(Mail::AbortNotice(checkpoint));
             }
@@ -377,7 +398,7 @@ impl World {
         if self.subtasks[subtask].state.finished {
             // It ended after the coordinator had planned the checkpoint, so nobody would send its barrier.
             match mail {
-                Mail::Trigger(checkpoint) => self.abort(checkpoint),
+                Mail::Trigger(checkpoint) => self.abort(setting, checkpoint),
                 Mail::Announcement(_) | Mail::AbortNotice(_) => {}
             }
             return;
@@ -433,9 +454,10 @@ impl World {
                 Effect::Cut { checkpoint, .. } => {
                     self.resolved(subtask, checkpoint);
                     let id = u8::try_from(checkpoint.0).expect("few checkpoints");
-                    if std::mem::take(&mut self.subtasks[subtask].fails_next_cut) {
+                    if self.failing.take_if(|failing| *failing == subtask).is_some() {
+                        self.faults.failed_cuts -= 1;
                         failed = Some(checkpoint);
-                        self.abort(id);
+                        self.abort(setting, id);
                     } else {
                         self.acknowledge(setting, subtask, id);
                         self.forward_barrier(setting, subtask, id);
@@ -450,7 +472,7 @@ impl World {
                         self.edges[edge].push_back(Frame::Cancel(id));
                     }
                     if reason.declines() {
-                        self.abort(id);
+                        self.abort(setting, id);
                     }
                     if setting.broken == Broken::Memory {
                         self.forget(setting, subtask);
@@ -505,18 +527,34 @@ impl World {
                 (Some(_) | None, Some(_) | None) => Ok(()),
             }
         });
-        self.note(checked);
+        if setting.compare_cuts {
+            self.note(checked);
+        }
     }
 
-    /// Completes what everybody has acknowledged, and subsumes what is older.
-    fn complete(&mut self, _: &Setting) {
+    /// What follows from a step by itself: completes what everybody has acknowledged, and subsumes what is older.
+    fn settle(&mut self, setting: &Setting) {
         let done = |open: &Open| open.cuts.iter().all(Option::is_some);
         while let Some(index) = self.open.iter().position(done) {
             let Open { checkpoint, cuts } = self.open.remove(index);
             self.completed = Some(cuts.into_iter().flatten().collect());
             self.completions += 1;
             let older: Vec<u8> = self.open.iter().map(|open| open.checkpoint).filter(|&id| id < checkpoint).collect();
-            older.into_iter().for_each(|id| self.abort(id));
+            older.into_iter().for_each(|id| self.abort(setting, id));
+        }
+        if setting.late_mail_at_once {
+            for subtask in 0..self.subtasks.len() {
+                let Subtask { aligner, state, mail, .. } = &mut self.subtasks[subtask];
+                let resolved = aligner.resolved();
+                let is_late = |mail: &mut Mail| match *mail {
+                    Mail::Trigger(id) => !state.finished && CheckpointId(id.into()) <= resolved,
+                    Mail::Announcement(id) | Mail::AbortNotice(id) => {
+                        state.finished || CheckpointId(id.into()) <= resolved
+                    }
+                };
+                let late: Vec<Mail> = mail.extract_if(.., is_late).collect();
+                late.into_iter().for_each(|mail| self.deliver(setting, subtask, mail));
+            }
         }
     }
 
@@ -536,14 +574,7 @@ impl Subtask {
                 Aligner::new(channels)
             }
         };
-        Subtask {
-            aligner,
-            state,
-            blocked: 0,
-            mail: Vec::new(),
-            last_resolution: CheckpointId(0),
-            fails_next_cut: false,
-        }
+        Subtask { aligner, state, blocked: 0, mail: Vec::new(), last_resolution: CheckpointId(0) }
     }
 
     fn post(&mut self, mail: Mail) {
