@@ -116,8 +116,8 @@ fn a_source_cuts_when_it_is_triggered() {
 
 #[test]
 fn several_triggers_that_waited_for_the_last_end_are_cut_in_order() {
-    let gate = run(2, "M2 M1 M3 N2 E@1 D@0 E@0");
-    assert_eq!((gate.out(), gate.triggered), ("D0 B1 X2 B3".to_owned(), vec![1, 3]));
+    let gate = run(2, "M2 M1 M3 M4 N2 N4 E@1 D@0 E@0");
+    assert_eq!((gate.out(), gate.triggered), ("D0 B1 X2 B3 X4".to_owned(), vec![1, 3]));
 }
 
 #[test]

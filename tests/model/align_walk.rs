@@ -1,6 +1,7 @@
 //! Every state that small graphs of aligners can reach, with faults at every step; and rules broken on purpose.
 
-use crate::align_world::{Broken, Faults, Setting, Shape, World};
+use crate::align_setting::{Broken, Faults, Setting, Shape, Step};
+use crate::align_world::World;
 use crate::explore::{AtRest, Bounds, Exploration, explore};
 
 /// Two sources, a subtask with two channels, a sink behind it.
@@ -30,7 +31,7 @@ fn plain(shape: Shape, records: u8, checkpoints: u8) -> Setting {
     }
 }
 
-fn walk(name: &str, setting: &Setting) -> Exploration<crate::align_world::Step> {
+fn walk(name: &str, setting: &Setting) -> Exploration<Step> {
     explore(
         name,
         World::new(setting),

@@ -4,6 +4,7 @@ mod align_cases;
 mod align_notation;
 mod align_random;
 mod align_rules;
+mod align_setting;
 mod align_walk;
 mod align_world;
 mod credit;

@@ -45,12 +45,9 @@ impl Heard {
         if oldest < checkpoint { self.notices.pop_first() } else { None }
     }
 
-    /// The oldest checkpoint that this subtask was told directly to take part in and that was not given up.
+    /// The oldest checkpoint that this subtask was told directly to take part in.
     pub(super) fn first_triggered(&self) -> Option<(CheckpointId, Moment)> {
-        self.notices.iter().find_map(|(&checkpoint, notice)| match notice {
-            Notice { triggered: Some(triggered), aborted: false, .. } => Some((checkpoint, *triggered)),
-            Notice { triggered: None, .. } | Notice { aborted: true, .. } => None,
-        })
+        self.notices.iter().find_map(|(&checkpoint, notice)| Some((checkpoint, notice.triggered?)))
     }
 
     /// How many are remembered, and the oldest.
