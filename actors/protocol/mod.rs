@@ -1,3 +1,8 @@
-//! Pure machines: they decide, and do nothing else.
+//! Pure machines: every decision of the protocol, without a clock, I/O, randomness or logging.
+//!
+//! [`machine`] is the contract that all of them keep, [`invariant`] the list of what always holds.
 
+pub mod align;
 pub mod credit;
+pub mod invariant;
+pub mod machine;
