@@ -4,3 +4,4 @@
 //! actix host. Nothing here knows a record type, a connector or sled.
 
 pub mod ids;
+pub mod protocol;
