@@ -3,6 +3,12 @@
 //! [`machine`] is the contract that all of them keep, [`invariant`] the list of what always holds.
 
 pub mod align;
+pub mod commit;
+pub mod coordinator;
 pub mod credit;
 pub mod invariant;
+pub mod lifecycle;
 pub mod machine;
+#[cfg(feature = "mutations")]
+pub mod mutation;
+pub mod supervise;
