@@ -360,13 +360,7 @@ impl CoordinatorDriver {
         Ok(())
     }
 
-    fn write_manifest(
-        &mut self,
-        token: Token,
-        checkpoint: CheckpointId,
-        kind: CheckpointKind,
-        finished: &[SubtaskId],
-    ) {
+    fn write_manifest(&mut self, token: Token, checkpoint: CheckpointId, kind: CheckpointKind, finished: &[SubtaskId]) {
         let plan = Arc::clone(&self.setup.plan);
         let completed = self.host.wall();
         let run = self.deployment().run.clone();

@@ -94,8 +94,7 @@ impl Deployment {
                 TaskFactory::Operator(_) => Role::Operator,
                 TaskFactory::Source(_) => Role::Source,
             };
-            let build =
-                Box::new(move |host: Rc<dyn Host>| deployment.build_subtask(host, subtask, inputs, outputs));
+            let build = Box::new(move |host: Rc<dyn Host>| deployment.build_subtask(host, subtask, inputs, outputs));
             let address = Address::Subtask(subtask, self.attempt);
             host.spawn(address, Placement::Worker(subtask.index), DriverFactory { role, build });
         }
@@ -149,15 +148,7 @@ impl Deployment {
                 ));
             }
             Ok(Ok(Built::Source(task))) => {
-                return Box::new(SourceDriver::new(
-                    host,
-                    subtask,
-                    self.attempt,
-                    name,
-                    task,
-                    outputs,
-                    finished_before,
-                ));
+                return Box::new(SourceDriver::new(host, subtask, self.attempt, name, task, outputs, finished_before));
             }
             Ok(Err(failure)) => failure,
             Err(panic) => Failure::panic(name, &crate::ports::blocking::panic_text(panic.as_ref())),
@@ -229,8 +220,7 @@ impl Driver for FailedToBuild {
         if let Some(failure) = self.failure.take() {
             self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, failure });
         }
-        self.host
-            .send(Address::Supervisor, Control::Ended { attempt: self.attempt, subtask: self.subtask });
+        self.host.send(Address::Supervisor, Control::Ended { attempt: self.attempt, subtask: self.subtask });
         Step::Finished
     }
 }

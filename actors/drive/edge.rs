@@ -136,8 +136,11 @@ impl EdgeReceiver {
                 keep(&mut queue.consumer, context);
                 return Poll::Pending;
             };
-            let wake =
-                if matches!(frame, Frame::Batch(_)) && queue.credit.give_back().0 { queue.producer.take() } else { None };
+            let wake = if matches!(frame, Frame::Batch(_)) && queue.credit.give_back().0 {
+                queue.producer.take()
+            } else {
+                None
+            };
             (frame, wake)
         };
         if let Some(waker) = wake {

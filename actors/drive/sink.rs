@@ -230,18 +230,15 @@ impl Driver for SinkDriver {
     fn step(&mut self, context: &mut Context<'_>) -> Step {
         match self.try_step(context) {
             Ok(Step::Finished) => {
-                self.host
-                    .send(Address::Supervisor, Control::SinkEnded { attempt: self.attempt, sink: self.sink });
+                self.host.send(Address::Supervisor, Control::SinkEnded { attempt: self.attempt, sink: self.sink });
                 Step::Finished
             }
             Ok(step) => step,
             Err(failure) => {
                 self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, failure });
-                self.host
-                    .send(Address::Supervisor, Control::SinkEnded { attempt: self.attempt, sink: self.sink });
+                self.host.send(Address::Supervisor, Control::SinkEnded { attempt: self.attempt, sink: self.sink });
                 Step::Finished
             }
         }
     }
 }
-

@@ -80,10 +80,8 @@ impl SourceDriver {
             let core = &mut self.core;
             let task = self.task.as_mut().expect("the task lives until the driver ends");
             for event in guarded(&core.name().to_owned(), task.as_mut(), |task| task.take_reader_events())? {
-                core.host.send(
-                    Address::Coordinator,
-                    Control::Reader { attempt: core.attempt, subtask: core.id, event },
-                );
+                core.host
+                    .send(Address::Coordinator, Control::Reader { attempt: core.attempt, subtask: core.id, event });
             }
             core.poll_snapshots(task.as_mut(), progress == Step::Wait, context)?;
             if core.is_done(task.as_ref()) {

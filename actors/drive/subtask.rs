@@ -99,7 +99,11 @@ impl SubtaskCore {
 
     /// Takes the next state of the subtask's life; an illegal transition is a failure of the runtime.
     pub(super) fn enter(&mut self, next: SubtaskState) -> Result<(), Failure> {
-        self.state = self.state.to(next).map_err(|error| Failure::unrecoverable(&self.name, error))?;
+        if !self.state.next().contains(&next) {
+            let message = format!("a subtask that is {} cannot become {next}", self.state);
+            return Err(Failure::unrecoverable(&self.name, message));
+        }
+        self.state = next;
         Ok(())
     }
 
@@ -200,8 +204,7 @@ impl SubtaskCore {
         guarded(&self.name, task, |task| task.flush(&mut self.outputs))?;
         guarded(&self.name, task, |task| task.close_epoch(Cut { checkpoint }))??;
         self.outputs.send_barrier(self.host.as_ref(), barrier);
-        self.snapshots
-            .insert(checkpoint, SnapshotUnderWay { finished: self.state == SubtaskState::EndOfData });
+        self.snapshots.insert(checkpoint, SnapshotUnderWay { finished: self.state == SubtaskState::EndOfData });
         Ok(())
     }
 
@@ -242,10 +245,8 @@ impl SubtaskCore {
                     context.waker().wake_by_ref();
                 }
                 let snapshot = Box::new(SubtaskSnapshot { subtask: self.id, finished, operators });
-                self.host.send(
-                    Address::Coordinator,
-                    Control::Acknowledge { attempt: self.attempt, checkpoint, snapshot },
-                );
+                self.host
+                    .send(Address::Coordinator, Control::Acknowledge { attempt: self.attempt, checkpoint, snapshot });
             }
             Poll::Ready(Err(failure)) => {
                 self.snapshots.remove(&checkpoint);
@@ -267,8 +268,7 @@ impl SubtaskCore {
         guarded(&self.name, task, |task| task.flush(&mut self.outputs))?;
         self.outputs.send_end_of_data();
         self.enter(SubtaskState::EndOfData)?;
-        self.host
-            .send(Address::Coordinator, Control::EndOfData { attempt: self.attempt, subtask: self.id });
+        self.host.send(Address::Coordinator, Control::EndOfData { attempt: self.attempt, subtask: self.id });
         Ok(())
     }
 

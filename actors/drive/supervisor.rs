@@ -18,7 +18,7 @@ use crate::drive::attempt::WorkCount;
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
 use crate::drive::deploy::Deployment;
-use crate::ids::{Attempt, CheckpointId, Moment, SubtaskId};
+use crate::ids::{Attempt, CheckpointId, SubtaskId};
 use crate::plan::Plan;
 use crate::ports::blocking::{Lane, Promise};
 use crate::ports::fence::{Fence, FenceSource};
@@ -29,8 +29,9 @@ use crate::ports::sink::PreparedCheckpoint;
 use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot, RunRecord, StoreError};
 use crate::ports::task::{Failure, Severity};
 use crate::protocol::coordinator::Settings;
-use crate::protocol::lifecycle::JobState;
-use crate::protocol::supervise::{Decision, RestartStrategy, Restarts};
+use crate::protocol::lifecycle::{IllegalTransition, Job, JobState, SubtaskState};
+use crate::protocol::machine::Machine;
+use crate::protocol::supervise::{Effect, Event, RestartStrategy, Straggler, Supervisor};
 
 /// After this time without an end of a cancelled subtask the job fails for good: `task.cancellation.timeout` of Apache Flink.
 pub const CANCELLATION_TIMEOUT: Duration = Duration::from_secs(180);
@@ -69,12 +70,14 @@ pub struct SupervisorDriver {
     host: Rc<dyn Host>,
     setup: SupervisorSetup,
     mailbox: VecDeque<Control>,
-    state: JobState,
+    machine: Supervisor,
+    job: Job,
     phase: Phase,
     attempt: Attempt,
     fences: FenceSource,
-    restarts: Restarts,
+    /// The subtasks that were started and have not ended.
     subtasks: BTreeSet<SubtaskId>,
+    /// The sinks that were started and have not ended.
     sinks: BTreeSet<u32>,
     deployment: Option<Deployment>,
     closed: Option<CheckpointKind>,
@@ -95,12 +98,12 @@ enum Phase {
     Running,
     /// Every subtask has ended by itself; the sinks are told to.
     EndingSinks,
-    /// Something failed or the job was cancelled: subtasks and sinks are ending.
-    Cancelling { deadline: Moment },
+    /// Something failed or the job was cancelled: subtasks, sinks and their blocking work are ending.
+    Cancelling,
     /// The coordinator settles what is under way.
     Settling,
-    /// A restart waits for its time.
-    Waiting { until: Moment },
+    /// Nothing of the old attempt is left; the machine says when the next one begins.
+    Waiting,
     /// The coordinator ends; checkpoints that are not needed are removed.
     ShuttingDown,
     /// Removing the checkpoints that a finished job does not need.
@@ -109,13 +112,12 @@ enum Phase {
     Over,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Ending {
     Finished,
     Stopped,
     Cancelled,
-    Failed(Failure),
-    Restart(Failure),
+    Failed,
 }
 
 struct Recovered {
@@ -129,16 +131,16 @@ impl SupervisorDriver {
     /// Begins the job.
     #[must_use]
     pub fn new(host: Rc<dyn Host>, setup: SupervisorSetup) -> SupervisorDriver {
-        let restarts = Restarts::new(setup.restart.clone());
+        let machine = Supervisor::new(setup.restart, setup.cancellation_timeout);
         let mut supervisor = SupervisorDriver {
             host,
             setup,
             mailbox: VecDeque::new(),
-            state: JobState::Created,
+            attempt: machine.attempt(),
+            machine,
+            job: Job::new(),
             phase: Phase::Over,
-            attempt: Attempt(0),
             fences: FenceSource::new(),
-            restarts,
             subtasks: BTreeSet::new(),
             sinks: BTreeSet::new(),
             deployment: None,
@@ -148,7 +150,7 @@ impl SupervisorDriver {
             coordinator_gone: false,
         };
         supervisor.spawn_coordinator();
-        supervisor.recover();
+        supervisor.recover(supervisor.attempt);
         supervisor
     }
 
@@ -161,31 +163,65 @@ impl SupervisorDriver {
             files: Arc::clone(&self.setup.files),
             listener: Arc::clone(&self.setup.listener),
         };
-        let build = Box::new(move |host: Rc<dyn Host>| {
-            Box::new(CoordinatorDriver::new(host, setup)) as Box<dyn Driver>
-        });
+        let build =
+            Box::new(move |host: Rc<dyn Host>| Box::new(CoordinatorDriver::new(host, setup)) as Box<dyn Driver>);
         let factory = DriverFactory { role: Role::Coordinator, build };
         self.host.spawn(Address::Coordinator, Placement::Coordination, factory);
     }
 
     fn enter(&mut self, state: JobState) {
-        match self.state.to(state) {
-            Ok(next) if next != self.state => {
-                self.state = next;
-                self.setup.listener.event(JobEvent::State(next));
+        if self.job.state() == state {
+            return;
+        }
+        let entered = self.job.become_state(state);
+        self.report(entered);
+        self.setup.listener.event(JobEvent::State(state));
+    }
+
+    fn subtask_becomes(&mut self, subtask: SubtaskId, state: SubtaskState) {
+        let became = self.job.subtask_becomes(self.attempt, subtask, state);
+        self.report(became);
+    }
+
+    /// An illegal step is a defect of the supervisor, never of a user: loud in tests, logged in production.
+    fn report(&self, step: Result<(), IllegalTransition>) {
+        if let Err(error) = step {
+            debug_assert!(false, "{error}");
+            tracing::error!(%error, "the supervisor took an illegal step");
+        }
+    }
+
+    /// Hands an event to the machine and carries out what it asks for.
+    fn handle(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.machine.handle(self.host.now(), event, &mut effects);
+        debug_assert_eq!(self.machine.check(), Ok(()));
+        for effect in effects {
+            match effect {
+                Effect::EndAttempt { attempt: _ } => self.end_attempt(),
+                Effect::Restart { attempt } => {
+                    if self.coordinator_gone {
+                        self.spawn_coordinator();
+                    }
+                    self.recover(attempt);
+                }
+                Effect::JobCancelled => self.shut_down(Ending::Cancelled),
+                Effect::FailJob { failures, stragglers } => self.failed_for_good(&failures, &stragglers),
             }
-            Ok(_) => {}
-            Err(error) => {
-                debug_assert!(false, "{error}");
-                tracing::error!(%error, "the supervisor took an illegal step");
-            }
+        }
+        if let Some(deadline) = self.machine.next_deadline() {
+            self.host.wake_at(deadline);
         }
     }
 
     /// Asks the store where to begin, and writes the run record before anything else of the run (rule 7).
-    fn recover(&mut self) {
-        self.enter(JobState::Restoring);
-        self.attempt = Attempt(self.attempt.0 + 1);
+    fn recover(&mut self, attempt: Attempt) {
+        self.attempt = attempt;
+        let subtasks: Vec<SubtaskId> = self.setup.plan.subtasks().collect();
+        let restores = self.job.restore(attempt, subtasks.iter().copied());
+        self.report(restores);
+        self.setup.listener.event(JobEvent::State(JobState::Restoring));
+        self.handle(Event::Deployed { attempt, subtasks });
         let fence = self.fences.advance();
         let store = Arc::clone(&self.setup.store);
         let plan = Arc::clone(&self.setup.plan);
@@ -229,9 +265,8 @@ impl SupervisorDriver {
             let restored = manifest.as_ref().map(|manifest| manifest.checkpoint);
             self.setup.listener.event(JobEvent::RunBegan { run: run.run, restored });
         }
-        let resume = run.map(|run| {
-            Box::new(Resume { attempt: self.attempt, run, restored: manifest, retained, fence })
-        });
+        let resume =
+            run.map(|run| Box::new(Resume { attempt: self.attempt, run, restored: manifest, retained, fence }));
         let read_prepared = Arc::clone(&self.setup.read_prepared);
         deployment.spawn_sinks(self.host.as_ref(), read_prepared.as_ref())?;
         self.sinks = (0..self.setup.plan.sinks.len() as u32).collect();
@@ -250,11 +285,15 @@ impl SupervisorDriver {
         let Some(resume) = resume.take() else {
             // The job had finished; what was left to commit is committed now.
             self.ending = Some(Ending::Finished);
+            self.subtasks_never_started();
             self.end_sinks();
             return;
         };
         self.host.send(Address::Coordinator, Control::Resume(resume));
         self.subtasks = self.setup.plan.subtasks().collect();
+        for subtask in self.subtasks.clone() {
+            self.subtask_becomes(subtask, SubtaskState::Restoring);
+        }
         self.phase = Phase::Restoring { waiting: self.subtasks.clone() };
         let deployment = self.deployment.as_ref().expect("sinks belong to a deployment");
         deployment.spawn_subtasks(self.host.as_ref());
@@ -270,7 +309,7 @@ impl SupervisorDriver {
             }
             Control::Restored { attempt, subtask } if attempt == self.attempt => self.restored(subtask),
             Control::Ended { attempt, subtask } if attempt == self.attempt => {
-                self.subtasks.remove(&subtask);
+                self.subtask_ended(subtask);
                 if self.subtasks.is_empty() && matches!(self.phase, Phase::Running) {
                     self.ended_by_itself()?;
                 }
@@ -281,7 +320,7 @@ impl SupervisorDriver {
             Control::Failed { attempt, failure } if attempt == self.attempt => self.fail(failure),
             Control::Closed { kind } => self.closed = Some(kind),
             Control::StopCalledOff => {
-                if self.state == JobState::Stopping {
+                if self.job.state() == JobState::Stopping {
                     self.enter(JobState::Running);
                 }
             }
@@ -290,7 +329,12 @@ impl SupervisorDriver {
                 self.stop = Some(reply);
                 self.try_stop();
             }
-            Control::CancelJob => self.cancel(Ending::Cancelled),
+            Control::CancelJob => {
+                if !matches!(self.phase, Phase::Over | Phase::Tidying(_) | Phase::ShuttingDown) {
+                    self.handle(Event::Cancel);
+                    self.show_why_it_ends();
+                }
+            }
             Control::DriverPanicked { address, text } => self.driver_panicked(address, &text),
             // Messages of an attempt that is over.
             Control::SinkReady { .. }
@@ -305,8 +349,12 @@ impl SupervisorDriver {
 
     fn restored(&mut self, subtask: SubtaskId) {
         let Phase::Restoring { waiting } = &mut self.phase else { return };
-        waiting.remove(&subtask);
-        if !waiting.is_empty() {
+        let known = waiting.remove(&subtask);
+        let all = waiting.is_empty();
+        if known {
+            self.subtask_becomes(subtask, SubtaskState::Restored);
+        }
+        if !all {
             return;
         }
         self.phase = Phase::Running;
@@ -351,49 +399,71 @@ impl SupervisorDriver {
         self.phase = Phase::EndingSinks;
     }
 
-    /// Something failed: end the attempt. Only the first failure counts, later ones are its consequences.
+    /// Something failed. The first failure of an attempt decides, later ones are its consequences: the machine sorts that out.
     fn fail(&mut self, failure: Failure) {
         self.setup.listener.event(JobEvent::Failed(failure.clone()));
         tracing::warn!(%failure, "the attempt failed");
-        self.cancel(Ending::Restart(failure));
+        if matches!(self.phase, Phase::Over | Phase::Tidying(_) | Phase::ShuttingDown) {
+            return;
+        }
+        self.handle(Event::Failed { attempt: self.attempt, failure });
+        self.show_why_it_ends();
     }
 
-    fn cancel(&mut self, ending: Ending) {
-        match self.phase {
-            Phase::Over | Phase::Tidying(_) | Phase::ShuttingDown => return,
-            Phase::Cancelling { .. } | Phase::Settling => {
-                // A user's cancel wins over a restart; nothing wins over a failure that is already final.
-                if ending == Ending::Cancelled && matches!(self.ending, Some(Ending::Restart(_))) {
-                    self.enter(JobState::Cancelling);
-                    self.ending = Some(ending);
-                }
-                return;
-            }
-            Phase::Waiting { .. } if ending != Ending::Cancelled => return,
-            Phase::Recovering(_)
-            | Phase::OpeningSinks { .. }
-            | Phase::Restoring { .. }
-            | Phase::Running
-            | Phase::EndingSinks
-            | Phase::Waiting { .. } => {}
+    /// The job's state while an attempt is ending.
+    fn show_why_it_ends(&mut self) {
+        if !matches!(self.phase, Phase::Cancelling | Phase::Settling | Phase::Waiting) {
+            return;
         }
-        self.enter(match &ending {
-            Ending::Cancelled => JobState::Cancelling,
-            Ending::Finished | Ending::Stopped | Ending::Failed(_) | Ending::Restart(_) => JobState::Failing,
-        });
-        self.ending = Some(ending);
+        if let Some(at) = self.machine.restart_at() {
+            self.enter(JobState::Restarting);
+            self.setup.listener.event(JobEvent::Restarting { delay: at.since(self.host.now()) });
+        } else if self.machine.is_cancelling() {
+            self.enter(JobState::Cancelling);
+        } else {
+            self.enter(JobState::Failing);
+        }
+    }
+
+    /// Ends everything of the attempt. From here on no effect of it begins.
+    fn end_attempt(&mut self) {
+        self.ending = None;
         self.closed = None;
-        // From here on no effect of this attempt begins.
         let _ = self.fences.advance();
-        for subtask in &self.subtasks {
-            self.host.send(Address::Subtask(*subtask, self.attempt), Control::Cancel);
+        self.phase = Phase::Cancelling;
+        self.subtasks_never_started();
+        for subtask in self.subtasks.clone() {
+            self.subtask_becomes(subtask, SubtaskState::Cancelling);
+            self.host.send(Address::Subtask(subtask, self.attempt), Control::Cancel);
         }
         for sink in &self.sinks {
             self.host.send(Address::Sink(*sink, self.attempt), Control::Cancel);
         }
-        let deadline = self.host.now() + self.setup.cancellation_timeout;
-        self.host.wake_at(deadline);
-        self.phase = Phase::Cancelling { deadline };
+    }
+
+    /// Subtasks of the attempt that were never started count as ended.
+    fn subtasks_never_started(&mut self) {
+        let created: Vec<SubtaskId> = self
+            .job
+            .subtasks()
+            .filter(|(_, state)| *state == SubtaskState::Created)
+            .map(|(subtask, _)| subtask)
+            .collect();
+        for subtask in created {
+            self.subtask_becomes(subtask, SubtaskState::Cancelling);
+            self.subtask_ended(subtask);
+        }
+    }
+
+    fn subtask_ended(&mut self, subtask: SubtaskId) {
+        self.subtasks.remove(&subtask);
+        let ends_too_early = matches!(
+            self.job.subtask(subtask),
+            Some(SubtaskState::Created | SubtaskState::Restoring | SubtaskState::Restored)
+        );
+        // A subtask that could not be built or restored: its failure came before.
+        self.subtask_becomes(subtask, if ends_too_early { SubtaskState::Failed } else { SubtaskState::Ended });
+        self.handle(Event::SubtaskEnded { attempt: self.attempt, subtask });
     }
 
     fn driver_panicked(&mut self, address: Address, text: &str) {
@@ -403,9 +473,9 @@ impl SupervisorDriver {
                 self.fail(Failure::panic("coordinator", text));
             }
             Address::Subtask(subtask, attempt) if attempt == self.attempt => {
-                self.subtasks.remove(&subtask);
                 let name = self.setup.plan.node(subtask.node).name.clone();
                 self.fail(Failure::panic(name, text));
+                self.subtask_ended(subtask);
             }
             Address::Sink(sink, attempt) if attempt == self.attempt => {
                 self.sinks.remove(&sink);
@@ -419,47 +489,50 @@ impl SupervisorDriver {
     /// The coordinator has settled everything.
     fn settled(&mut self) {
         match self.phase {
-            Phase::Settling => self.decide(),
+            Phase::Settling => {
+                self.phase = Phase::Waiting;
+                self.handle(Event::CoordinatorSuspended { attempt: self.attempt });
+            }
             Phase::ShuttingDown => self.tidy(),
             Phase::Recovering(_)
             | Phase::OpeningSinks { .. }
             | Phase::Restoring { .. }
             | Phase::Running
             | Phase::EndingSinks
-            | Phase::Cancelling { .. }
-            | Phase::Waiting { .. }
+            | Phase::Cancelling
+            | Phase::Waiting
             | Phase::Tidying(_)
             | Phase::Over => {}
         }
     }
 
-    /// Nothing of the old attempt is left: restart, or end.
-    fn decide(&mut self) {
-        match self.ending.take() {
-            Some(Ending::Restart(failure)) => match self.restarts.failed(self.host.now(), failure.severity) {
-                Decision::Restart(delay) => {
-                    self.enter(JobState::Restarting);
-                    self.setup.listener.event(JobEvent::Restarting { delay });
-                    if self.coordinator_gone {
-                        self.spawn_coordinator();
-                    }
-                    let until = self.host.now() + delay;
-                    self.host.wake_at(until);
-                    self.phase = Phase::Waiting { until };
-                }
-                Decision::Fail => {
-                    self.ending = Some(Ending::Failed(failure));
-                    self.shut_down();
-                }
-            },
-            ending => {
-                self.ending = ending;
-                self.shut_down();
-            }
+    /// The job fails: no restart helps, or is allowed, or something of the old attempt does not end (rule 22: two attempts must never run).
+    fn failed_for_good(&mut self, failures: &[Failure], stragglers: &[Straggler]) {
+        self.enter(JobState::Failing);
+        if stragglers.is_empty() {
+            self.shut_down(Ending::Failed);
+            return;
         }
+        let mut stuck: Vec<String> = self
+            .subtasks
+            .iter()
+            .map(|subtask| format!("{}[{}]", self.setup.plan.node(subtask.node).name, subtask.index))
+            .collect();
+        stuck.extend(self.sinks.iter().map(|sink| self.setup.plan.sinks[*sink as usize].uid.as_str().to_owned()));
+        let stuck = if stuck.is_empty() { "blocking work of a connector".to_owned() } else { stuck.join(", ") };
+        let first =
+            failures.first().map(|failure| format!("; it was told to because of: {failure}")).unwrap_or_default();
+        let message = format!(
+            "still inside a call {} s after it was told to end; the job cannot be restarted beside it{first}",
+            self.setup.cancellation_timeout.as_secs()
+        );
+        self.setup.listener.event(JobEvent::Failed(Failure::unrecoverable(stuck, message)));
+        self.ending = Some(Ending::Failed);
+        self.over();
     }
 
-    fn shut_down(&mut self) {
+    fn shut_down(&mut self, ending: Ending) {
+        self.ending = Some(ending);
         self.phase = Phase::ShuttingDown;
         if self.coordinator_gone {
             self.tidy();
@@ -488,11 +561,11 @@ impl SupervisorDriver {
 
     fn over(&mut self) {
         self.phase = Phase::Over;
-        let state = match self.ending.take() {
+        let state = match self.ending {
             Some(Ending::Finished) => JobState::Finished,
             Some(Ending::Stopped) => JobState::Stopped,
             Some(Ending::Cancelled) => JobState::Cancelled,
-            Some(Ending::Failed(_) | Ending::Restart(_)) | None => JobState::Failed,
+            Some(Ending::Failed) | None => JobState::Failed,
         };
         self.enter(state);
     }
@@ -507,35 +580,33 @@ impl SupervisorDriver {
                     Poll::Pending => return Ok(Step::Wait),
                     Poll::Ready(Ok(Ok(recovered))) => self.recovered(recovered)?,
                     Poll::Ready(Ok(Err(error))) => {
-                        let severity =
-                            if error.is_retryable() { Severity::Retryable } else { Severity::Unrecoverable };
+                        let severity = if error.is_retryable() { Severity::Retryable } else { Severity::Unrecoverable };
                         return Err(Failure { severity, ..Failure::retryable("checkpoint store", error) });
                     }
                     Poll::Ready(Err(panic)) => return Err(Failure::panic("checkpoint store", &panic.0)),
                 },
-                Phase::EndingSinks if self.sinks.is_empty() => self.shut_down(),
-                Phase::Cancelling { deadline } => {
-                    let deadline = *deadline;
+                Phase::EndingSinks if self.sinks.is_empty() => {
+                    let ending = self.ending.unwrap_or(Ending::Failed);
+                    self.shut_down(ending);
+                }
+                Phase::Cancelling => {
                     let idle = self.deployment.as_ref().is_none_or(|deployment| deployment.work.poll_idle(context));
                     if self.subtasks.is_empty() && self.sinks.is_empty() && idle {
                         drop(self.deployment.take());
                         self.phase = Phase::Settling;
                         if self.coordinator_gone {
-                            self.decide();
+                            self.settled();
                         } else {
                             self.host.send(Address::Coordinator, Control::Suspend);
                         }
-                    } else if self.host.now() >= deadline {
-                        self.give_up();
-                    } else {
+                    } else if !self.deadline_passed() {
                         return Ok(Step::Wait);
                     }
                 }
-                Phase::Waiting { until } => {
-                    if self.host.now() < *until {
+                Phase::Settling | Phase::Waiting => {
+                    if !self.deadline_passed() {
                         return Ok(Step::Wait);
                     }
-                    self.recover();
                 }
                 Phase::Tidying(promise) => match promise.poll(context) {
                     Poll::Pending => return Ok(Step::Wait),
@@ -546,35 +617,18 @@ impl SupervisorDriver {
                 | Phase::Restoring { .. }
                 | Phase::Running
                 | Phase::EndingSinks
-                | Phase::Settling
                 | Phase::ShuttingDown => return Ok(Step::Wait),
             }
         }
     }
 
-    /// A subtask did not end in time: the job fails for good, for two attempts must never run (rule 22).
-    fn give_up(&mut self) {
-        let stuck: Vec<String> = self
-            .subtasks
-            .iter()
-            .map(|subtask| format!("{}[{}]", self.setup.plan.node(subtask.node).name, subtask.index))
-            .chain(self.sinks.iter().map(|sink| self.setup.plan.sinks[*sink as usize].uid.as_str().to_owned()))
-            .collect();
-        let stuck = if stuck.is_empty() { "blocking work of a connector".to_owned() } else { stuck.join(", ") };
-        let first = match self.ending.take() {
-            Some(Ending::Restart(failure) | Ending::Failed(failure)) => format!("; it was cancelled because of: {failure}"),
-            Some(Ending::Finished | Ending::Stopped | Ending::Cancelled) | None => String::new(),
-        };
-        let failure = Failure::unrecoverable(
-            stuck,
-            format!(
-                "still inside a user call {} s after it was told to end; the job cannot be restarted beside it{first}",
-                self.setup.cancellation_timeout.as_secs()
-            ),
-        );
-        self.setup.listener.event(JobEvent::Failed(failure.clone()));
-        self.ending = Some(Ending::Failed(failure));
-        self.over();
+    /// Tells the machine that its deadline has passed, if it has. True when that was so.
+    fn deadline_passed(&mut self) -> bool {
+        let passed = self.machine.next_deadline().is_some_and(|deadline| deadline <= self.host.now());
+        if passed {
+            self.handle(Event::Deadline);
+        }
+        passed
     }
 }
 

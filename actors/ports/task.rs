@@ -215,7 +215,7 @@ impl fmt::Debug for TaskFactory {
 }
 
 /// Something failed: where, why, and whether a restart may help.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 #[error("{origin}: {message}")]
 pub struct Failure {
     /// The operator, sink, source or part of the runtime that failed, by its name.
@@ -229,7 +229,7 @@ pub struct Failure {
 }
 
 /// Whether a restart may help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// A restart may help: the restart strategy decides.
     Retryable,

@@ -42,10 +42,8 @@ impl Lanes {
             connectors: Arc::default(),
             threads: Mutex::default(),
         };
-        let mut threads = vec![
-            spawn(format!("{job} metadata"), &lanes.metadata)?,
-            spawn(format!("{job} blobs"), &lanes.blobs)?,
-        ];
+        let mut threads =
+            vec![spawn(format!("{job} metadata"), &lanes.metadata)?, spawn(format!("{job} blobs"), &lanes.blobs)?];
         for number in 0..CONNECTOR_THREADS {
             threads.push(spawn(format!("{job} connectors {number}"), &lanes.connectors)?);
         }
