@@ -141,6 +141,9 @@ pub trait Task {
 
     /// Whether transactions of completed checkpoints still wait for their commit to return.
     fn has_open_commits(&self) -> bool;
+
+    /// The operator of the chain that was at work last, as errors name it: whose user code it was that panicked.
+    fn current_operator(&self) -> &str;
 }
 
 /// A chain whose head takes batches from edges.
