@@ -1,0 +1,116 @@
+//! Why a checkpoint was not taken or not completed: a closed list.
+
+use thiserror::Error;
+
+/// Why a checkpoint, or a request for one, failed. The names are those of Apache Flink's `CheckpointFailureReason`
+/// where the meaning is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
+pub enum FailureReason {
+    /// More requests were waiting than the settings allow.
+    #[error("the maximum number of queued checkpoint requests is exceeded")]
+    TooManyCheckpointRequests,
+    /// The subtasks do not run: the job is starting or restarting.
+    #[error("not all subtasks are running")]
+    NotAllRequiredTasksRunning,
+    /// No id could be reserved, or the enumerator of a source could not be snapshotted.
+    #[error("the checkpoint could not be triggered")]
+    TriggerCheckpointFailure,
+    /// Not all acknowledgements came before the timeout.
+    #[error("the checkpoint expired before it was completed")]
+    CheckpointExpired,
+    /// A newer checkpoint was completed first.
+    #[error("the checkpoint was subsumed by a newer one")]
+    CheckpointSubsumed,
+    /// A subtask refused it without a reason that has a name of its own.
+    #[error("the checkpoint was declined")]
+    CheckpointDeclined,
+    /// A subtask refused it because it was not ready.
+    #[error("the checkpoint was declined: the subtask was not ready")]
+    CheckpointDeclinedTaskNotReady,
+    /// A subtask that was to acknowledge it ended.
+    #[error("the checkpoint was declined: the subtask was closing")]
+    CheckpointDeclinedTaskClosing,
+    /// A subtask saw the barrier of a newer checkpoint first.
+    #[error("the checkpoint was declined: a newer barrier arrived")]
+    CheckpointDeclinedSubsumed,
+    /// A subtask was told by an upstream one that the checkpoint is cancelled.
+    #[error("the checkpoint was declined: it was cancelled upstream")]
+    CheckpointDeclinedOnCancellationBarrier,
+    /// The part of a snapshot that is taken while the subtask runs on failed.
+    #[error("the asynchronous part of a snapshot failed")]
+    CheckpointAsyncException,
+    /// The part of a snapshot for which the subtask stands still failed; the subtask fails with it.
+    #[error("the synchronous part of a snapshot failed")]
+    TaskCheckpointFailure,
+    /// The storage refused a part of the snapshot.
+    #[error("an input or output error occurred")]
+    IoException,
+    /// The manifest could not be written.
+    #[error("the checkpoint could not be finalized: its manifest was not written")]
+    FinalizeCheckpointFailure,
+    /// It stayed unknown whether the manifest was written; the job was failed and nothing was touched.
+    #[error("it is unknown whether the checkpoint was stored")]
+    CheckpointUnsettled,
+    /// The job is being restarted.
+    #[error("the checkpoint coordinator is suspended")]
+    CheckpointCoordinatorSuspend,
+    /// The job is ending or has ended.
+    #[error("the checkpoint coordinator is shut down")]
+    CheckpointCoordinatorShutdown,
+}
+
+/// What the word of a subtask that refuses a checkpoint may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeclineReason {
+    /// No reason with a name of its own.
+    Declined,
+    /// The subtask does not process yet.
+    NotReady,
+    /// The subtask is being cancelled or ends.
+    Closing,
+    /// The barrier of a newer checkpoint came first.
+    Subsumed,
+    /// A cancel marker came from upstream.
+    CancelledUpstream,
+    /// The asynchronous part of its snapshot failed.
+    AsynchronousPart,
+    /// The synchronous part of its snapshot failed.
+    SynchronousPart,
+    /// The storage refused its snapshot.
+    Storage,
+}
+
+impl From<DeclineReason> for FailureReason {
+    fn from(reason: DeclineReason) -> FailureReason {
+        match reason {
+            DeclineReason::Declined => FailureReason::CheckpointDeclined,
+            DeclineReason::NotReady => FailureReason::CheckpointDeclinedTaskNotReady,
+            DeclineReason::Closing => FailureReason::CheckpointDeclinedTaskClosing,
+            DeclineReason::Subsumed => FailureReason::CheckpointDeclinedSubsumed,
+            DeclineReason::CancelledUpstream => FailureReason::CheckpointDeclinedOnCancellationBarrier,
+            DeclineReason::AsynchronousPart => FailureReason::CheckpointAsyncException,
+            DeclineReason::SynchronousPart => FailureReason::TaskCheckpointFailure,
+            DeclineReason::Storage => FailureReason::IoException,
+        }
+    }
+}
+
+/// Why the coordinator gives the job up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
+pub enum JobFailure {
+    /// Whether the manifest of a checkpoint exists stayed unknown. Nothing may be restored, aborted or committed until
+    /// it is known: unrecoverable inside this process; the next start reads the storage anew.
+    #[error("it cannot be found out whether checkpoint {checkpoint} was stored; mend the storage and start again")]
+    Unsettled {
+        /// The checkpoint.
+        checkpoint: crate::ids::CheckpointId,
+    },
+    /// The final checkpoint was aborted as often as the settings allow. A restart may help.
+    #[error("the final checkpoint was aborted {attempts} times, at last because {reason}")]
+    FinalCheckpoint {
+        /// How often it was tried.
+        attempts: u32,
+        /// Why the last one was aborted.
+        reason: FailureReason,
+    },
+}

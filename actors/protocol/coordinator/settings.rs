@@ -1,0 +1,56 @@
+//! What the coordinator is told about when and how often to take a checkpoint.
+
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::time::Duration;
+
+/// The settings of a [`Coordinator`](super::Coordinator). They are checked where a job is built; the machine takes
+/// them as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// The time from one periodic trigger to the next. It is a schedule, not a gap: after a trigger that had to wait,
+    /// the next one comes at the moment the schedule says. None switches periodic checkpoints off.
+    pub interval: Option<Duration>,
+    /// The time from the trigger after which a checkpoint is aborted as expired. It ends when the last acknowledgement
+    /// has come: a manifest that is being written may exist, so its write is waited for.
+    pub timeout: Duration,
+    /// The time from the completion of a checkpoint to the next periodic trigger, at least. If it is longer than the
+    /// interval it takes the interval's place. Requests of a user do not wait for it.
+    pub minimum_pause: Duration,
+    /// The most checkpoints that may be under way at one time.
+    pub maximum_concurrent: NonZeroUsize,
+    /// How many completed checkpoints are kept; older ones are deleted.
+    pub retained: NonZeroUsize,
+    /// The most requests of users that may wait for their turn.
+    pub maximum_queued_requests: NonZeroUsize,
+    /// How often the final checkpoint is tried before the job fails because it cannot be taken.
+    pub final_attempts: NonZeroU32,
+    /// The wait after the first final checkpoint that was aborted. It doubles with each further one.
+    pub final_delay: Duration,
+    /// The longest wait between two tries of the final checkpoint.
+    pub final_delay_maximum: Duration,
+    /// How many checkpoint ids one reservation takes.
+    pub ids_per_block: NonZeroU64,
+    /// Of how many ended checkpoints the statistics are kept.
+    pub history: usize,
+}
+
+impl Default for Settings {
+    /// No periodic checkpoints; a timeout of 10 minutes, no pause, one at a time, one retained, 1,000 waiting requests;
+    /// the final checkpoint is tried 10 times, after 100 ms first and 10 s at most; ids in blocks of 1,024; a history
+    /// of 10.
+    fn default() -> Settings {
+        Settings {
+            interval: None,
+            timeout: Duration::from_secs(600),
+            minimum_pause: Duration::ZERO,
+            maximum_concurrent: NonZeroUsize::MIN,
+            retained: NonZeroUsize::MIN,
+            maximum_queued_requests: NonZeroUsize::new(1_000).expect("1,000 is not zero"),
+            final_attempts: NonZeroU32::new(10).expect("10 is not zero"),
+            final_delay: Duration::from_millis(100),
+            final_delay_maximum: Duration::from_secs(10),
+            ids_per_block: NonZeroU64::new(1_024).expect("1,024 is not zero"),
+            history: 10,
+        }
+    }
+}
