@@ -2,3 +2,5 @@
 
 pub mod sink;
 pub mod source;
+pub(crate) mod sink_link;
+pub(crate) mod source_task;

@@ -93,9 +93,7 @@ impl<H: Member> Chain<H> {
             })
             .flatten()
             .collect();
-        if !blobs.is_empty() {
-            piece::delete_blobs(&self.task, blobs);
-        }
+        piece::delete_blobs(&self.task, blobs);
     }
 
     fn look_for_open_commits(&mut self) {

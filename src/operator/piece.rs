@@ -45,6 +45,9 @@ pub(crate) fn panic_failure(operator: &str, panicked: &WorkPanicked) -> Failure 
 
 /// Deletes blobs that no checkpoint will name. What cannot be deleted now is removed at the next start.
 pub(crate) fn delete_blobs(task: &TaskContext, blobs: Vec<BlobHandle>) {
+    if blobs.is_empty() {
+        return;
+    }
     let (store, fence) = (Arc::clone(&task.store), task.fence.clone());
     let delete = move || {
         if let Err(error) = store.delete_blobs(&fence, &blobs) {
