@@ -9,4 +9,6 @@ pub mod payload;
 pub mod plan;
 pub mod ports;
 pub mod protocol;
+#[cfg(feature = "actix")]
+pub mod run;
 mod sync;

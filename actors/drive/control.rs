@@ -74,6 +74,8 @@ pub enum Control {
     },
     /// To the coordinator: abort what is pending, settle the writes under way, then answer.
     Suspend,
+    /// To the coordinator: the same, and no other attempt follows: finish the deletions under way first.
+    Shutdown,
     /// To the coordinator: a subtask's part of a checkpoint is durable.
     Acknowledge {
         /// Of which attempt.
@@ -119,7 +121,14 @@ pub enum Control {
     CancelJob,
     /// To the coordinator, from the supervisor: take the stopping checkpoint.
     TakeStoppingCheckpoint(Reply<CheckpointId>),
-    /// To the supervisor: the coordinator has settled everything after a suspend.
+    /// To the supervisor: the checkpoint of a stop was aborted, the job goes on.
+    StopCalledOff,
+    /// To the supervisor: a checkpoint that ends the job is complete; its subtasks are about to hear of it.
+    Closed {
+        /// Final or stopping.
+        kind: CheckpointKind,
+    },
+    /// To the supervisor: the coordinator has settled everything after a suspend or shutdown.
     Suspended,
     /// To the supervisor: a subtask has its state.
     Restored {
@@ -174,6 +183,8 @@ pub struct Resume {
     pub run: RunRecord,
     /// The checkpoint to begin with.
     pub restored: Option<std::sync::Arc<crate::ports::store::Manifest>>,
+    /// All completed checkpoints that the store holds for recovery.
+    pub retained: Vec<CheckpointId>,
     /// The right to write, of this attempt.
     pub fence: crate::ports::fence::Fence,
 }

@@ -16,10 +16,10 @@ use crate::protocol::credit::Credit;
 use crate::sync::{Arc, Mutex, lock};
 
 /// How many batches may wait in an edge before its producer stops.
-pub const CREDITS: usize = 8;
+pub const CREDITS: u32 = 8;
 
 /// How many emptied buffers an edge keeps for its producer.
-const RETURNED_BUFFERS: usize = CREDITS;
+const RETURNED_BUFFERS: usize = CREDITS as usize;
 
 /// What an edge carries, in order.
 #[derive(Debug)]
@@ -68,9 +68,9 @@ pub struct EdgeReceiver {
 
 /// A new edge with room for `credits` batches.
 #[must_use]
-pub fn edge(credits: usize) -> (EdgeSender, EdgeReceiver) {
+pub fn edge(credits: u32) -> (EdgeSender, EdgeReceiver) {
     let queue = Arc::new(Mutex::new(Queue {
-        frames: VecDeque::with_capacity(credits + 2),
+        frames: VecDeque::with_capacity(credits as usize + 2),
         credit: Credit::new(credits),
         consumer: None,
         producer: None,
@@ -136,8 +136,11 @@ impl EdgeReceiver {
                 keep(&mut queue.consumer, context);
                 return Poll::Pending;
             };
-            let wake =
-                if matches!(frame, Frame::Batch(_)) && queue.credit.give_back() { queue.producer.take() } else { None };
+            let wake = if matches!(frame, Frame::Batch(_)) && queue.credit.give_back().0 {
+                queue.producer.take()
+            } else {
+                None
+            };
             (frame, wake)
         };
         if let Some(waker) = wake {

@@ -1,6 +1,14 @@
 //! Carries out what the machines decide, against a host: the same code under actix and under the simulator.
 
+pub mod attempt;
 pub mod control;
+pub mod coordinator;
+pub mod deploy;
 pub mod edge;
-
+pub mod gate;
+pub mod operator;
 pub mod outputs;
+pub mod sink;
+pub mod source;
+pub mod subtask;
+pub mod supervisor;

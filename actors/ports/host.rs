@@ -4,7 +4,7 @@
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::Context;
 
 use crate::drive::control::Control;
 use crate::ids::{Attempt, Moment, SubtaskId, WallTime};
@@ -20,9 +20,6 @@ pub trait Host {
 
     /// A random number.
     fn random(&self) -> u64;
-
-    /// Wakes this actor: its driver's [`Driver::step`] runs again.
-    fn waker(&self) -> Waker;
 
     /// Sees to it that the driver's step runs at or soon after `moment`. Several requests may stand at once.
     fn wake_at(&self, moment: Moment);

@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod fence;
 pub mod files;
 pub mod host;
+pub mod listener;
 pub mod sink;
 pub mod source;
 pub mod store;

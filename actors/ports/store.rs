@@ -101,7 +101,7 @@ pub struct OperatorShape {
 }
 
 /// Why a checkpoint was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum CheckpointKind {
     /// The interval asked for it.
     Periodic,
@@ -111,6 +111,17 @@ pub enum CheckpointKind {
     Stopping,
     /// The job ended with it: all input was read. There is nothing to resume.
     Final,
+}
+
+impl CheckpointKind {
+    /// Whether nothing comes after a checkpoint of this kind that was completed.
+    #[must_use]
+    pub fn closes(self) -> bool {
+        match self {
+            CheckpointKind::Stopping | CheckpointKind::Final => true,
+            CheckpointKind::Periodic | CheckpointKind::Manual => false,
+        }
+    }
 }
 
 /// A completed checkpoint: all of it, or where the rest of it is.

@@ -117,6 +117,7 @@ pub trait Task {
     fn close_epoch(&mut self, cut: Cut) -> Result<(), Failure>;
 
     /// The asynchronous part, one slice of it: `budget` entries at most. Ready with what the checkpoint holds of this subtask when all of it is durable.
+    /// A task that is pending only because its budget was used up wakes the context itself.
     ///
     /// # Errors
     /// When a piece could not be written: the checkpoint is declined, the task goes on.
@@ -142,7 +143,7 @@ pub trait Task {
     /// Whether transactions of completed checkpoints still wait for their commit to return.
     fn has_open_commits(&self) -> bool;
 
-    /// The operator of the chain that was at work last, as errors name it: whose user code it was that panicked.
+    /// The name of the operator whose code ran last: it names the culprit when that code panicked. Empty before the first call.
     fn current_operator(&self) -> &str;
 }
 
@@ -214,7 +215,7 @@ impl fmt::Debug for TaskFactory {
 }
 
 /// Something failed: where, why, and whether a restart may help.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 #[error("{origin}: {message}")]
 pub struct Failure {
     /// The operator, sink, source or part of the runtime that failed, by its name.
@@ -228,7 +229,7 @@ pub struct Failure {
 }
 
 /// Whether a restart may help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// A restart may help: the restart strategy decides.
     Retryable,

@@ -72,7 +72,8 @@ impl JobState {
         };
         match self {
             JobState::Created => &[Restoring, Cancelling, Failing],
-            JobState::Restoring => &[Running, Restarting, Cancelling, Failing],
+            // Finished if the restored checkpoint was the final one: then only its commits are made sure of.
+            JobState::Restoring => &[Running, Finished, Restarting, Cancelling, Failing],
             JobState::Running => &[Stopping, Finished, Restarting, Cancelling, Failing],
             // Back to running if the checkpoint of the stop was aborted; finished if the input ended first.
             JobState::Stopping => &[Running, Stopped, Finished, Restarting, Cancelling, Failing],

@@ -1,10 +1,14 @@
 //! Pure machines: every decision of the protocol, without a clock, I/O, randomness or logging.
 //!
-//! [`machine`] is the contract that all of them keep.
+//! [`machine`] is the contract that all of them keep, [`invariant`] the list of what always holds.
 
+pub mod align;
 pub mod commit;
 pub mod coordinator;
 pub mod credit;
+pub mod invariant;
 pub mod lifecycle;
 pub mod machine;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 pub mod supervise;

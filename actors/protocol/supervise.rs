@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use thiserror::Error;
-
 use crate::ids::{Attempt, Moment, SubtaskId};
 use crate::protocol::machine::{Invariant, Machine, Violation};
+
+pub use crate::ports::task::{Failure, Severity};
 
 /// Every invariant of the supervisor.
 pub const INVARIANTS: [&Invariant; 2] = [&ONE_ATTEMPT, &FAILURE_HAS_A_CAUSE];
@@ -53,48 +53,6 @@ impl Default for RestartStrategy {
     fn default() -> RestartStrategy {
         RestartStrategy::FixedDelay { attempts: Self::FIXED_DELAY_ATTEMPTS, delay: Self::FIXED_DELAY }
     }
-}
-
-/// Where a failure comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Origin {
-    /// A subtask.
-    Subtask(SubtaskId),
-    /// The coordinator of the checkpoints, or a source's enumerator beside it.
-    Coordinator,
-    /// The deployment: reading the checkpoint, building the subtasks.
-    Deployment,
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Origin::Subtask(subtask) => write!(formatter, "subtask {subtask}"),
-            Origin::Coordinator => formatter.write_str("the coordinator"),
-            Origin::Deployment => formatter.write_str("the deployment"),
-        }
-    }
-}
-
-/// Whether another attempt could help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// It could.
-    Retryable,
-    /// It could not: malformed input, damaged state, a poisoned store, a fatal commit, a wrong directory.
-    Unrecoverable,
-}
-
-/// Something that ends an attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
-#[error("{origin} failed: {message}")]
-pub struct Failure {
-    /// Where it comes from.
-    pub origin: Origin,
-    /// Whether another attempt could help.
-    pub severity: Severity,
-    /// The text of the error or of the panic.
-    pub message: String,
 }
 
 /// What did not end in time.
@@ -247,6 +205,15 @@ impl Supervisor {
         match &self.phase {
             Phase::Ending(Ending { goal: Goal::Restart { at }, .. }) => Some(*at),
             Phase::Ending(_) | Phase::Deploying | Phase::Running(_) | Phase::Over => None,
+        }
+    }
+
+    /// Whether the attempt is ending because a user cancelled the job.
+    #[must_use]
+    pub fn is_cancelling(&self) -> bool {
+        match &self.phase {
+            Phase::Ending(ending) => ending.goal == Goal::Cancel,
+            Phase::Deploying | Phase::Running(_) | Phase::Over => false,
         }
     }
 

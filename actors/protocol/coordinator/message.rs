@@ -2,31 +2,9 @@
 
 use crate::ids::{Attempt, CheckpointId, SubtaskId, Token};
 
+pub use crate::ports::store::CheckpointKind;
+
 use super::reason::{DeclineReason, FailureReason, JobFailure};
-
-/// Why a checkpoint is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CheckpointKind {
-    /// The schedule said so.
-    Periodic,
-    /// A user asked for it.
-    Manual,
-    /// The last one before a stop: the sources do not go on after it, unless it is aborted.
-    Stopping,
-    /// The last one of a job whose input has ended: its manifest is marked final.
-    Final,
-}
-
-impl CheckpointKind {
-    /// Whether nothing comes after a checkpoint of this kind that was completed.
-    #[must_use]
-    pub fn closes(self) -> bool {
-        match self {
-            CheckpointKind::Stopping | CheckpointKind::Final => true,
-            CheckpointKind::Periodic | CheckpointKind::Manual => false,
-        }
-    }
-}
 
 /// What a user may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

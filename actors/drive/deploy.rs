@@ -1,0 +1,226 @@
+//! Turns a plan into actors: makes the edges of one attempt and starts its subtasks and sinks.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::drive::attempt::{AttemptHost, WorkCount};
+use crate::drive::control::Control;
+use crate::drive::edge::{CREDITS, EdgeReceiver, edge};
+use crate::drive::gate::Gate;
+use crate::drive::operator::OperatorDriver;
+use crate::drive::outputs::{OutputChannel, Outputs};
+use crate::drive::sink::{SinkDriver, SinkSetup};
+use crate::drive::source::SourceDriver;
+use crate::ids::{Attempt, RunNumber, SubtaskId};
+use crate::plan::{Pattern, Plan};
+use crate::ports::fence::Fence;
+use crate::ports::files::Files;
+use crate::ports::host::{Address, Driver, DriverFactory, Host, Placement, Role, Step};
+use crate::ports::sink::{PreparedCheckpoint, SinkScope};
+use crate::ports::store::{CheckpointStore, Manifest, OperatorSnapshot};
+use crate::ports::task::{Failure, TaskContext, TaskFactory};
+use crate::protocol::align::Aligner;
+
+/// What all subtasks and sinks of one attempt share.
+#[derive(Clone)]
+pub(super) struct Deployment {
+    pub(super) plan: Arc<Plan>,
+    pub(super) attempt: Attempt,
+    pub(super) run: RunNumber,
+    pub(super) hash_seed: u64,
+    pub(super) restored: Option<Arc<Manifest>>,
+    pub(super) store: Arc<dyn CheckpointStore>,
+    pub(super) files: Arc<dyn Files>,
+    pub(super) fence: Fence,
+    pub(super) work: Arc<WorkCount>,
+}
+
+impl Deployment {
+    /// Starts the committing side of every sink.
+    pub(super) fn spawn_sinks(
+        &self,
+        host: &dyn Host,
+        prepared: &dyn Fn(&OperatorSnapshot) -> Result<Vec<PreparedCheckpoint>, Failure>,
+    ) -> Result<(), Failure> {
+        for (sink, plan) in self.plan.sinks.iter().enumerate() {
+            let sink = sink as u32;
+            let restored: Vec<OperatorSnapshot> = self
+                .restored
+                .iter()
+                .flat_map(|manifest| manifest.subtasks.iter().flat_map(|subtask| &subtask.operators))
+                .filter(|snapshot| snapshot.uid == plan.uid)
+                .cloned()
+                .collect();
+            let mut transactions = Vec::new();
+            for snapshot in &restored {
+                transactions.extend(prepared(snapshot)?);
+            }
+            transactions.sort_by_key(|prepared| prepared.checkpoint);
+            let setup = SinkSetup {
+                sink,
+                attempt: self.attempt,
+                scope: SinkScope {
+                    job: Arc::clone(&self.plan.job),
+                    store: format!("{:016x}", self.hash_seed),
+                    uid: plan.uid.clone(),
+                    run: self.run,
+                    restored: self.restored.as_ref().map(|manifest| manifest.checkpoint),
+                    files: Arc::clone(&self.files),
+                    fence: self.fence.clone(),
+                },
+                factory: Arc::clone(&plan.committer),
+                restored,
+                prepared: transactions,
+            };
+            let work = Arc::clone(&self.work);
+            let build = Box::new(move |host: Rc<dyn Host>| {
+                Box::new(SinkDriver::new(AttemptHost::new(host, work), setup)) as Box<dyn Driver>
+            });
+            let factory = DriverFactory { role: Role::Sink, build };
+            host.spawn(Address::Sink(sink, self.attempt), Placement::Coordination, factory);
+        }
+        Ok(())
+    }
+
+    /// Makes all edges and starts every subtask. Subtasks with the same parallel index share an arbiter, so that a pointwise path crosses no thread.
+    pub(super) fn spawn_subtasks(&self, host: &dyn Host) {
+        let mut wiring = self.wire();
+        for subtask in self.plan.subtasks() {
+            let (inputs, outputs) = wiring.remove(&subtask).unwrap_or_default();
+            let deployment = self.clone();
+            let node = self.plan.node(subtask.node);
+            let role = match node.factory {
+                TaskFactory::Operator(_) => Role::Operator,
+                TaskFactory::Source(_) => Role::Source,
+            };
+            let build = Box::new(move |host: Rc<dyn Host>| deployment.build_subtask(host, subtask, inputs, outputs));
+            let address = Address::Subtask(subtask, self.attempt);
+            host.spawn(address, Placement::Worker(subtask.index), DriverFactory { role, build });
+        }
+    }
+
+    fn build_subtask(
+        &self,
+        host: Rc<dyn Host>,
+        subtask: SubtaskId,
+        inputs: Vec<(usize, EdgeReceiver)>,
+        outputs: Vec<Vec<OutputChannel>>,
+    ) -> Box<dyn Driver> {
+        let host = AttemptHost::new(host, Arc::clone(&self.work));
+        let node = self.plan.node(subtask.node);
+        let name = format!("{}[{}]", node.name, subtask.index);
+        let finished_before = self.restored.as_ref().is_some_and(|manifest| {
+            manifest.subtasks.iter().any(|snapshot| snapshot.subtask == subtask && snapshot.finished)
+        });
+        let context = TaskContext {
+            job: Arc::clone(&self.plan.job),
+            subtask,
+            parallelism: node.parallelism,
+            max_parallelism: node.max_parallelism,
+            run: self.run,
+            hash_seed: self.hash_seed,
+            host: Rc::clone(&host),
+            store: Arc::clone(&self.store),
+            files: Arc::clone(&self.files),
+            fence: self.fence.clone(),
+            restored: self.restored.clone(),
+        };
+        let outputs = Outputs::new(outputs);
+        let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match &node.factory {
+            TaskFactory::Operator(factory) => factory(context).map(Built::Operator),
+            TaskFactory::Source(factory) => factory(context).map(Built::Source),
+        }));
+        let failure = match built {
+            Ok(Ok(Built::Operator(task))) => {
+                let aligner = new_aligner(inputs.len() as u32);
+                let gate = Gate::new(inputs);
+                return Box::new(OperatorDriver::new(
+                    host,
+                    subtask,
+                    self.attempt,
+                    name,
+                    task,
+                    gate,
+                    outputs,
+                    aligner,
+                    finished_before,
+                ));
+            }
+            Ok(Ok(Built::Source(task))) => {
+                return Box::new(SourceDriver::new(host, subtask, self.attempt, name, task, outputs, finished_before));
+            }
+            Ok(Err(failure)) => failure,
+            Err(panic) => Failure::panic(name, &crate::ports::blocking::panic_text(panic.as_ref())),
+        };
+        Box::new(FailedToBuild { host, subtask, attempt: self.attempt, failure: Some(failure) })
+    }
+
+    /// One edge for each pair of subtasks that the plan joins. The channels of a consumer are numbered in the order of the plan's edges, then of the producers.
+    fn wire(&self) -> BTreeMap<SubtaskId, (Vec<(usize, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> {
+        let mut wiring: BTreeMap<SubtaskId, (Vec<(usize, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> =
+            self.plan.subtasks().map(|subtask| (subtask, (Vec::new(), Vec::new()))).collect();
+        for plan in &self.plan.edges {
+            let producers = self.plan.node(plan.from).parallelism;
+            let consumers = self.plan.node(plan.to).parallelism;
+            for producer in 0..producers {
+                let mut channels = Vec::new();
+                let targets = match plan.pattern {
+                    Pattern::Pointwise => producer..producer + 1,
+                    Pattern::AllToAll => 0..consumers,
+                };
+                for consumer in targets {
+                    let (sender, receiver) = edge(CREDITS);
+                    let consumer = SubtaskId { node: plan.to, index: consumer };
+                    let (inputs, _) = wiring.get_mut(&consumer).expect("an edge leads to a subtask of the plan");
+                    channels.push(OutputChannel {
+                        edge: sender,
+                        consumer: Address::Subtask(consumer, self.attempt),
+                        consumer_channel: inputs.len(),
+                    });
+                    inputs.push((plan.input, receiver));
+                }
+                let producer = SubtaskId { node: plan.from, index: producer };
+                let (_, outputs) = wiring.get_mut(&producer).expect("an edge begins at a subtask of the plan");
+                while outputs.len() <= plan.output {
+                    outputs.push(Vec::new());
+                }
+                outputs[plan.output] = channels;
+            }
+        }
+        wiring
+    }
+}
+
+enum Built {
+    Operator(Box<dyn crate::ports::task::OperatorTask>),
+    Source(Box<dyn crate::ports::task::SourceTask>),
+}
+
+fn new_aligner(channels: u32) -> Aligner {
+    #[cfg(feature = "mutations")]
+    if crate::protocol::mutation::is_active(crate::protocol::mutation::Mutation::WithoutAlignment) {
+        return Aligner::without_blocking(channels);
+    }
+    Aligner::new(channels)
+}
+
+/// Stands in for a subtask whose task could not be built: reports that and ends.
+struct FailedToBuild {
+    host: Rc<dyn Host>,
+    subtask: SubtaskId,
+    attempt: Attempt,
+    failure: Option<Failure>,
+}
+
+impl Driver for FailedToBuild {
+    fn receive(&mut self, _message: Control) {}
+
+    fn step(&mut self, _context: &mut std::task::Context<'_>) -> Step {
+        if let Some(failure) = self.failure.take() {
+            self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, failure });
+        }
+        self.host.send(Address::Supervisor, Control::Ended { attempt: self.attempt, subtask: self.subtask });
+        Step::Finished
+    }
+}

@@ -1,0 +1,69 @@
+//! The door to whoever watches: every event of a job's protocol, in the order in which the coordinator and the supervisor saw them.
+
+use std::time::Duration;
+
+use crate::ids::{CheckpointId, RunNumber, SubtaskId};
+use crate::ports::store::CheckpointKind;
+use crate::ports::task::Failure;
+use crate::protocol::coordinator::FailureReason;
+use crate::protocol::lifecycle::JobState;
+
+/// Hears what happens. Called on the job's threads: must return soon and must not block.
+pub trait Listener: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: JobEvent);
+}
+
+/// What happens in the life of a job.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum JobEvent {
+    /// The job entered another state.
+    State(JobState),
+    /// A run began.
+    RunBegan {
+        /// Its number.
+        run: RunNumber,
+        /// The checkpoint that it begins with.
+        restored: Option<CheckpointId>,
+    },
+    /// A checkpoint was triggered.
+    Triggered {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// What kind.
+        kind: CheckpointKind,
+    },
+    /// A subtask's part of a checkpoint arrived.
+    Acknowledged {
+        /// Which checkpoint.
+        checkpoint: CheckpointId,
+        /// Whose part.
+        subtask: SubtaskId,
+    },
+    /// A checkpoint is complete: its manifest is published.
+    Completed {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// What kind.
+        kind: CheckpointKind,
+        /// From the trigger to the published manifest.
+        duration: Duration,
+        /// The bytes of all its pieces.
+        bytes: u64,
+    },
+    /// A checkpoint was aborted.
+    Aborted {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// Why.
+        reason: FailureReason,
+    },
+    /// Something failed.
+    Failed(Failure),
+    /// The job starts again after this time.
+    Restarting {
+        /// How long it waits.
+        delay: Duration,
+    },
+}

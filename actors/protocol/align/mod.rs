@@ -1,0 +1,178 @@
+//! Aligned, exactly-once barriers: when a subtask blocks a channel, when it takes its cut, and when it gives up.
+//!
+//! One [`Aligner`] serves all inputs of a subtask, whose channels are numbered through from 0. A source is a subtask
+//! without channels. The driver feeds it with what reaches the *head* of each channel (barrier markers, cancel markers,
+//! the end of the channel), with the messages of the mailbox (announcements of barriers, triggers and abort notices of
+//! the coordinator), and carries out what it asks for.
+//!
+//! The rules:
+//!
+//! * A marker blocks its channel until every open channel has delivered the marker of the same checkpoint; then the subtask
+//!   cuts, and all channels go on. An ended channel counts as delivered. A barrier and the end of one channel count once.
+//! * A marker or cancel marker with a newer id subsumes the pending checkpoint: channels are ordered, so the older one can no
+//!   longer be delivered by that channel.
+//! * The message of a barrier and its marker are one event. In aligned mode the message never blocks and never subsumes; it
+//!   tells when the subtask first heard of the checkpoint.
+//! * What is *resolved* (cut, subsumed or cancelled) stays so: any event of an id at or below the highest resolved one, or
+//!   below the pending one, does nothing.
+//! * The coordinator's abort ends the pending checkpoint at once. An abort that runs ahead of the barriers is
+//!   remembered for its id alone, since older checkpoints may still be on their way; the barriers of that id then pass without
+//!   blocking.
+//! * Every id that the subtask heard of is resolved once, and the resolutions leave in ascending order: on each output
+//!   the barriers and cancel markers therefore ascend too, which is what the subsuming rule of the next subtask builds on.
+
+mod aligner;
+mod channels;
+mod heard;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::ids::{CheckpointId, Moment};
+
+pub use aligner::Aligner;
+pub use heard::REMEMBERED_IDS;
+
+/// One input channel of a subtask: the consumer's end of one edge, numbered from 0 over all inputs of the subtask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Channel(pub u32);
+
+impl Channel {
+    /// The number as a position in a list of channels.
+    #[must_use]
+    pub fn position(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)
+    }
+}
+
+/// What happens to an [`Aligner`]. Messages of another attempt are dropped before they get here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Event {
+    /// A barrier marker reached the head of `channel`, and the driver has taken it off.
+    Marker {
+        /// Where.
+        channel: Channel,
+        /// The checkpoint of the barrier.
+        checkpoint: CheckpointId,
+        /// When the coordinator triggered the checkpoint; travels with the barrier.
+        triggered: Moment,
+    },
+    /// The message of a barrier came through the mailbox, from whichever producer.
+    Announcement {
+        /// The checkpoint of the barrier.
+        checkpoint: CheckpointId,
+    },
+    /// A cancel marker reached the head of `channel`: the producer will not deliver the barrier of `checkpoint`.
+    CancelMarker {
+        /// Where.
+        channel: Channel,
+        /// The checkpoint that was given up.
+        checkpoint: CheckpointId,
+    },
+    /// The end of `channel` reached its head: nothing comes any more.
+    ChannelEnded {
+        /// Which.
+        channel: Channel,
+    },
+    /// The coordinator tells this subtask directly to take part: it is a source, or its producers have ended.
+    ///
+    /// With channels still open (their ends are on the way) the cut waits for their barriers or ends.
+    Trigger {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// When the coordinator triggered it.
+        triggered: Moment,
+    },
+    /// The coordinator gave the checkpoint up.
+    AbortNotice {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// The cut that was asked for could not be taken, and its barrier was not forwarded.
+    ///
+    /// Counts only before the next cut is asked for: after that the newer barrier subsumes it everywhere downstream.
+    CutFailed {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+    },
+}
+
+/// What an [`Aligner`] asks for, to be done in the given order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// Take nothing from this channel until it is unblocked.
+    Block(Channel),
+    /// Take from this channel again.
+    Unblock(Channel),
+    /// Take the snapshot now, before anything else is taken from any channel, and forward the barrier.
+    Cut {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// When its parts happened.
+        timing: Timing,
+    },
+    /// The subtask takes no cut for this checkpoint: send a cancel marker to every output, and decline to the coordinator
+    /// where the reason says so.
+    ForwardCancel {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// Why.
+        reason: CancelReason,
+    },
+}
+
+/// The durations of one alignment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timing {
+    /// From the trigger until the subtask first heard of the checkpoint, by message or by marker: long when the
+    /// subtask or a producer was busy in a user call.
+    pub notice_delay: Duration,
+    /// From the trigger until the first marker reached the head of its channel (or, without any, until the cut): long
+    /// when the inputs are back-pressured.
+    pub start_delay: Duration,
+    /// From the first marker until the cut: how long channels were blocked. Zero for a single channel.
+    pub alignment: Duration,
+}
+
+/// Why a subtask takes no cut for a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CancelReason {
+    /// A newer barrier or cancel marker came before the last barrier of this one.
+    Subsumed,
+    /// A producer sent a cancel marker.
+    CancelledUpstream,
+    /// The coordinator sent an abort notice.
+    AbortedByCoordinator,
+    /// The driver reported that the cut failed.
+    CutFailed,
+}
+
+impl CancelReason {
+    /// Whether the coordinator does not know yet and has to be told by a decline.
+    ///
+    /// A failed cut is declined by whoever saw it fail, with the error.
+    #[must_use]
+    pub fn declines(self) -> bool {
+        match self {
+            CancelReason::Subsumed | CancelReason::CancelledUpstream => true,
+            CancelReason::AbortedByCoordinator | CancelReason::CutFailed => false,
+        }
+    }
+}
+
+impl fmt::Display for CancelReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            CancelReason::Subsumed => "subsumed by a newer checkpoint",
+            CancelReason::CancelledUpstream => "cancelled by a producer",
+            CancelReason::AbortedByCoordinator => "aborted by the coordinator",
+            CancelReason::CutFailed => "the snapshot failed",
+        })
+    }
+}

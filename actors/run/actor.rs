@@ -1,0 +1,189 @@
+//! The five thin actors. Each carries one driver: its handler only puts messages into the driver, and one persistent future steps it.
+//!
+//! The future is spawned once, does one slice in `poll`, wakes itself while there is more, and returns pending; actix looks at the mailbox before each
+//! poll. (Sending oneself a message, or `notify`, would keep the mailbox from ever being empty and starve the arbiter.)
+
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Instant;
+
+use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Context, Handler, Message, Recipient};
+use actix_rt::ArbiterHandle;
+use actix_rt::time::Sleep;
+
+use super::host::{ActixHost, Cell};
+use crate::drive::control::Control;
+use crate::ports::blocking::panic_text;
+use crate::ports::host::{Address, Driver, DriverFactory, Role, Step};
+
+/// A message in a mailbox.
+#[derive(Debug)]
+pub struct Mail(pub Control);
+
+impl Message for Mail {
+    type Result = ();
+}
+
+/// Tells the five actors apart by type; see [`OperatorActor`] and its siblings.
+pub trait Kind: Unpin + 'static {}
+
+macro_rules! actors {
+    ($($(#[$doc:meta])* $actor:ident = $kind:ident;)*) => {
+        $(
+            /// Marks the actor of this kind.
+            #[derive(Debug)]
+            pub enum $kind {}
+            impl Kind for $kind {}
+            $(#[$doc])*
+            pub type $actor = DriverActor<$kind>;
+        )*
+    };
+}
+
+actors! {
+    /// A chain whose head is an operator: one actor per operator instance.
+    OperatorActor = OperatorKind;
+    /// A chain whose head is a source reader.
+    SourceActor = SourceKind;
+    /// The committing side of a sink.
+    SinkActor = SinkKind;
+    /// The checkpoint coordinator of a job.
+    CoordinatorActor = CoordinatorKind;
+    /// The supervisor of a job.
+    SupervisorActor = SupervisorKind;
+}
+
+/// An actor that carries a driver.
+pub struct DriverActor<K> {
+    host: Rc<ActixHost>,
+    driver: Option<Box<dyn Driver>>,
+    kind: PhantomData<K>,
+}
+
+impl<K> std::fmt::Debug for DriverActor<K> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "DriverActor({:?})", self.host.address())
+    }
+}
+
+/// Starts the actor of `address` on `arbiter`; the driver is built there.
+pub(super) fn start(
+    arbiter: &ArbiterHandle,
+    cell: Arc<Cell>,
+    address: Address,
+    factory: DriverFactory,
+) -> Recipient<Mail> {
+    match factory.role {
+        Role::Operator => start_kind::<OperatorKind>(arbiter, cell, address, factory),
+        Role::Source => start_kind::<SourceKind>(arbiter, cell, address, factory),
+        Role::Sink => start_kind::<SinkKind>(arbiter, cell, address, factory),
+        Role::Coordinator => start_kind::<CoordinatorKind>(arbiter, cell, address, factory),
+        Role::Supervisor => start_kind::<SupervisorKind>(arbiter, cell, address, factory),
+    }
+}
+
+fn start_kind<K: Kind>(
+    arbiter: &ArbiterHandle,
+    cell: Arc<Cell>,
+    address: Address,
+    factory: DriverFactory,
+) -> Recipient<Mail> {
+    DriverActor::<K>::start_in_arbiter(arbiter, move |_| {
+        let host = ActixHost::new(cell, address);
+        let as_host: Rc<dyn crate::ports::host::Host> = Rc::clone(&host) as Rc<_>;
+        let driver = match catch_unwind(AssertUnwindSafe(|| (factory.build)(as_host))) {
+            Ok(driver) => Some(driver),
+            Err(panic) => {
+                host.cell().ended(address, Some(panic_text(panic.as_ref())));
+                None
+            }
+        };
+        DriverActor { host, driver, kind: PhantomData }
+    })
+    .recipient()
+}
+
+impl<K: Kind> Actor for DriverActor<K> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.spawn(StepLoop { alarm: None });
+    }
+}
+
+impl<K: Kind> Handler<Mail> for DriverActor<K> {
+    type Result = ();
+
+    fn handle(&mut self, mail: Mail, _context: &mut Context<Self>) {
+        if let Some(driver) = &mut self.driver {
+            driver.receive(mail.0);
+        }
+    }
+}
+
+/// Steps the driver for as long as the actor lives.
+struct StepLoop {
+    alarm: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl<K: Kind> ActorFuture<DriverActor<K>> for StepLoop {
+    type Output = ();
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        actor: &mut DriverActor<K>,
+        actor_context: &mut Context<DriverActor<K>>,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        let Some(driver) = actor.driver.as_mut() else {
+            actor_context.stop();
+            return Poll::Ready(());
+        };
+        let stepped = catch_unwind(AssertUnwindSafe(|| driver.step(context)));
+        match stepped {
+            Ok(Step::Again) => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Ok(Step::Wait) => {
+                self.arm(actor.host.next_alarm(), context);
+                Poll::Pending
+            }
+            Ok(Step::Finished) => {
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(actor.driver.take())));
+                actor.host.cell().ended(actor.host.address(), None);
+                actor_context.stop();
+                Poll::Ready(())
+            }
+            Err(panic) => {
+                let text = panic_text(panic.as_ref());
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(actor.driver.take())));
+                actor.host.cell().ended(actor.host.address(), Some(text));
+                actor_context.stop();
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl StepLoop {
+    /// Sleeps until the next alarm, if nothing wakes the actor before.
+    fn arm(&mut self, next: Option<Instant>, context: &mut TaskContext<'_>) {
+        let Some(next) = next else {
+            self.alarm = None;
+            return;
+        };
+        let alarm = match &mut self.alarm {
+            Some((at, alarm)) if *at == next => alarm,
+            _ => &mut self.alarm.insert((next, Box::pin(actix_rt::time::sleep_until(next.into())))).1,
+        };
+        if alarm.as_mut().poll(context).is_ready() {
+            self.alarm = None;
+            context.waker().wake_by_ref();
+        }
+    }
+}

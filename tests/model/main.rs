@@ -1,0 +1,11 @@
+//! The machines of the protocol, without drivers: the conformance cases in their event notation, and exhaustive walks.
+
+mod align_cases;
+mod align_notation;
+mod align_random;
+mod align_rules;
+mod align_setting;
+mod align_walk;
+mod align_world;
+mod credit;
+mod explore;
