@@ -5,6 +5,7 @@ pub mod error;
 pub mod graph;
 pub(crate) mod operator;
 pub mod record;
+pub mod state;
 
 pub use error::{OperatorError, OperatorResult};
 pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};

@@ -129,8 +129,7 @@ mod tests {
         for max_parallelism in [1, 3, 128, 32_768] {
             assert_eq!(key_group(0, max_parallelism), 0);
             assert_eq!(key_group(u64::MAX, max_parallelism), max_parallelism - 1);
-            let groups: Vec<u32> =
-                (0..=1000_u64).map(|i| key_group(i * (u64::MAX / 1000), max_parallelism)).collect();
+            let groups: Vec<u32> = (0..=1000_u64).map(|i| key_group(i * (u64::MAX / 1000), max_parallelism)).collect();
             assert!(groups.is_sorted());
         }
     }
