@@ -2,7 +2,10 @@
 
 pub mod connect;
 pub mod error;
+pub mod graph;
 pub(crate) mod operator;
 pub mod record;
+pub mod state;
 
 pub use error::{OperatorError, OperatorResult};
+pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};
