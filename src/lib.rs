@@ -1,1 +1,3 @@
 //! alluvium: a stream-processing runtime that a service embeds.
+
+pub mod testing;
