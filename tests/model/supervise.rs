@@ -5,7 +5,7 @@ use std::time::Duration;
 use alluvium_actors::ids::{Attempt, Moment, SubtaskId};
 use alluvium_actors::protocol::machine::Machine;
 use alluvium_actors::protocol::supervise::{
-    Effect, Event, Failure, Origin, RestartStrategy, Severity, Straggler, Supervisor,
+    Effect, Event, Failure, RestartStrategy, Severity, Straggler, Supervisor,
 };
 
 use crate::coordinator::{LEFT, RIGHT, SECOND};
@@ -14,7 +14,7 @@ use crate::explore::{AtRest, Bounds, explore};
 const PATIENCE: Duration = Duration::from_secs(180);
 
 fn failure(message: &str, severity: Severity) -> Failure {
-    Failure { origin: Origin::Subtask(LEFT), severity, message: message.to_owned() }
+    Failure { origin: LEFT.to_string(), severity, message: message.to_owned(), panicked: false }
 }
 
 fn retryable(message: &str) -> Failure {
@@ -163,7 +163,7 @@ fn a_failed_deployment_counts_and_waits_for_nobody() {
     desk.fail(1, retryable("boom"));
     desk.gone(1);
     assert_eq!(desk.pass(SECOND), [restart(2)]);
-    let broken = Failure { origin: Origin::Deployment, ..retryable("the checkpoint cannot be read") };
+    let broken = Failure { origin: "deployment".to_owned(), ..retryable("the checkpoint cannot be read") };
     assert_eq!(desk.fail(2, broken.clone()), [], "nothing was built that could be ended");
     assert_eq!(desk.pass(SECOND), [restart(3)]);
     assert_eq!(desk.fail(3, broken.clone()), [Effect::FailJob { failures: vec![broken], stragglers: Vec::new() }]);
