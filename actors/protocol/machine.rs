@@ -16,8 +16,9 @@ use crate::ids::Moment;
 /// * **Total.** Every event is legal in every state. What comes late, twice, out of order or for an unknown id has a
 ///   defined answer, most often no effect at all; it is never a panic and never a catch-all arm.
 /// * **Effects are requests.** An effect that has an outcome carries a token (or an id that is unique), and the outcome
-///   comes back as an event that carries the same one. Effects are run in the order in which they were pushed;
-///   `handle` only appends to `effects` and never reads it.
+///   comes back as an event that carries the same one. Effects are run in the order in which they were pushed, all of them
+///   before the next event: an outcome that is known at once waits until then. `handle` only appends to `effects` and
+///   never reads it.
 /// * **One deadline.** When `now` reaches `next_deadline` the driver sends the machine's own event for a passed
 ///   deadline. Having handled it at that moment, the machine names a later deadline or none: a driver never spins.
 /// * **Time does not go back.** `now` is never before the `now` of an earlier call. Equal moments are usual.
