@@ -205,6 +205,12 @@ impl Coordinator {
         self.identifiers.next()
     }
 
+    /// The completed checkpoint of this attempt that nothing follows, and whether it was a stop or the end of all data.
+    #[must_use]
+    pub fn closed(&self) -> Option<(CheckpointId, CheckpointKind)> {
+        self.closed
+    }
+
     /// Whether it is unknown of a manifest whether it exists.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
