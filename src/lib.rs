@@ -6,6 +6,8 @@ pub mod graph;
 pub(crate) mod operator;
 pub mod record;
 pub mod state;
+pub mod storage;
+pub mod testing;
 
 pub use error::{OperatorError, OperatorResult};
 pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};
