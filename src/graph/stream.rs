@@ -57,10 +57,7 @@ impl<T: Record> Stream<T> {
 
     /// As [`Stream::map`], for a function that can fail; an error fails the subtask and goes through the restart strategy.
     #[track_caller]
-    pub fn try_map<U: Record>(
-        &self,
-        function: impl Fn(T) -> OperatorResult<U> + Clone + Send + 'static,
-    ) -> Stream<U> {
+    pub fn try_map<U: Record>(&self, function: impl Fn(T) -> OperatorResult<U> + Clone + Send + 'static) -> Stream<U> {
         let function = Prototype::new(function);
         self.then("try_map", Location::caller(), move |site, next| {
             AnyLink::new::<T>(TryMap::new(function.copy(), next.into_link::<U>(), site.place))
@@ -152,9 +149,8 @@ impl<T: Record> Stream<T> {
         let key = OperatorUid::new(uid);
         let exactly_once = sink.guarantee() == Guarantee::ExactlyOnce;
         let committer = committer_factory::<T, S>(Arc::clone(&sink), key.clone());
-        let recipe = Recipe::Tail(Arc::new(move |site| {
-            Ok(AnyLink::new::<T>(SinkLink::<T, S>::new(&sink, key.clone(), site)?))
-        }));
+        let recipe =
+            Recipe::Tail(Arc::new(move |site| Ok(AnyLink::new::<T>(SinkLink::<T, S>::new(&sink, key.clone(), site)?))));
         let mut operator = Operator::new("sink", location, Some(uid), recipe);
         operator.end = End::Sink { committer, exactly_once };
         self.end(operator)
