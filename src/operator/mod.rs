@@ -10,7 +10,6 @@ pub(crate) mod co_process;
 pub(crate) mod connect;
 pub(crate) mod filter;
 pub(crate) mod flat_map;
-pub(crate) mod for_each;
 pub(crate) mod forward;
 pub(crate) mod hash;
 pub(crate) mod head;
