@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use alluvium_actors::ids::{Attempt, Moment, SubtaskId};
 use alluvium_actors::protocol::machine::Machine;
-use alluvium_actors::protocol::supervise::{
-    Effect, Event, Failure, RestartStrategy, Severity, Straggler, Supervisor,
-};
+use alluvium_actors::protocol::supervise::{Effect, Event, Failure, RestartStrategy, Severity, Straggler, Supervisor};
 
 use crate::coordinator::{LEFT, RIGHT, SECOND};
 use crate::explore::{AtRest, Bounds, explore};
