@@ -12,7 +12,7 @@ use alluvium_actors::ports::blocking::{Lane, Promise};
 use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::host::Host;
-use alluvium_actors::ports::sink::SinkScope;
+pub use alluvium_actors::ports::sink::SinkScope;
 
 use crate::error::{OperatorError, OperatorResult};
 use crate::record::Record;
@@ -61,7 +61,8 @@ pub trait SinkWriter<T: Record>: 'static {
     /// See [`Sink::State`].
     type State: Record;
 
-    /// Whether it can take a slice: pending while too much is under way.
+    /// Whether it can take a slice: pending while too much is under way. Polled until it is ready before the first slice and before the
+    /// first cut, so a writer that has something to find out first does it here.
     ///
     /// # Errors
     /// When writing failed.

@@ -20,7 +20,7 @@ pub use options::{OptionError, Options, SHORTEST_INTERVAL};
 
 use crate::graph::Graph;
 use crate::snapshot::{PieceReader, Store, StoreOptions};
-use crate::storage::{MemoryStorage, SystemFiles};
+use crate::storage::MemoryStorage;
 use monitor::{Feed, Monitor};
 
 /// A job could not be started. Nothing was changed.
@@ -60,7 +60,8 @@ impl Graph {
         warn_of_abort();
         let store = self.open_store(options)?;
         let monitor = Arc::new(Monitor::default());
-        let setup = supervisor_setup(self, options, store, Arc::new(Feed(Arc::clone(&monitor))));
+        let feed = Feed { monitor: Arc::clone(&monitor), also: options.listener.clone() };
+        let setup = supervisor_setup(self, options, store, Arc::new(feed));
         let arbiters = options.workers.map_or_else(Arbiters::default, |workers| Arbiters { workers });
         let told = Arc::clone(&monitor);
         let running = run::start(setup, arbiters, Box::new(move || told.ended()))
@@ -76,7 +77,7 @@ impl Graph {
             ..StoreOptions::new(self.name(), random_seed())
         };
         let store = match &options.store {
-            Some(directory) => Store::open_directory(directory, store_options)?,
+            Some(directory) => Store::open_directory(Arc::clone(&options.files), directory, store_options)?,
             None => Store::new(Arc::new(MemoryStorage::new()), None, store_options)?,
         };
         if options.fresh {
@@ -100,7 +101,7 @@ pub(crate) fn supervisor_setup(
         settings: options.settings(),
         restart: options.restart_strategy(),
         store,
-        files: Arc::new(SystemFiles::new()),
+        files: Arc::clone(&options.files),
         listener,
         read_prepared: Arc::new(move |snapshot| read_prepared(&for_reading, snapshot)),
         check_fit: Arc::new(fit::check_fit),
