@@ -71,11 +71,15 @@ impl RunningJob {
     }
 }
 
-/// Starts a job on threads of its own.
+/// Starts a job on threads of its own. `on_end` is called when all of it has ended and nothing of `setup` is held any more.
 ///
 /// # Errors
 /// When the operating system gives no thread.
-pub fn start(setup: SupervisorSetup, arbiters: Arbiters) -> std::io::Result<RunningJob> {
+pub fn start(
+    setup: SupervisorSetup,
+    arbiters: Arbiters,
+    on_end: Box<dyn FnOnce() + Send>,
+) -> std::io::Result<RunningJob> {
     let job = setup.plan.job.to_string();
     let lanes = Arc::new(Lanes::start(&job)?);
     let cell = Arc::new(Cell::new(lanes));
@@ -91,6 +95,9 @@ pub fn start(setup: SupervisorSetup, arbiters: Arbiters) -> std::io::Result<Runn
             listener.event(JobEvent::Failed(Failure::panic("the job's thread", &text)));
             listener.event(JobEvent::State(JobState::Failed));
         }
+        drop(listener);
+        drop(for_thread);
+        on_end();
     })?;
     Ok(RunningJob { cell, thread: Arc::new(Mutex::new(Some(thread))) })
 }

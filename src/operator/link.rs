@@ -7,6 +7,7 @@ use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::store::OperatorSnapshot;
 use alluvium_actors::ports::task::{CommitRequest, Cut, Failure};
 
+use super::place::Place;
 use crate::record::batch::Slice;
 
 /// A place in a chain that takes records of type `T`: an operator with what follows it, the partitioner of an output edge, or a sink.
@@ -16,10 +17,24 @@ pub(crate) trait Link<T>: Member {
     fn push(&mut self, slice: &mut Slice<T>, outputs: &mut Outputs) -> Result<(), Failure>;
 }
 
+/// A place with two inputs of different types: always at the head of a chain.
+pub(crate) trait TwoInputLink<A, B>: Member {
+    /// As [`Link::push`], for the left input.
+    fn push_left(&mut self, slice: &mut Slice<A>, outputs: &mut Outputs) -> Result<(), Failure>;
+
+    /// As [`Link::push`], for the right input.
+    fn push_right(&mut self, slice: &mut Slice<B>, outputs: &mut Outputs) -> Result<(), Failure>;
+}
+
 /// What the chain asks of each of its members, head to tail. The defaults are those of an operator without state.
 pub(crate) trait Member {
     /// Calls `visit` for this member, then for those behind it.
     fn walk(&mut self, visit: &mut dyn FnMut(&mut dyn Member));
+
+    /// Its place, if user code runs in it.
+    fn place(&self) -> Option<&Place> {
+        None
+    }
 
     /// Reads this member's state of the restored checkpoint.
     fn poll_restore(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
@@ -50,7 +65,8 @@ pub(crate) trait Member {
         Ok(())
     }
 
-    /// One slice of the asynchronous part; ready with `None` when this member keeps nothing in checkpoints. Called again after it was ready is a bug of the chain.
+    /// One slice of the asynchronous part; ready with `None` when this member keeps nothing in checkpoints. Not called again for a
+    /// checkpoint after it was ready. Several checkpoints may be under way.
     fn poll_snapshot(
         &mut self,
         checkpoint: CheckpointId,

@@ -1,0 +1,210 @@
+//! Real data: the running delay of every aircraft, exactly once, whatever kills the process and however often.
+//!
+//! ```text
+//! cargo run --release --example flights
+//! ```
+//!
+//! Reads flights from a CSV file, keys them by `tailnum`, drops those that were cancelled (`dep_delay` is `NA`), and writes for every other one a line
+//! `tailnum,sequence,total_dep_delay,time_hour`. Kill it with SIGKILL and start it again with the same arguments: it goes on.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use alluvium::connect::{CsvFiles, Lines, SourceProgress};
+use alluvium::{BuildErrors, Graph, Job, JobError, JobHandle, JobOutcome, JobReport, Options};
+use clap::Parser;
+use futures::future::{Either, select};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The running departure delay of every aircraft, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "flights")]
+struct Arguments {
+    /// The flights: a CSV file, plain or gzip (`.csv.gz`).
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/flights-2013-01.csv"))]
+    input: PathBuf,
+    /// Where the lines go; committed files end in `.csv`.
+    #[arg(long, default_value = "flights-output")]
+    output: PathBuf,
+    /// Where the checkpoints go.
+    #[arg(long, default_value = "flights-store")]
+    store: PathBuf,
+    /// In how many instances the aircraft are counted.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=128))]
+    parallelism: u32,
+    /// The time from one checkpoint to the next, for example `100ms` or `1s`.
+    #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
+    checkpoint_interval: Duration,
+    /// Reads at most so many rows per second, in the whole job.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    rate: Option<u64>,
+}
+
+/// The columns that are used of a row.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Flight {
+    tailnum: String,
+    #[serde(deserialize_with = "minutes_or_not_available")]
+    dep_delay: Option<i64>,
+    time_hour: String,
+}
+
+/// `NA` marks a flight that never departed.
+fn minutes_or_not_available<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == "NA" {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("`{text}` is neither a number of minutes nor NA")))
+}
+
+/// What is kept of an aircraft.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Total {
+    sequence: u64,
+    delay: i64,
+}
+
+fn build(arguments: &Arguments) -> Result<(Graph, SourceProgress), BuildErrors> {
+    let mut flights = CsvFiles::<Flight>::new(&arguments.input);
+    if let Some(rate) = arguments.rate {
+        flights = flights.rate(rate);
+    }
+    let progress = flights.progress();
+    let job = Job::new("flights").parallelism(arguments.parallelism);
+    job.source("flights", flights)
+        .filter(|flight| flight.dep_delay.is_some())
+        .key_by(|flight| &flight.tailnum)
+        .aggregate("total-delay", Total::default(), |tailnum, total, flight| {
+            total.sequence += 1;
+            total.delay += flight.dep_delay.unwrap_or(0);
+            format!("{tailnum},{},{},{}", total.sequence, total.delay, flight.time_hour)
+        })
+        .sink("lines", Lines::exactly_once(&arguments.output).suffix(".csv"));
+    Ok((job.build()?, progress))
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match actix_rt::System::new().block_on(run(&arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("flights: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let (graph, progress) = build(arguments)?;
+    let options =
+        Options::default().store(&arguments.store).checkpoint_every(arguments.checkpoint_interval);
+    let began = Instant::now();
+    let handle = graph.start(&options)?;
+    let bar = progress_bar();
+    let drawing = actix_rt::spawn(draw(bar.clone(), progress.clone(), handle.clone()));
+    let ended = wait_or_stop(&handle).await;
+    drawing.abort();
+    bar.finish_and_clear();
+    summarize(arguments, &ended?, &progress, began.elapsed())?;
+    Ok(())
+}
+
+/// Waits for the end of the job; Ctrl-C (or a polite kill) stops it with a checkpoint, a second one ends the process at once.
+async fn wait_or_stop(handle: &JobHandle) -> Result<JobReport, JobError> {
+    let ended = Box::pin(handle.wait());
+    let ended = match select(ended, Box::pin(interrupted())).await {
+        Either::Left((ended, _)) => return ended,
+        Either::Right(((), ended)) => ended,
+    };
+    eprintln!("stopping with a checkpoint; once more to end at once");
+    actix_rt::spawn(async {
+        interrupted().await;
+        std::process::exit(130);
+    });
+    match handle.stop().await {
+        Ok(_) | Err(JobError::Ended) => ended.await,
+        Err(error) => Err(error),
+    }
+}
+
+async fn interrupted() {
+    use actix_rt::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    select(Box::pin(interrupt.recv()), Box::pin(terminate.recv())).await;
+}
+
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:32} {percent:>3} %  {msg}  {elapsed_precise}");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+async fn draw(bar: ProgressBar, progress: SourceProgress, handle: JobHandle) {
+    loop {
+        bar.set_length(progress.bytes_total().unwrap_or(0));
+        bar.set_position(progress.bytes_read());
+        bar.set_message(format!(
+            "{} rows, {} checkpoints",
+            progress.records_read(),
+            handle.status().checkpoints_completed
+        ));
+        actix_rt::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn summarize(
+    arguments: &Arguments,
+    report: &JobReport,
+    progress: &SourceProgress,
+    elapsed: Duration,
+) -> Result<(), Box<dyn std::error::Error>> {
+    if report.was_finished_before() {
+        println!("The job had finished before; nothing was changed. Its lines are in {}.", arguments.output.display());
+        return Ok(());
+    }
+    let status = &report.status;
+    let restored = status.restored_from.map_or("nothing, it began anew".to_owned(), |id| format!("checkpoint {id}"));
+    // What is committed is the truth, whichever process wrote it.
+    let written = Written::count(&arguments.output)?;
+    let rows = progress.records_read();
+    println!("rows                   {rows}");
+    println!("cancelled              {}", rows.saturating_sub(written.lines));
+    println!("aircraft               {}", written.aircraft);
+    println!("records per second     {:.0}", progress.records_read_here() as f64 / elapsed.as_secs_f64());
+    println!("checkpoints completed  {}", status.checkpoints_completed);
+    println!("restored from          {restored}");
+    if report.outcome == JobOutcome::Stopped {
+        println!("Stopped; start it again with the same arguments to go on.");
+    }
+    Ok(())
+}
+
+/// What the committed files hold.
+struct Written {
+    lines: u64,
+    aircraft: usize,
+}
+
+impl Written {
+    fn count(directory: &std::path::Path) -> std::io::Result<Written> {
+        let mut lines = 0;
+        let mut aircraft = std::collections::HashSet::new();
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "csv") {
+                for line in std::fs::read_to_string(&path)?.lines() {
+                    lines += 1;
+                    if let Some((tailnum, _)) = line.split_once(',') {
+                        aircraft.insert(tailnum.to_owned());
+                    }
+                }
+            }
+        }
+        Ok(Written { lines, aircraft: aircraft.len() })
+    }
+}

@@ -1,0 +1,199 @@
+//! What a job collects while it is written down: operators, and how their inputs are fed.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use alluvium_actors::ids::OperatorUid;
+use alluvium_actors::ports::sink::SinkCommitterFactory;
+use alluvium_actors::ports::source::EnumeratorFactory;
+
+use super::error::BuildError;
+use crate::operator::assembly::{HashRecipe, Recipe, StreamType};
+
+/// Where in the user's program something was called.
+pub(super) type Place = &'static Location<'static>;
+
+/// A job under construction, shared by its streams.
+#[derive(Clone, Debug)]
+pub(super) struct Shared(Arc<Mutex<Builder>>);
+
+/// The operators so far.
+#[derive(Clone, Debug)]
+pub(super) struct Builder {
+    pub(super) name: String,
+    pub(super) parallelism: u32,
+    pub(super) max_parallelism: Option<u32>,
+    /// Upstream operators come before downstream ones.
+    pub(super) operators: Vec<Operator>,
+    /// What is wrong already.
+    pub(super) errors: Vec<BuildError>,
+}
+
+/// One operator.
+#[derive(Clone, Debug)]
+pub(super) struct Operator {
+    /// The method that made it.
+    pub(super) kind: &'static str,
+    pub(super) location: Place,
+    pub(super) name: Option<String>,
+    pub(super) uid: Option<OperatorUid>,
+    pub(super) parallelism: Option<u32>,
+    pub(super) max_parallelism: Option<u32>,
+    pub(super) inputs: Vec<Input>,
+    /// The stream that it makes; none for sinks.
+    pub(super) output: Option<StreamType>,
+    pub(super) recipe: Recipe,
+    /// The names of its states.
+    pub(super) states: Vec<String>,
+    pub(super) end: End,
+}
+
+/// What an operator has to do with the world outside.
+#[derive(Clone)]
+pub(super) enum End {
+    /// Nothing.
+    Inner,
+    /// It is a source.
+    Source { enumerator: EnumeratorFactory, unbounded: bool },
+    /// It is a sink with transactions.
+    Sink { committer: SinkCommitterFactory, exactly_once: bool },
+}
+
+/// One input of an operator.
+#[derive(Clone, Debug)]
+pub(super) struct Input {
+    pub(super) upstreams: Vec<Upstream>,
+    pub(super) stream: StreamType,
+}
+
+/// An operator whose output feeds an input, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Upstream {
+    /// The position of the operator.
+    pub(super) operator: usize,
+    pub(super) exchange: Exchange,
+}
+
+/// How records find their consumer.
+#[derive(Clone)]
+pub(super) enum Exchange {
+    /// Forward where the parallelism is the same, else rebalance.
+    Automatic,
+    /// To the subtask of the same index.
+    Forward,
+    /// To all subtasks in turn.
+    Rebalance,
+    /// To the owner of the key.
+    Hash { recipe: HashRecipe, location: Place },
+}
+
+impl Exchange {
+    /// The method that asked for it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Exchange::Automatic => "automatic",
+            Exchange::Forward => "forward",
+            Exchange::Rebalance => "rebalance",
+            Exchange::Hash { .. } => "key_by",
+        }
+    }
+}
+
+impl Operator {
+    /// An operator without inputs and settings.
+    pub(super) fn new(kind: &'static str, location: Place, uid: Option<&str>, recipe: Recipe) -> Operator {
+        Operator {
+            kind,
+            location,
+            name: None,
+            uid: uid.map(OperatorUid::new),
+            parallelism: None,
+            max_parallelism: None,
+            inputs: Vec::new(),
+            output: None,
+            recipe,
+            states: Vec::new(),
+            end: End::Inner,
+        }
+    }
+
+    /// How chains and pictures call it.
+    pub(super) fn display_name(&self) -> &str {
+        self.name.as_deref().or(self.uid.as_ref().map(OperatorUid::as_str)).unwrap_or(self.kind)
+    }
+
+    /// How errors call it: by its uid, and where there is none by the line that made it.
+    pub(super) fn label(&self) -> String {
+        let shown = |text: &str| if text.is_empty() { None } else { Some(text.to_owned()) };
+        let uid = self.uid.as_ref().and_then(|uid| shown(uid.as_str()));
+        match (self.name.as_deref().and_then(shown), uid) {
+            (Some(name), Some(uid)) if name != uid => format!("{uid} ({name})"),
+            (_, Some(uid)) => uid,
+            (Some(name), None) => format!("{name} at {}", at(self.location)),
+            (None, None) => format!("{} at {}", self.kind, at(self.location)),
+        }
+    }
+
+    /// How errors about the uid itself call it.
+    pub(super) fn origin(&self) -> String {
+        format!("{} at {}", self.kind, at(self.location))
+    }
+}
+
+/// File and line.
+pub(super) fn at(location: Place) -> String {
+    format!("{}:{}", location.file(), location.line())
+}
+
+impl Shared {
+    pub(super) fn new(name: &str) -> Shared {
+        Shared(Arc::new(Mutex::new(Builder {
+            name: name.to_owned(),
+            parallelism: 1,
+            max_parallelism: None,
+            operators: Vec::new(),
+            errors: Vec::new(),
+        })))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Builder> {
+        // No user code runs under the lock, and the builder is consistent after every statement.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an operator and gives its position.
+    pub(super) fn add(&self, operator: Operator) -> usize {
+        let mut builder = self.lock();
+        builder.operators.push(operator);
+        builder.operators.len() - 1
+    }
+
+    /// Whether both belong to the same job; if not, that is remembered as an error.
+    pub(super) fn is_same_job(&self, other: &Shared, location: Place) -> bool {
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return true;
+        }
+        let other = other.lock().name.clone();
+        let mut builder = self.lock();
+        let job = builder.name.clone();
+        builder.errors.push(BuildError::OtherJob { job, other, location: at(location) });
+        false
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Inner => formatter.write_str("End::Inner"),
+            End::Source { unbounded, .. } => write!(formatter, "End::Source(unbounded: {unbounded})"),
+            End::Sink { exactly_once, .. } => write!(formatter, "End::Sink(exactly once: {exactly_once})"),
+        }
+    }
+}

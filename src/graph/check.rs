@@ -1,0 +1,117 @@
+//! Looks for everything that is wrong with a job.
+
+use std::collections::BTreeMap;
+
+use super::builder::{Builder, Exchange, Operator};
+use super::error::BuildError;
+use crate::record::{MAX_PARALLELISM_LIMIT, default_max_parallelism};
+
+/// The longest uid, in bytes.
+const LONGEST_UID: usize = 255;
+
+/// All errors of a job: those of the job, then those of its operators in their order.
+pub(super) fn check(builder: &Builder) -> Vec<BuildError> {
+    let mut errors = Vec::new();
+    if builder.name.is_empty() {
+        errors.push(BuildError::JobWithoutName);
+    }
+    if !builder.operators.iter().any(|operator| operator.inputs.is_empty()) {
+        errors.push(BuildError::NoSource);
+    }
+    errors.extend(builder.errors.iter().cloned());
+    let mut uids = BTreeMap::new();
+    for (index, operator) in builder.operators.iter().enumerate() {
+        check_uid(operator, &mut uids, &mut errors);
+        check_states(operator, &mut errors);
+        check_width(builder, operator, &mut errors);
+        check_forward(builder, operator, &mut errors);
+        let mut upstreams =
+            builder.operators.iter().flat_map(|consumer| &consumer.inputs).flat_map(|input| &input.upstreams);
+        if operator.output.is_some() && !upstreams.any(|upstream| upstream.operator == index) {
+            errors.push(BuildError::EndsNowhere { operator: operator.label() });
+        }
+    }
+    errors
+}
+
+/// Parallelism and max parallelism of an operator.
+pub(super) fn width(builder: &Builder, operator: &Operator) -> (u32, u32) {
+    let parallelism = operator.parallelism.unwrap_or(builder.parallelism);
+    let max_parallelism = operator.max_parallelism.or(builder.max_parallelism);
+    (parallelism, max_parallelism.unwrap_or_else(|| default_max_parallelism(parallelism)))
+}
+
+/// Whether a max parallelism lies within the bounds.
+pub(super) fn max_parallelism(operator: &str, max_parallelism: u32) -> Result<(), BuildError> {
+    if (1..=MAX_PARALLELISM_LIMIT).contains(&max_parallelism) {
+        Ok(())
+    } else {
+        Err(BuildError::MaxParallelism { operator: operator.to_owned(), max_parallelism })
+    }
+}
+
+fn check_uid<'a>(operator: &'a Operator, uids: &mut BTreeMap<&'a str, String>, errors: &mut Vec<BuildError>) {
+    let Some(uid) = operator.uid.as_ref().map(|uid| uid.as_str()) else { return };
+    if uid.is_empty() {
+        errors.push(BuildError::EmptyUid { operator: operator.origin() });
+    } else if uid.len() > LONGEST_UID {
+        errors.push(BuildError::LongUid { operator: operator.origin(), length: uid.len(), limit: LONGEST_UID });
+    } else if let Some(first) = uids.get(uid) {
+        errors.push(BuildError::DuplicateUid {
+            uid: uid.to_owned(),
+            first: first.clone(),
+            second: operator.origin(),
+        });
+    } else {
+        uids.insert(uid, operator.origin());
+    }
+}
+
+fn check_states(operator: &Operator, errors: &mut Vec<BuildError>) {
+    let mut names: Vec<&String> = operator.states.iter().collect();
+    names.sort();
+    if names.first().is_some_and(|name| name.is_empty()) {
+        errors.push(BuildError::EmptyStateName { operator: operator.label() });
+    }
+    let mut reported: Option<&String> = None;
+    for pair in names.windows(2) {
+        if pair[0] == pair[1] && !pair[0].is_empty() && reported != Some(pair[0]) {
+            reported = Some(pair[0]);
+            errors.push(BuildError::DuplicateState { operator: operator.label(), state: pair[0].clone() });
+        }
+    }
+}
+
+fn check_width(builder: &Builder, operator: &Operator, errors: &mut Vec<BuildError>) {
+    let label = operator.label();
+    // What the job sets wrongly was reported once, when it was set.
+    if operator.parallelism == Some(0) {
+        errors.push(BuildError::ZeroParallelism { operator: label.clone() });
+    }
+    if let Some(set) = operator.max_parallelism
+        && let Err(error) = max_parallelism(&label, set)
+    {
+        errors.push(error);
+        return;
+    }
+    let (parallelism, max_parallelism) = width(builder, operator);
+    if parallelism > max_parallelism && (1..=MAX_PARALLELISM_LIMIT).contains(&max_parallelism) {
+        errors.push(BuildError::ParallelismAboveMax { operator: label, parallelism, max_parallelism });
+    }
+}
+
+fn check_forward(builder: &Builder, operator: &Operator, errors: &mut Vec<BuildError>) {
+    let (parallelism, _) = width(builder, operator);
+    for upstream in operator.inputs.iter().flat_map(|input| &input.upstreams) {
+        let producer = &builder.operators[upstream.operator];
+        let (upstream_parallelism, _) = width(builder, producer);
+        if matches!(upstream.exchange, Exchange::Forward) && upstream_parallelism != parallelism {
+            errors.push(BuildError::ForwardBetweenDifferentParallelism {
+                operator: operator.label(),
+                parallelism,
+                upstream: producer.label(),
+                upstream_parallelism,
+            });
+        }
+    }
+}

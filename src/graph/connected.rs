@@ -1,0 +1,76 @@
+//! Two streams of different types as the inputs of one operator, without keys.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::builder::{Operator, Place};
+use super::stream::Stream;
+use crate::operator::assembly::{Prototype, Recipe, StreamType};
+use crate::operator::chain::Chain;
+use crate::operator::connect::Connect;
+use crate::operator::head::TwoInputs;
+use crate::record::Record;
+
+/// Two connected streams: one function for each. See [`Stream::connect`].
+#[derive(Clone, Debug)]
+pub struct ConnectedStreams<A, B> {
+    left: Stream<A>,
+    right: Stream<B>,
+}
+
+impl<A: Record, B: Record> ConnectedStreams<A, B> {
+    pub(super) fn new(left: Stream<A>, right: Stream<B>) -> ConnectedStreams<A, B> {
+        ConnectedStreams { left, right }
+    }
+
+    /// Calls `left` with each record of the left stream and `right` with each of the right one; the stream of what they return.
+    #[track_caller]
+    pub fn map<U: Record>(
+        &self,
+        left: impl Fn(A) -> U + Clone + Send + 'static,
+        right: impl Fn(B) -> U + Clone + Send + 'static,
+    ) -> Stream<U> {
+        let left = move |record| std::iter::once(left(record));
+        let right = move |record| std::iter::once(right(record));
+        self.then("connected map", Location::caller(), left, right)
+    }
+
+    /// As [`ConnectedStreams::map`]; the stream of everything that the functions return: collections, options, iterators.
+    #[track_caller]
+    pub fn flat_map<U, I, J>(
+        &self,
+        left: impl Fn(A) -> I + Clone + Send + 'static,
+        right: impl Fn(B) -> J + Clone + Send + 'static,
+    ) -> Stream<U>
+    where
+        U: Record,
+        I: IntoIterator<Item = U> + 'static,
+        J: IntoIterator<Item = U> + 'static,
+    {
+        self.then("connected flat_map", Location::caller(), left, right)
+    }
+
+    fn then<U, I, J>(
+        &self,
+        kind: &'static str,
+        location: Place,
+        left: impl Fn(A) -> I + Clone + Send + 'static,
+        right: impl Fn(B) -> J + Clone + Send + 'static,
+    ) -> Stream<U>
+    where
+        U: Record,
+        I: IntoIterator<Item = U> + 'static,
+        J: IntoIterator<Item = U> + 'static,
+    {
+        let functions = Prototype::new((left, right));
+        let recipe = Recipe::Join(Arc::new(move |site, next, places| {
+            let (left, right) = functions.copy();
+            let link = Connect::new(left, right, next.into_link::<U>(), site.place);
+            Ok(Box::new(Chain::new(TwoInputs::<A, B, _>::new(link), places, site.task)))
+        }));
+        let mut operator = Operator::new(kind, location, None, recipe);
+        operator.inputs = vec![self.left.input(), self.right.input()];
+        operator.output = Some(StreamType::of::<U>());
+        Stream::of_operator(&self.left.shared, operator)
+    }
+}

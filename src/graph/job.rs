@@ -1,0 +1,84 @@
+//! A job under construction.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use alluvium_actors::ids::OperatorUid;
+
+use super::builder::{End, Operator, Shared};
+use super::check;
+use super::error::{BuildError, BuildErrors};
+use super::stream::Stream;
+use super::{Graph, planner};
+use crate::connect::adapter::enumerator_factory;
+use crate::connect::source::{Boundedness, Source};
+use crate::connect::source_task::SourceHead;
+use crate::operator::assembly::{Recipe, StreamType};
+use crate::operator::chain::Chain;
+
+/// A job under construction: begin with [`Job::source`], end with sinks, then [`Job::build`].
+#[derive(Clone, Debug)]
+pub struct Job {
+    shared: Shared,
+}
+
+impl Job {
+    /// A job without operators. Its checkpoints are found again by its name.
+    #[must_use]
+    pub fn new(name: &str) -> Job {
+        Job { shared: Shared::new(name) }
+    }
+
+    /// How many subtasks an operator has that sets no parallelism of its own; 1 if not set.
+    #[must_use]
+    pub fn parallelism(self, parallelism: u32) -> Job {
+        let mut builder = self.shared.lock();
+        builder.parallelism = parallelism;
+        if parallelism == 0 {
+            builder.errors.push(BuildError::ZeroParallelism { operator: "the job".to_owned() });
+        }
+        drop(builder);
+        self
+    }
+
+    /// How many key groups an operator has that sets no max parallelism of its own, 1 to 32,768. It cannot change while the job's state is kept. If not
+    /// set: 1.5 times the operator's parallelism, rounded up to a power of two, at least 128.
+    #[must_use]
+    pub fn max_parallelism(self, max_parallelism: u32) -> Job {
+        let mut builder = self.shared.lock();
+        builder.max_parallelism = Some(max_parallelism);
+        if let Err(error) = check::max_parallelism("the job", max_parallelism) {
+            builder.errors.push(error);
+        }
+        drop(builder);
+        self
+    }
+
+    /// A stream of the records of `source`. Its state is found again by `uid`.
+    #[track_caller]
+    pub fn source<S: Source>(&self, uid: &str, source: S) -> Stream<S::Record> {
+        let source = Arc::new(source);
+        let key = OperatorUid::new(uid);
+        let unbounded = source.boundedness() == Boundedness::Unbounded;
+        let enumerator = enumerator_factory(Arc::clone(&source), key.clone());
+        let recipe = Recipe::Source(Arc::new(move |site, next, places| {
+            let task = site.task.clone();
+            let head = SourceHead::new(&source, key.clone(), next.into_link::<S::Record>(), site)?;
+            Ok(Box::new(Chain::new(head, places, task)))
+        }));
+        let mut operator = Operator::new("source", Location::caller(), Some(uid), recipe);
+        operator.output = Some(StreamType::of::<S::Record>());
+        operator.end = End::Source { enumerator, unbounded };
+        Stream::of_operator(&self.shared, operator)
+    }
+
+    /// Checks the job and plans it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each error naming the operator and the mend.
+    pub fn build(&self) -> Result<Graph, BuildErrors> {
+        let builder = self.shared.lock().clone();
+        let errors = check::check(&builder);
+        if errors.is_empty() { Ok(planner::plan(builder)) } else { Err(BuildErrors::new(&builder.name, errors)) }
+    }
+}

@@ -1,0 +1,88 @@
+//! From a checked job to the plan that the drivers carry out.
+
+use std::sync::Arc;
+
+use alluvium_actors::ids::{NodeId, OperatorUid};
+use alluvium_actors::plan::{Edge, Node, Pattern, Plan, SinkPlan, SourcePlan};
+use alluvium_actors::ports::task::TaskFactory;
+
+use super::builder::{Builder, End};
+use super::describe::EdgeText;
+use super::layout::{Layout, Route};
+use super::{Graph, Planned};
+
+/// Plans a job that was checked.
+pub(super) fn plan(builder: Builder) -> Graph {
+    let job: Arc<str> = builder.name.as_str().into();
+    let layout = Arc::new(Layout::new(builder));
+    let nodes = (0..layout.chains.len()).map(|chain| node(&layout, chain)).collect();
+    let mut edges = Vec::new();
+    let mut texts = Vec::new();
+    let mut planned_sources = Vec::new();
+    let mut planned_sinks = Vec::new();
+    let mut unbounded_sources = Vec::new();
+    let mut exactly_once_sinks = Vec::new();
+    for placed in &layout.operators {
+        let node = NodeId(placed.chain as u32);
+        let uid = || placed.operator.uid.clone().unwrap_or_else(|| OperatorUid::new(&placed.label));
+        match &placed.operator.end {
+            End::Inner => {}
+            End::Source { enumerator, unbounded } => {
+                planned_sources.push(SourcePlan { uid: uid(), node, enumerator: Arc::clone(enumerator) });
+                if *unbounded {
+                    unbounded_sources.push(uid());
+                }
+            }
+            End::Sink { committer, exactly_once } => {
+                planned_sinks.push(SinkPlan { uid: uid(), node, committer: Arc::clone(committer) });
+                if *exactly_once {
+                    exactly_once_sinks.push(uid());
+                }
+            }
+        }
+        for consumer in &placed.consumers {
+            let (output, pattern, partitioning) = match &consumer.route {
+                Route::Fused => continue,
+                Route::Forward { output } => (*output, Pattern::Pointwise, "forward"),
+                Route::Rebalance { target } => (target.output, Pattern::AllToAll, "rebalance"),
+                Route::Hash { target, .. } => (target.output, Pattern::AllToAll, "hash"),
+            };
+            let to = &layout.operators[consumer.operator];
+            edges.push(Edge {
+                from: node,
+                output,
+                to: NodeId(to.chain as u32),
+                input: consumer.input,
+                pattern,
+                payload: to.operator.inputs[consumer.input].stream.payload,
+            });
+            texts.push(EdgeText { producer: placed.operator.display_name().to_owned(), partitioning });
+        }
+    }
+    let plan = Plan { job, nodes, edges, sources: planned_sources, sinks: planned_sinks };
+    Graph {
+        planned: Arc::new(Planned { plan: Arc::new(plan), edges: texts, unbounded_sources, exactly_once_sinks }),
+    }
+}
+
+fn node(layout: &Arc<Layout>, chain: usize) -> Node {
+    let members: Vec<_> = layout.chains[chain].iter().map(|index| &layout.operators[*index].operator).collect();
+    let names: Vec<_> = members.iter().map(|operator| operator.display_name()).collect();
+    let uids = members.iter().filter_map(|operator| operator.uid.clone()).collect();
+    let head = layout.head(chain);
+    let inputs = head.operator.inputs.len();
+    let task_layout = Arc::clone(layout);
+    let factory = if inputs == 0 {
+        TaskFactory::Source(Arc::new(move |task| task_layout.source_task(chain, &task)))
+    } else {
+        TaskFactory::Operator(Arc::new(move |task| task_layout.operator_task(chain, &task)))
+    };
+    Node {
+        name: names.join(" -> "),
+        parallelism: head.parallelism,
+        max_parallelism: head.max_parallelism,
+        uids,
+        factory,
+        inputs,
+    }
+}

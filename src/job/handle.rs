@@ -1,0 +1,300 @@
+//! The handle of a running job: cloneable, `Send + Sync`, works from any thread and any runtime.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use alluvium_actors::drive::control::{Control, Reply};
+use alluvium_actors::ids::{CheckpointId, RunNumber};
+use alluvium_actors::ports::host::Address;
+use alluvium_actors::ports::listener::JobEvent;
+use alluvium_actors::ports::store::CheckpointKind;
+use alluvium_actors::ports::task::Failure;
+use alluvium_actors::protocol::coordinator::FailureReason;
+use alluvium_actors::protocol::lifecycle::JobState;
+use alluvium_actors::run::RunningJob;
+use futures::Stream;
+use futures::channel::{mpsc, oneshot};
+use futures::executor::block_on;
+
+use super::monitor::{Monitor, cause};
+
+/// A running job. Clones are the same job. Dropping all handles does not end it.
+#[derive(Clone, Debug)]
+pub struct JobHandle {
+    pub(super) running: RunningJob,
+    pub(super) monitor: Arc<Monitor>,
+}
+
+/// How a job is doing.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct JobStatus {
+    /// Its state.
+    pub state: JobState,
+    /// The run that it is in: one per start and per restart.
+    pub run: Option<RunNumber>,
+    /// How often its subtasks were deployed in this process.
+    pub attempts: u32,
+    /// The checkpoint that this process began with; `None` if it began anew.
+    pub restored_from: Option<CheckpointId>,
+    /// The checkpoint that the current attempt began with.
+    pub last_restored: Option<CheckpointId>,
+    /// How many checkpoints were completed in this process.
+    pub checkpoints_completed: u64,
+    /// How many were aborted.
+    pub checkpoints_aborted: u64,
+    /// The last completed checkpoint, the restored one included.
+    pub last_completed: Option<CheckpointId>,
+    /// The cause of the last failure.
+    pub failure: Option<Failure>,
+    pub(super) failed_attempt: Option<u32>,
+}
+
+impl Default for JobStatus {
+    fn default() -> JobStatus {
+        JobStatus {
+            state: JobState::Created,
+            run: None,
+            attempts: 0,
+            restored_from: None,
+            last_restored: None,
+            checkpoints_completed: 0,
+            checkpoints_aborted: 0,
+            last_completed: None,
+            failure: None,
+            failed_attempt: None,
+        }
+    }
+}
+
+/// What is known of one checkpoint of this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckpointFigures {
+    /// Its id.
+    pub checkpoint: CheckpointId,
+    /// Why it was taken.
+    pub kind: CheckpointKind,
+    /// How many subtasks have acknowledged it.
+    pub acknowledged: usize,
+    /// How it ended, if it has.
+    pub result: Option<CheckpointResult>,
+}
+
+/// How a checkpoint ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointResult {
+    /// Its manifest is published.
+    Completed {
+        /// From the trigger to the published manifest.
+        duration: Duration,
+        /// The bytes of all its pieces.
+        bytes: u64,
+    },
+    /// It was given up.
+    Aborted {
+        /// Why.
+        reason: FailureReason,
+    },
+}
+
+impl CheckpointFigures {
+    pub(super) fn triggered(checkpoint: CheckpointId, kind: CheckpointKind) -> CheckpointFigures {
+        CheckpointFigures { checkpoint, kind, acknowledged: 0, result: None }
+    }
+
+    pub(super) fn complete(&mut self, duration: Duration, bytes: u64) {
+        self.result = Some(CheckpointResult::Completed { duration, bytes });
+    }
+
+    pub(super) fn abort(&mut self, reason: FailureReason) {
+        self.result = Some(CheckpointResult::Aborted { reason });
+    }
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct JobReport {
+    /// How.
+    pub outcome: JobOutcome,
+    /// The status at the end.
+    pub status: JobStatus,
+}
+
+impl JobReport {
+    /// Whether the job had finished before this start, which then changed nothing.
+    #[must_use]
+    pub fn was_finished_before(&self) -> bool {
+        self.outcome == JobOutcome::Finished && self.status.run.is_none()
+    }
+}
+
+/// The good ends of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobOutcome {
+    /// All input was processed and all output committed.
+    Finished,
+    /// It was stopped with a checkpoint; the next start goes on from there.
+    Stopped,
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// A job failed, or did not do what was asked.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// It failed for good.
+    #[error("the job failed: {0}")]
+    Failed(Failure),
+    /// The checkpoint that was asked for did not complete.
+    #[error("no checkpoint was taken: {reason}")]
+    NoCheckpoint {
+        /// Why.
+        reason: String,
+    },
+    /// The job ended before it could answer.
+    #[error("the job ended before it answered: ask for its status")]
+    Ended,
+}
+
+impl JobHandle {
+    /// How the job is doing.
+    #[must_use]
+    pub fn status(&self) -> JobStatus {
+        self.monitor.known().status.clone()
+    }
+
+    /// The last checkpoints of this process, oldest first, at most 1,000.
+    #[must_use]
+    pub fn checkpoints(&self) -> Vec<CheckpointFigures> {
+        self.monitor.known().checkpoints.iter().cloned().collect()
+    }
+
+    /// Every event from now on, in order. Ends when the job has ended.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events { receiver: self.monitor.subscribe() }
+    }
+
+    /// Takes a checkpoint now, whatever the interval and the minimum pause say.
+    ///
+    /// # Errors
+    /// When it was aborted, or the job ended.
+    pub async fn trigger_checkpoint(&self) -> Result<CheckpointId, JobError> {
+        self.ask(Address::Coordinator, Control::TakeCheckpoint).await
+    }
+
+    /// Stops the job with a checkpoint: what was read is committed, nothing is lost, the next start goes on from there. Returns when that checkpoint is complete;
+    /// [`JobHandle::wait`] tells when all has ended.
+    ///
+    /// # Errors
+    /// When the checkpoint was aborted (the job then goes on), or the job ended.
+    pub async fn stop(&self) -> Result<CheckpointId, JobError> {
+        self.ask(Address::Supervisor, Control::Stop).await
+    }
+
+    /// Ends the job now, without a checkpoint. Those that were completed are kept.
+    pub fn cancel(&self) {
+        self.running.send(Address::Supervisor, Control::CancelJob);
+    }
+
+    /// Waits until the job and its threads have ended.
+    ///
+    /// # Errors
+    /// When the job failed for good; the failure names the operator.
+    pub async fn wait(&self) -> Result<JobReport, JobError> {
+        let _ = self.monitor.wait().await;
+        self.report()
+    }
+
+    /// [`JobHandle::wait`] for code that is not asynchronous.
+    ///
+    /// # Errors
+    /// As [`JobHandle::wait`].
+    pub fn wait_blocking(&self) -> Result<JobReport, JobError> {
+        self.monitor.wait_blocking();
+        self.running.join();
+        self.report()
+    }
+
+    /// [`JobHandle::stop`], then [`JobHandle::wait`], for code that is not asynchronous. A job that ends by itself meanwhile is no error.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn stop_blocking(&self) -> Result<JobReport, JobError> {
+        match block_on(self.stop()) {
+            Ok(_) | Err(JobError::Ended) => self.wait_blocking(),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// [`JobHandle::trigger_checkpoint`] for code that is not asynchronous.
+    ///
+    /// # Errors
+    /// As [`JobHandle::trigger_checkpoint`].
+    pub fn trigger_checkpoint_blocking(&self) -> Result<CheckpointId, JobError> {
+        block_on(self.trigger_checkpoint())
+    }
+
+    async fn ask(
+        &self,
+        to: Address,
+        message: impl FnOnce(Reply<CheckpointId>) -> Control,
+    ) -> Result<CheckpointId, JobError> {
+        let (answer, answered) = oneshot::channel();
+        let reply = Reply(Box::new(move |result| {
+            let _ = answer.send(result);
+        }));
+        self.running.send(to, message(reply));
+        match answered.await {
+            Ok(Ok(checkpoint)) => Ok(checkpoint),
+            Ok(Err(reason)) => Err(JobError::NoCheckpoint { reason }),
+            Err(oneshot::Canceled) => Err(JobError::Ended),
+        }
+    }
+
+    fn report(&self) -> Result<JobReport, JobError> {
+        let status = self.status();
+        let outcome = match status.state {
+            JobState::Finished => JobOutcome::Finished,
+            JobState::Stopped => JobOutcome::Stopped,
+            JobState::Cancelled => JobOutcome::Cancelled,
+            JobState::Failed
+            | JobState::Failing
+            | JobState::Created
+            | JobState::Restoring
+            | JobState::Running
+            | JobState::Stopping
+            | JobState::Restarting
+            | JobState::Cancelling => return Err(JobError::Failed(cause(&status))),
+        };
+        Ok(JobReport { outcome, status })
+    }
+}
+
+/// The events of a job: a `Stream`, and an `Iterator` that blocks.
+#[derive(Debug)]
+pub struct Events {
+    receiver: mpsc::UnboundedReceiver<JobEvent>,
+}
+
+impl Stream for Events {
+    type Item = JobEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<JobEvent>> {
+        Pin::new(&mut self.receiver).poll_next(context)
+    }
+}
+
+impl Iterator for Events {
+    type Item = JobEvent;
+
+    fn next(&mut self) -> Option<JobEvent> {
+        use futures::StreamExt as _;
+        block_on(self.receiver.next())
+    }
+}

@@ -1,0 +1,140 @@
+//! Running a job: options in, a handle out.
+
+mod fit;
+mod handle;
+mod monitor;
+mod options;
+
+use std::sync::Arc;
+
+use alluvium_actors::drive::supervisor::SupervisorSetup;
+use alluvium_actors::ids::WallTime;
+use alluvium_actors::ports::fence::FenceSource;
+use alluvium_actors::ports::sink::PreparedCheckpoint;
+use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError};
+use alluvium_actors::ports::task::{Failure, Severity};
+use alluvium_actors::run::{self, Arbiters};
+
+pub use handle::{CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus};
+pub use options::{OptionError, Options, SHORTEST_INTERVAL};
+
+use crate::graph::Graph;
+use crate::snapshot::{PieceReader, Store, StoreOptions};
+use crate::storage::{MemoryStorage, SystemFiles};
+use monitor::{Feed, Monitor};
+
+/// A job could not be started. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Options that contradict each other or the graph, all of them.
+    #[error("{}", list(.0))]
+    Options(Vec<OptionError>),
+    /// The checkpoint store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operating system gave no thread.
+    #[error("no thread for the job: {0}")]
+    Threads(String),
+}
+
+fn list(errors: &[OptionError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Graph {
+    /// Starts the job on threads of its own. It resumes from the newest checkpoint in its store, if there is one.
+    ///
+    /// # Errors
+    /// When the options contradict each other or the graph, or the store cannot be opened: it is in use, damaged, or another job's.
+    pub fn start(&self, options: &Options) -> Result<JobHandle, StartError> {
+        let mut errors = options.check().err().unwrap_or_default();
+        if options.interval.is_none()
+            && let (Some(source), Some(sink)) = (self.unbounded_sources().first(), self.exactly_once_sinks().first())
+        {
+            errors.push(OptionError::NeverCommits { sink: sink.to_string(), source_uid: source.to_string() });
+        }
+        if !errors.is_empty() {
+            return Err(StartError::Options(errors));
+        }
+        warn_of_abort();
+        let store = self.open_store(options)?;
+        let monitor = Arc::new(Monitor::default());
+        let setup = supervisor_setup(self, options, store, Arc::new(Feed(Arc::clone(&monitor))));
+        let arbiters = options.workers.map_or_else(Arbiters::default, |workers| Arbiters { workers });
+        let told = Arc::clone(&monitor);
+        let running = run::start(setup, arbiters, Box::new(move || told.ended()))
+            .map_err(|error| StartError::Threads(error.to_string()))?;
+        Ok(JobHandle { running, monitor })
+    }
+
+    fn open_store(&self, options: &Options) -> Result<Arc<dyn CheckpointStore>, StoreError> {
+        let store_options = StoreOptions {
+            inline_limit: options.inline_limit,
+            fall_back_to_older: options.fall_back_to_older,
+            accept_repeats: options.accept_repeats,
+            ..StoreOptions::new(self.name(), random_seed())
+        };
+        let store = match &options.store {
+            Some(directory) => Store::open_directory(directory, store_options)?,
+            None => Store::new(Arc::new(MemoryStorage::new()), None, store_options)?,
+        };
+        if options.fresh {
+            let fences = FenceSource::new();
+            store.discard_all(&fences.advance(), WallTime(0))?;
+        }
+        Ok(Arc::new(store))
+    }
+}
+
+/// What the kernel needs to run a graph; the simulator uses it too.
+pub(crate) fn supervisor_setup(
+    graph: &Graph,
+    options: &Options,
+    store: Arc<dyn CheckpointStore>,
+    listener: Arc<dyn alluvium_actors::ports::listener::Listener>,
+) -> SupervisorSetup {
+    let for_reading = Arc::clone(&store);
+    SupervisorSetup {
+        plan: graph.plan(),
+        settings: options.settings(),
+        restart: options.restart_strategy(),
+        store,
+        files: Arc::new(SystemFiles::new()),
+        listener,
+        read_prepared: Arc::new(move |snapshot| read_prepared(&for_reading, snapshot)),
+        check_fit: Arc::new(fit::check_fit),
+        cancellation_timeout: options.cancellation_timeout,
+    }
+}
+
+/// The transactions that a sink's snapshot holds.
+fn read_prepared(
+    store: &Arc<dyn CheckpointStore>,
+    snapshot: &OperatorSnapshot,
+) -> Result<Vec<PreparedCheckpoint>, Failure> {
+    let Some(piece) = snapshot.piece(COMMITTABLES) else { return Ok(Vec::new()) };
+    let bytes = PieceReader::new(Arc::clone(store), &piece.content).read_all().map_err(|error| {
+        let severity = if error.is_retryable() { Severity::Retryable } else { Severity::Unrecoverable };
+        Failure { severity, ..Failure::retryable(snapshot.uid.as_str(), error) }
+    })?;
+    rmp_serde::from_slice(&bytes).map_err(|error| {
+        let message = format!("the prepared transactions in the checkpoint cannot be read: {error}");
+        Failure::unrecoverable(snapshot.uid.as_str(), message)
+    })
+}
+
+/// A random number for a new store's key hash.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// A panic of user code becomes a failure and a restart, unless the program was built to abort (rule 22).
+fn warn_of_abort() {
+    if cfg!(panic = "abort") {
+        tracing::warn!(
+            "this program was built with panic = \"abort\": a panic in user code ends the process instead of restarting the job"
+        );
+    }
+}

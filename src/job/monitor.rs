@@ -1,0 +1,168 @@
+//! What is known of a running job: fed by its events, read by its handles.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::ports::listener::{JobEvent, Listener};
+use alluvium_actors::ports::task::Failure;
+use alluvium_actors::protocol::lifecycle::JobState;
+use futures::channel::{mpsc, oneshot};
+
+use super::handle::{CheckpointFigures, JobStatus};
+
+/// Of how many checkpoints the figures are kept.
+const CHECKPOINTS_KEPT: usize = 1_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Monitor {
+    known: Mutex<Known>,
+    over: Condvar,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) status: JobStatus,
+    pub(super) checkpoints: VecDeque<CheckpointFigures>,
+    subscribers: Vec<mpsc::UnboundedSender<JobEvent>>,
+    waiting: Vec<oneshot::Sender<()>>,
+    /// The job's threads have ended: its store is free again.
+    ended: bool,
+}
+
+impl Monitor {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The job's threads have ended.
+    pub(super) fn ended(&self) {
+        let mut known = self.known();
+        known.ended = true;
+        known.subscribers.clear();
+        for waiting in known.waiting.drain(..) {
+            let _ = waiting.send(());
+        }
+        self.over.notify_all();
+    }
+
+    pub(super) fn wait_blocking(&self) {
+        let mut known = self.known();
+        while !known.ended {
+            known = self.over.wait(known).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Resolves when the job's threads have ended.
+    pub(super) fn wait(&self) -> oneshot::Receiver<()> {
+        let (told, waiting) = oneshot::channel();
+        let mut known = self.known();
+        if known.ended {
+            let _ = told.send(());
+        } else {
+            known.waiting.push(told);
+        }
+        waiting
+    }
+
+    pub(super) fn subscribe(&self) -> mpsc::UnboundedReceiver<JobEvent> {
+        let (sender, receiver) = mpsc::unbounded();
+        let mut known = self.known();
+        if !known.ended {
+            known.subscribers.push(sender);
+        }
+        receiver
+    }
+}
+
+impl Known {
+    fn note(&mut self, event: &JobEvent) {
+        let status = &mut self.status;
+        match event {
+            JobEvent::State(state) => {
+                status.state = *state;
+                if *state == JobState::Restoring {
+                    status.attempts += 1;
+                }
+            }
+            JobEvent::RunBegan { run, restored } => {
+                status.run = Some(*run);
+                if status.attempts <= 1 {
+                    status.restored_from = *restored;
+                }
+                status.last_restored = *restored;
+                status.last_completed = status.last_completed.max(*restored);
+            }
+            JobEvent::Triggered { checkpoint, kind } => {
+                if self.checkpoints.len() == CHECKPOINTS_KEPT {
+                    self.checkpoints.pop_front();
+                }
+                self.checkpoints.push_back(CheckpointFigures::triggered(*checkpoint, *kind));
+            }
+            JobEvent::Acknowledged { checkpoint, .. } => {
+                if let Some(figures) = self.figures(*checkpoint) {
+                    figures.acknowledged += 1;
+                }
+            }
+            JobEvent::Completed { checkpoint, duration, bytes, .. } => {
+                status.checkpoints_completed += 1;
+                status.last_completed = Some(*checkpoint);
+                if let Some(figures) = self.figures(*checkpoint) {
+                    figures.complete(*duration, *bytes);
+                }
+            }
+            JobEvent::Aborted { checkpoint, reason } => {
+                status.checkpoints_aborted += 1;
+                if let Some(figures) = self.figures(*checkpoint) {
+                    figures.abort(*reason);
+                }
+            }
+            JobEvent::Failed(failure) => {
+                // The first failure of an attempt is the cause, what follows are its consequences.
+                if status.failed_attempt != Some(status.attempts) {
+                    status.failed_attempt = Some(status.attempts);
+                    status.failure = Some(failure.clone());
+                } else if failure.severity > status.failure.as_ref().map_or(failure.severity, |first| first.severity) {
+                    status.failure = Some(failure.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn figures(&mut self, checkpoint: CheckpointId) -> Option<&mut CheckpointFigures> {
+        self.checkpoints.iter_mut().rev().find(|figures| figures.checkpoint == checkpoint)
+    }
+}
+
+/// The listener of one job.
+pub(super) struct Feed(pub(super) Arc<Monitor>);
+
+impl Listener for Feed {
+    fn event(&self, event: JobEvent) {
+        trace(&event);
+        let mut known = self.0.known();
+        known.note(&event);
+        known.subscribers.retain(|subscriber| subscriber.unbounded_send(event.clone()).is_ok());
+    }
+}
+
+fn trace(event: &JobEvent) {
+    match event {
+        JobEvent::State(state) => tracing::info!(%state, "job"),
+        JobEvent::RunBegan { run, restored } => tracing::info!(%run, ?restored, "run"),
+        JobEvent::Completed { checkpoint, duration, bytes, .. } => {
+            tracing::debug!(%checkpoint, ?duration, bytes, "checkpoint complete");
+        }
+        JobEvent::Aborted { checkpoint, reason } => tracing::warn!(%checkpoint, %reason, "checkpoint aborted"),
+        JobEvent::Failed(failure) => tracing::error!(%failure, "job failed"),
+        JobEvent::Restarting { delay } => tracing::warn!(?delay, "job restarts"),
+        JobEvent::Triggered { checkpoint, kind } => tracing::debug!(%checkpoint, ?kind, "checkpoint triggered"),
+        other => tracing::trace!(?other, "job event"),
+    }
+}
+
+/// The failure that ended a job.
+pub(super) fn cause(status: &JobStatus) -> Failure {
+    status.failure.clone().unwrap_or_else(|| Failure::unrecoverable("job", "it failed without a reason"))
+}

@@ -1,0 +1,157 @@
+//! How links of different record types are put together: each operator is kept as a recipe without type parameters, and the types meet again
+//! inside the recipes.
+//!
+//! A chain is built from its tail to its head on the arbiter where it will run: the recipe of an operator gets the link behind it and gives the link
+//! that begins with it. The typed graph makes recipes only for streams of fitting types, so the casts are invariants.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alluvium_actors::payload::PayloadType;
+use alluvium_actors::ports::task::{Failure, OperatorTask, SourceTask, TaskContext};
+
+use super::chain::Chain;
+use super::forward::Forward;
+use super::head::OneInput;
+use super::link::Link;
+use super::place::{Place, Places};
+use super::rebalance::Rebalance;
+use super::tee::Tee;
+use crate::record::Record;
+use crate::record::batch::Batch;
+
+/// A link whose record type is known to those who made it.
+pub(crate) struct AnyLink(Box<dyn Any>);
+
+impl AnyLink {
+    /// Erases the record type.
+    pub(crate) fn new<T: Record>(link: impl Link<T> + 'static) -> AnyLink {
+        let link: Box<dyn Link<T>> = Box::new(link);
+        AnyLink(Box::new(link))
+    }
+
+    /// The link behind the erasure.
+    ///
+    /// # Panics
+    /// When the type is another one, which would be a bug of the graph builder.
+    pub(crate) fn into_link<T: Record>(self) -> Box<dyn Link<T>> {
+        *self.0.downcast().unwrap_or_else(|_| {
+            panic!("a link of {} was expected: a bug in the graph builder", std::any::type_name::<T>())
+        })
+    }
+}
+
+/// What an operator instance is told when it is built.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    /// The place where its task runs.
+    pub(crate) task: TaskContext,
+    /// Its place in the chain.
+    pub(crate) place: Place,
+    /// Its number among the sinks of the plan; of no meaning for others.
+    pub(crate) sink: u32,
+}
+
+/// Builds an operator with one input, in front of the link behind it.
+pub(crate) type LinkRecipe = Arc<dyn Fn(Site, AnyLink) -> Result<AnyLink, Failure> + Send + Sync>;
+
+/// Builds an operator that ends a chain.
+pub(crate) type TailRecipe = Arc<dyn Fn(Site) -> Result<AnyLink, Failure> + Send + Sync>;
+
+/// Builds the whole task whose head is a source reader.
+pub(crate) type SourceRecipe = Arc<dyn Fn(Site, AnyLink, Places) -> Result<Box<dyn SourceTask>, Failure> + Send + Sync>;
+
+/// Builds the whole task whose head has two inputs.
+pub(crate) type JoinRecipe = Arc<dyn Fn(Site, AnyLink, Places) -> Result<Box<dyn OperatorTask>, Failure> + Send + Sync>;
+
+/// Builds the partitioner of a keyed edge.
+pub(crate) type HashRecipe = Arc<dyn Fn(Site, Target) -> AnyLink + Send + Sync>;
+
+/// How an operator instance is built.
+#[derive(Clone)]
+pub(crate) enum Recipe {
+    /// No input, one output.
+    Source(SourceRecipe),
+    /// One input, one output.
+    Link(LinkRecipe),
+    /// Two inputs, one output.
+    Join(JoinRecipe),
+    /// One input, no output.
+    Tail(TailRecipe),
+}
+
+impl fmt::Debug for Recipe {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Recipe::Source(_) => "Recipe::Source",
+            Recipe::Link(_) => "Recipe::Link",
+            Recipe::Join(_) => "Recipe::Join",
+            Recipe::Tail(_) => "Recipe::Tail",
+        })
+    }
+}
+
+/// Where the partitioner of an edge sends records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    /// The output of the task.
+    pub(crate) output: usize,
+    /// How many channels it has.
+    pub(crate) channels: u32,
+    /// The number of key groups of the consumer.
+    pub(crate) max_parallelism: u32,
+}
+
+/// What can be done with streams of one record type, without naming the type.
+#[derive(Clone, Copy)]
+pub(crate) struct StreamType {
+    /// What an edge of such a stream carries.
+    pub(crate) payload: PayloadType,
+    /// Links that all get every record.
+    pub(crate) tee: fn(Vec<AnyLink>, Place) -> AnyLink,
+    /// A partitioner to the subtask of the same index.
+    pub(crate) forward: fn(usize) -> AnyLink,
+    /// A partitioner that takes turns, beginning with the channel of the subtask's own index.
+    pub(crate) rebalance: fn(Target, u32) -> AnyLink,
+    /// A task whose head takes batches of the type.
+    pub(crate) head: fn(AnyLink, Places, TaskContext) -> Box<dyn OperatorTask>,
+}
+
+impl StreamType {
+    /// The type of streams of `T`.
+    pub(crate) fn of<T: Record>() -> StreamType {
+        StreamType {
+            payload: Batch::<T>::payload_type(),
+            tee: |links, place| {
+                AnyLink::new::<T>(Tee::new(links.into_iter().map(AnyLink::into_link::<T>).collect(), place))
+            },
+            forward: |output| AnyLink::new::<T>(Forward::new(output)),
+            rebalance: |target, first| AnyLink::new::<T>(Rebalance::new(target, first)),
+            head: |link, places, task| Box::new(Chain::new(OneInput::new(link.into_link::<T>()), places, task)),
+        }
+    }
+}
+
+impl fmt::Debug for StreamType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "StreamType({})", self.payload.type_name)
+    }
+}
+
+/// A user's closure (or operator) as the recipe keeps it: cloned for every instance. The lock makes it `Sync`, so that users need only `Send`.
+#[derive(Debug)]
+pub(crate) struct Prototype<F>(Mutex<F>);
+
+impl<F: Clone> Prototype<F> {
+    /// Keeps the original.
+    pub(crate) fn new(original: F) -> Prototype<F> {
+        Prototype(Mutex::new(original))
+    }
+
+    /// A copy for one instance.
+    pub(crate) fn copy(&self) -> F {
+        // A `Clone` that panicked leaves the original as it was.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,227 @@
+//! A chain of operators behind the face that the drivers know.
+//!
+//! The chain itself decides nothing: it asks its members one after the other and remembers who has answered.
+
+use std::collections::BTreeMap;
+use std::task::{Context, Poll};
+
+use alluvium_actors::drive::outputs::Outputs;
+use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::payload::Payload;
+use alluvium_actors::ports::store::{BlobHandle, OperatorSnapshot};
+use alluvium_actors::ports::task::{CommitRequest, Cut, Failure, OperatorTask, Task, TaskContext};
+
+use super::head::Head;
+use super::link::Member;
+use super::piece;
+use super::place::Places;
+
+/// A chain with its head `H`.
+pub(crate) struct Chain<H> {
+    head: H,
+    places: Places,
+    /// Which members have read their state, in walking order.
+    restored: Vec<bool>,
+    /// Snapshots under way, with what each member has given so far.
+    snapshots: BTreeMap<CheckpointId, Vec<Part>>,
+    /// Whether a sink waits for a commit to return.
+    open_commits: bool,
+    task: TaskContext,
+}
+
+/// What a member has given for a checkpoint.
+enum Part {
+    /// It still writes.
+    Open,
+    /// It is done; some keep nothing.
+    Done(Option<OperatorSnapshot>),
+}
+
+impl<H: Member> Chain<H> {
+    /// A chain whose operators are registered in `places`.
+    pub(crate) fn new(mut head: H, places: Places, task: TaskContext) -> Chain<H> {
+        let mut members = 0;
+        head.walk(&mut |_| members += 1);
+        Chain {
+            head,
+            places,
+            restored: vec![false; members],
+            snapshots: BTreeMap::new(),
+            open_commits: false,
+            task,
+        }
+    }
+
+    /// The head.
+    pub(crate) fn head(&mut self) -> &mut H {
+        &mut self.head
+    }
+
+    /// Calls `visit` for each member with its number, until one fails.
+    fn each(&mut self, mut visit: impl FnMut(usize, &mut dyn Member) -> Result<(), Failure>) -> Result<(), Failure> {
+        let mut result = Ok(());
+        let mut index = 0;
+        self.head.walk(&mut |member| {
+            if result.is_ok() {
+                if let Some(place) = member.place() {
+                    place.enter();
+                }
+                result = visit(index, member);
+            }
+            index += 1;
+        });
+        result
+    }
+
+    /// As [`Chain::each`], for calls that cannot fail.
+    fn all(&mut self, mut visit: impl FnMut(&mut dyn Member)) {
+        self.head.walk(&mut |member| {
+            if let Some(place) = member.place() {
+                place.enter();
+            }
+            visit(member);
+        });
+    }
+
+    /// Deletes the blobs of members that were done with a checkpoint which will not be acknowledged.
+    fn discard(&self, parts: Vec<Part>) {
+        let blobs: Vec<BlobHandle> = parts
+            .iter()
+            .filter_map(|part| match part {
+                Part::Open | Part::Done(None) => None,
+                Part::Done(Some(snapshot)) => Some(snapshot.blobs().cloned()),
+            })
+            .flatten()
+            .collect();
+        piece::delete_blobs(&self.task, blobs);
+    }
+
+    fn look_for_open_commits(&mut self) {
+        let mut open = false;
+        self.all(|member| open |= member.has_open_commits());
+        self.open_commits = open;
+    }
+}
+
+impl<H: Member> Task for Chain<H> {
+    fn poll_restore(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let mut restored = std::mem::take(&mut self.restored);
+        let result = self.each(|index, member| {
+            if !restored[index] && let Poll::Ready(result) = member.poll_restore(context) {
+                result?;
+                restored[index] = true;
+            }
+            Ok(())
+        });
+        self.restored = restored;
+        match result {
+            Err(failure) => Poll::Ready(Err(failure)),
+            Ok(()) if self.restored.iter().all(|done| *done) => Poll::Ready(Ok(())),
+            Ok(()) => Poll::Pending,
+        }
+    }
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let mut ready = true;
+        let result = self.each(|_, member| match member.poll_ready(context) {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                ready = false;
+                Ok(())
+            }
+        });
+        if ready || result.is_err() { Poll::Ready(result) } else { Poll::Pending }
+    }
+
+    fn flush(&mut self, outputs: &mut Outputs) {
+        self.all(|member| member.flush(outputs));
+    }
+
+    fn finish(&mut self, outputs: &mut Outputs) -> Result<(), Failure> {
+        self.each(|_, member| member.finish(outputs))
+    }
+
+    fn close_epoch(&mut self, cut: Cut) -> Result<(), Failure> {
+        let members = self.restored.len();
+        self.snapshots.insert(cut.checkpoint, (0..members).map(|_| Part::Open).collect());
+        self.each(|_, member| member.close_epoch(cut))
+    }
+
+    fn poll_snapshot(
+        &mut self,
+        checkpoint: CheckpointId,
+        budget: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Vec<OperatorSnapshot>, Failure>> {
+        let Some(mut parts) = self.snapshots.remove(&checkpoint) else {
+            return Poll::Ready(Err(Failure::unrecoverable(
+                self.places.current(),
+                format!("checkpoint {checkpoint} was not cut here, or was aborted: a bug of the runtime"),
+            )));
+        };
+        let mut open = false;
+        let result = self.each(|index, member| {
+            if let part @ Part::Open = &mut parts[index] {
+                match member.poll_snapshot(checkpoint, budget, context) {
+                    Poll::Ready(snapshot) => *part = Part::Done(snapshot?),
+                    Poll::Pending => open = true,
+                }
+            }
+            Ok(())
+        });
+        if let Err(failure) = result {
+            self.discard(parts);
+            return Poll::Ready(Err(failure));
+        }
+        if open {
+            self.snapshots.insert(checkpoint, parts);
+            return Poll::Pending;
+        }
+        let snapshots = parts.into_iter().filter_map(|part| match part {
+            Part::Open => None,
+            Part::Done(snapshot) => snapshot,
+        });
+        Poll::Ready(Ok(snapshots.collect()))
+    }
+
+    fn aborted(&mut self, checkpoint: CheckpointId) {
+        if let Some(parts) = self.snapshots.remove(&checkpoint) {
+            self.discard(parts);
+        }
+        self.all(|member| member.aborted(checkpoint));
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) {
+        self.all(|member| member.completed(checkpoint));
+        self.look_for_open_commits();
+    }
+
+    fn take_commits(&mut self) -> Vec<CommitRequest> {
+        let mut commits = Vec::new();
+        self.all(|member| member.take_commits(&mut commits));
+        commits
+    }
+
+    fn committed(&mut self, sink: u32, checkpoint: CheckpointId) {
+        self.all(|member| member.committed(sink, checkpoint));
+        self.look_for_open_commits();
+    }
+
+    fn has_open_commits(&self) -> bool {
+        self.open_commits
+    }
+
+    fn current_operator(&self) -> &str {
+        self.places.current()
+    }
+}
+
+impl<H: Head> OperatorTask for Chain<H> {
+    fn accept(&mut self, input: usize, batch: Payload) {
+        self.head.accept(input, batch);
+    }
+
+    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
+        self.head.step(outputs)
+    }
+}

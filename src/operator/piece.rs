@@ -1,0 +1,173 @@
+//! The parts of an operator's snapshot: small ones travel in the manifest, larger ones become blobs, written and read away from the arbiter.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use alluvium_actors::ids::{CheckpointId, OperatorUid};
+use alluvium_actors::ports::blocking::{Lane, Promise, WorkPanicked};
+use alluvium_actors::ports::store::{BlobHandle, Piece, PieceContent, StoreError, blob_name};
+use alluvium_actors::ports::task::{Failure, TaskContext};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Encodes what a piece holds: structs as maps, so that fields may be added later.
+///
+/// # Errors
+/// When the value's own serialization fails.
+pub(crate) fn encode<T: Serialize>(value: &T, operator: &str) -> Result<Vec<u8>, Failure> {
+    rmp_serde::to_vec_named(value).map_err(|error| {
+        Failure::unrecoverable(operator, format!("{} cannot be serialized: {error}", std::any::type_name::<T>()))
+    })
+}
+
+/// Reads what [`encode`] wrote.
+///
+/// # Errors
+/// When the bytes are something else.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], operator: &str) -> Result<T, Failure> {
+    rmp_serde::from_slice(bytes).map_err(|error| {
+        Failure::unrecoverable(
+            operator,
+            format!("the stored bytes are no {}: {error}; was its type changed?", std::any::type_name::<T>()),
+        )
+    })
+}
+
+/// The failure for an answer of the store.
+pub(crate) fn store_failure(operator: &str, error: &StoreError) -> Failure {
+    if error.is_retryable() { Failure::retryable(operator, error) } else { Failure::unrecoverable(operator, error) }
+}
+
+/// The failure for blocking work that panicked.
+pub(crate) fn panic_failure(operator: &str, panicked: &WorkPanicked) -> Failure {
+    Failure { panicked: true, ..Failure::retryable(operator, panicked) }
+}
+
+/// Deletes blobs that no checkpoint will name. What cannot be deleted now is removed at the next start.
+pub(crate) fn delete_blobs(task: &TaskContext, blobs: Vec<BlobHandle>) {
+    if blobs.is_empty() {
+        return;
+    }
+    let (store, fence) = (Arc::clone(&task.store), task.fence.clone());
+    let delete = move || {
+        if let Err(error) = store.delete_blobs(&fence, &blobs) {
+            tracing::debug!(%error, "blobs of an aborted checkpoint stay until the next start");
+        }
+    };
+    drop(Promise::start(task.host.blocking().as_ref(), Lane::Blobs, delete));
+}
+
+/// A piece on its way into the checkpoint.
+pub(crate) struct PieceWriting {
+    name: String,
+    state: Writing,
+}
+
+enum Writing {
+    Inline(Vec<u8>),
+    Blob {
+        promise: Promise<Result<BlobHandle, StoreError>>,
+        /// The blob, once it is written: for whoever gives it up meanwhile.
+        written: Arc<Mutex<Option<BlobHandle>>>,
+    },
+    Taken,
+}
+
+impl PieceWriting {
+    /// Begins to store `bytes` as the piece `name` of an operator.
+    pub(crate) fn start(
+        task: &TaskContext,
+        uid: &OperatorUid,
+        checkpoint: CheckpointId,
+        name: &str,
+        bytes: Vec<u8>,
+    ) -> PieceWriting {
+        let state = if bytes.len() < task.store.inline_limit() {
+            Writing::Inline(bytes)
+        } else {
+            let (store, fence) = (Arc::clone(&task.store), task.fence.clone());
+            let blob = blob_name(task.run, checkpoint, uid, task.subtask.index, name);
+            let written = Arc::new(Mutex::new(None));
+            let keep = Arc::clone(&written);
+            let write = move || {
+                let mut writer = store.create_blob(&fence, &blob)?;
+                writer.write(&bytes)?;
+                let handle = writer.finish()?;
+                *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.clone());
+                Ok(handle)
+            };
+            Writing::Blob { promise: Promise::start(task.host.blocking().as_ref(), Lane::Blobs, write), written }
+        };
+        PieceWriting { name: name.to_owned(), state }
+    }
+
+    /// The piece, once it is durable. Not to be called again after that.
+    pub(crate) fn poll(&mut self, operator: &str, context: &mut Context<'_>) -> Poll<Result<Piece, Failure>> {
+        let content = match &mut self.state {
+            Writing::Inline(bytes) => PieceContent::Inline(std::mem::take(bytes)),
+            Writing::Blob { promise, .. } => match promise.poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Ok(handle))) => PieceContent::Blob(handle),
+                Poll::Ready(Ok(Err(error))) => return Poll::Ready(Err(store_failure(operator, &error))),
+                Poll::Ready(Err(panicked)) => return Poll::Ready(Err(panic_failure(operator, &panicked))),
+            },
+            Writing::Taken => return Poll::Pending,
+        };
+        self.state = Writing::Taken;
+        Poll::Ready(Ok(Piece { name: self.name.clone(), content }))
+    }
+
+    /// Gives the piece up: a blob that is being written is deleted when it is there. (The lane keeps its order.)
+    pub(crate) fn abandon(self, task: &TaskContext) {
+        if let Writing::Blob { written, .. } = self.state {
+            let (store, fence) = (Arc::clone(&task.store), task.fence.clone());
+            let delete = move || {
+                let handle = written.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(handle) = handle
+                    && let Err(error) = store.delete_blobs(&fence, &[handle])
+                {
+                    tracing::debug!(%error, "a blob of an aborted checkpoint stays until the next start");
+                }
+            };
+            drop(Promise::start(task.host.blocking().as_ref(), Lane::Blobs, delete));
+        }
+    }
+}
+
+/// A piece on its way back.
+pub(crate) enum PieceReading {
+    /// It was in the manifest.
+    Here(Vec<u8>),
+    /// It is being read.
+    Blob(Promise<Result<Vec<u8>, StoreError>>),
+}
+
+impl PieceReading {
+    /// Begins to read a piece, as a whole. For small pieces: keyed state reads its blob in parts.
+    pub(crate) fn start(task: &TaskContext, piece: &Piece) -> PieceReading {
+        match &piece.content {
+            PieceContent::Inline(bytes) => PieceReading::Here(bytes.clone()),
+            PieceContent::Blob(handle) => {
+                let (store, handle) = (Arc::clone(&task.store), handle.clone());
+                let read = move || {
+                    store.verify_blob(&handle)?;
+                    let length = usize::try_from(handle.length).unwrap_or(usize::MAX);
+                    store.read_blob(&handle, 0, length)
+                };
+                PieceReading::Blob(Promise::start(task.host.blocking().as_ref(), Lane::Blobs, read))
+            }
+        }
+    }
+
+    /// The bytes, once they are there.
+    pub(crate) fn poll(&mut self, operator: &str, context: &mut Context<'_>) -> Poll<Result<Vec<u8>, Failure>> {
+        match self {
+            PieceReading::Here(bytes) => Poll::Ready(Ok(std::mem::take(bytes))),
+            PieceReading::Blob(promise) => promise.poll(context).map(|answer| match answer {
+                Ok(Ok(bytes)) => Ok(bytes),
+                Ok(Err(error)) => Err(store_failure(operator, &error)),
+                Err(panicked) => Err(panic_failure(operator, &panicked)),
+            }),
+        }
+    }
+}

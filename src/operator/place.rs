@@ -1,0 +1,69 @@
+//! Where in its chain a task is at work: so that a panic, which the driver catches far away, is reported with the name of the operator.
+
+use std::cell::Cell;
+use std::fmt::Display;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use alluvium_actors::ports::task::Failure;
+
+use crate::error::OperatorError;
+
+/// The operators of one chain, and which of them is at work.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    current: Rc<Cell<usize>>,
+    labels: Vec<Arc<str>>,
+}
+
+impl Places {
+    /// No operator yet.
+    pub(crate) fn new() -> Places {
+        Places::default()
+    }
+
+    /// A place for one more operator.
+    pub(crate) fn add(&mut self, label: Arc<str>) -> Place {
+        let place = Place { current: Rc::clone(&self.current), index: self.labels.len(), label: Arc::clone(&label) };
+        self.labels.push(label);
+        place
+    }
+
+    /// The operator that is at work, or was last.
+    pub(crate) fn current(&self) -> &str {
+        self.labels.get(self.current.get()).map_or("", |label| label)
+    }
+}
+
+/// The place of one operator in its chain.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    current: Rc<Cell<usize>>,
+    index: usize,
+    label: Arc<str>,
+}
+
+impl Place {
+    /// This operator is at work now. Costs one store: called once per slice.
+    #[inline]
+    pub(crate) fn enter(&self) {
+        self.current.set(self.index);
+    }
+
+    /// The operator's label: how errors name it.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The failure of this operator's user code.
+    #[cold]
+    pub(crate) fn fail(&self, error: OperatorError) -> Failure {
+        error.at(&self.label)
+    }
+
+    /// A failure of this operator that no restart mends.
+    #[cold]
+    pub(crate) fn unrecoverable(&self, message: impl Display) -> Failure {
+        Failure::unrecoverable(&*self.label, message)
+    }
+}

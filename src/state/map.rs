@@ -1,0 +1,256 @@
+//! Map state: a map from user keys to values per key. Each of its entries has its own epoch, so a change of one entry keeps
+//! one old entry, not the map.
+
+use std::any::type_name;
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::marker::PhantomData;
+
+use crate::record::{Key, Record, hash_key};
+
+use super::chunk::{EncodeKey, put};
+use super::descriptor::{StateDescriptor, StateKind};
+use super::ordered::{Entry, Epoch, Ordered};
+use super::row::{Decoder, RestoreError, Restoring, decode};
+use super::set::{Content, Guard, State};
+use super::snapshot::{Capture, EncodeError};
+
+/// Declares a state that holds a map from `U` to `T` per key.
+#[derive(Debug)]
+pub struct Map<U, T> {
+    name: Cow<'static, str>,
+    holds: PhantomData<fn() -> (U, T)>,
+}
+
+impl<U, T> Clone for Map<U, T> {
+    fn clone(&self) -> Map<U, T> {
+        Map { name: self.name.clone(), holds: PhantomData }
+    }
+}
+
+impl<U: Key, T: Record> Map<U, T> {
+    /// Declares the state under a name that is unique in its operator; stored state is found again by it.
+    #[must_use]
+    pub fn named(name: impl Into<Cow<'static, str>>) -> Map<U, T> {
+        Map { name: name.into(), holds: PhantomData }
+    }
+}
+
+impl<U: Key, T: Record> State for Map<U, T> {
+    type Content = MapContent<U, T>;
+    type Access<'a> = MapAccess<'a, U, T>;
+
+    fn descriptor(&self) -> StateDescriptor {
+        StateDescriptor::new(StateKind::Map, &*self.name, &[type_name::<U>(), type_name::<T>()])
+    }
+
+    fn access<'a>(content: &'a mut MapContent<U, T>, _: &'a Cell<Epoch>, guard: Guard<'a>) -> MapAccess<'a, U, T> {
+        MapAccess { map: content, guard }
+    }
+}
+
+/// The entries under one key; nothing is allocated for an empty map.
+#[doc(hidden)]
+pub struct MapContent<U, T>(Option<Box<Ordered<U, T>>>);
+
+impl<U, T> Default for MapContent<U, T> {
+    fn default() -> MapContent<U, T> {
+        MapContent(None)
+    }
+}
+
+fn position_of(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+impl<U: Key, T: Record> MapContent<U, T> {
+    fn entries(&mut self) -> &mut Ordered<U, T> {
+        self.0.get_or_insert_with(|| Box::new(Ordered::new(1 << 32)))
+    }
+}
+
+impl<U: Key, T: Record> Content for MapContent<U, T> {
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    // The unit is the position of the user key: where the walk stops, all entries of lower positions are done.
+    fn capture<K: EncodeKey + ?Sized>(
+        &self,
+        key: &K,
+        _: Epoch,
+        state: u16,
+        from: u64,
+        capture: &mut Capture<'_>,
+    ) -> Result<Option<u64>, EncodeError> {
+        capture.spend(1);
+        let (Some(entries), Ok(first)) = (&self.0, u32::try_from(from)) else { return Ok(None) };
+        let mut result = Ok(None);
+        let mut last = None;
+        entries.walk(first, 0, |entry| {
+            if capture.budget == 0 && last.is_some_and(|last| last != entry.position) {
+                result = Ok(Some(entry.position.into()));
+                return false;
+            }
+            last = Some(entry.position);
+            capture.spend(1);
+            if entry.epoch <= capture.epoch {
+                let encoded = capture.entry(state, |bytes| put_entry(bytes, key, &entry.key, &entry.value));
+                if let Err(error) = encoded {
+                    result = Err(error);
+                    return false;
+                }
+            }
+            true
+        });
+        result
+    }
+
+    fn restore(&mut self, entry: &mut Decoder<'_>, context: Restoring) -> Result<(), RestoreError> {
+        let key: U = decode(entry)?;
+        let value = decode(entry)?;
+        let position = position_of(hash_key(context.seed, &key).map_err(RestoreError::Key)?);
+        let entries = self.entries();
+        match entries.locate(position, &key) {
+            Ok(_) => Err(RestoreError::Duplicate),
+            Err(place) => {
+                entries.insert(place, Entry { epoch: context.epoch, position, key, value });
+                Ok(())
+            }
+        }
+    }
+}
+
+fn put_entry<K: EncodeKey + ?Sized, U: Key, T: Record>(
+    bytes: &mut Vec<u8>,
+    key: &K,
+    user_key: &U,
+    value: &T,
+) -> Result<(), rmp_serde::encode::Error> {
+    key.encode(bytes)?;
+    put(bytes, user_key)?;
+    put(bytes, value)
+}
+
+/// The map under the current key.
+///
+/// # Panics
+/// Methods that take a user key panic when it contains a float or a map, see [`KeyError`](crate::record::KeyError).
+pub struct MapAccess<'a, U, T> {
+    map: &'a mut MapContent<U, T>,
+    guard: Guard<'a>,
+}
+
+impl<U: Key, T: Record> MapAccess<'_, U, T> {
+    fn position(&self, key: &U) -> u32 {
+        match hash_key(self.guard.seed, key) {
+            Ok(hash) => position_of(hash),
+            Err(error) => panic!("{error} (in the user key of a map state)"),
+        }
+    }
+
+    /// The value under a user key.
+    #[must_use]
+    pub fn get(&self, key: &U) -> Option<&T> {
+        let entries = self.map.0.as_ref()?;
+        let place = entries.locate(self.position(key), key).ok()?;
+        Some(&entries.entry(place).value)
+    }
+
+    /// Whether there is a value under a user key.
+    #[must_use]
+    pub fn contains(&self, key: &U) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// The value under a user key, to change.
+    pub fn get_mut(&mut self, key: &U) -> Option<&mut T> {
+        let position = self.position(key);
+        let entries = self.map.0.as_mut()?;
+        let entry = entries.entry_mut(entries.locate(position, key).ok()?);
+        preserve(&self.guard, entry);
+        entry.epoch = self.guard.epoch;
+        Some(&mut entry.value)
+    }
+
+    /// The value under a user key, to change; a new one if there is none.
+    pub fn get_or_insert_with(&mut self, key: &U, new: impl FnOnce() -> T) -> &mut T {
+        let position = self.position(key);
+        let epoch = self.guard.epoch;
+        let entries = self.map.entries();
+        let place = match entries.locate(position, key) {
+            Ok(place) => place,
+            Err(place) => entries.insert(place, Entry { epoch, position, key: key.clone(), value: new() }),
+        };
+        let entry = entries.entry_mut(place);
+        preserve(&self.guard, entry);
+        entry.epoch = epoch;
+        &mut entry.value
+    }
+
+    /// Puts a value under a user key and gives the old one back.
+    pub fn insert(&mut self, key: U, value: T) -> Option<T> {
+        let position = self.position(&key);
+        let epoch = self.guard.epoch;
+        let entries = self.map.entries();
+        match entries.locate(position, &key) {
+            Ok(place) => {
+                let entry = entries.entry_mut(place);
+                preserve(&self.guard, entry);
+                entry.epoch = epoch;
+                Some(std::mem::replace(&mut entry.value, value))
+            }
+            Err(place) => {
+                entries.insert(place, Entry { epoch, position, key, value });
+                None
+            }
+        }
+    }
+
+    /// Removes a user key and gives its value back.
+    pub fn remove(&mut self, key: &U) -> Option<T> {
+        let position = self.position(key);
+        let entries = self.map.0.as_mut()?;
+        let place = entries.locate(position, key).ok()?;
+        preserve(&self.guard, entries.entry(place));
+        let entry = entries.remove(place);
+        if entries.len() == 0 {
+            self.map.0 = None;
+        }
+        Some(entry.value)
+    }
+
+    /// User keys and values, in an order that depends on the content alone.
+    pub fn iter(&self) -> impl Iterator<Item = (&U, &T)> {
+        self.map.0.iter().flat_map(|entries| entries.iter().map(|entry| (&entry.key, &entry.value)))
+    }
+
+    /// The user keys, in the order of [`iter`](MapAccess::iter).
+    pub fn keys(&self) -> impl Iterator<Item = &U> {
+        self.iter().map(|(key, _)| key)
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.map.0.as_ref().map_or(0, |entries| entries.len())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.map.0.is_none()
+    }
+
+    /// Removes all entries.
+    pub fn clear(&mut self) {
+        self.guard.preserve_all(self.map);
+        self.map.0 = None;
+    }
+}
+
+fn preserve<U: Key, T: Record>(guard: &Guard<'_>, entry: &Entry<U, T>) {
+    guard.preserve_unit(entry.epoch, entry.position.into(), |bytes| {
+        put_entry(bytes, guard.key, &entry.key, &entry.value)
+    });
+}

@@ -1,0 +1,333 @@
+//! A hash table whose entries stand in the order of their hashes.
+//!
+//! Entries are found by a *position*, 32 bits that come from the key's hash. The leading bits of the position choose a
+//! chunk, the next bits the home slot in it. Within a chunk entries are sorted by position, each at its home slot or as
+//! little behind it as the order allows (linear probing that keeps the order), with no empty slot between an entry and its
+//! home. From that follow:
+//!
+//! - a lookup is one run of neighbouring slots, and ends early when the key is not there;
+//! - a key group is a contiguous run, and inserting in the order of positions writes sequentially;
+//! - a cursor is a position, so that no insertion, removal or growth moves an entry across it;
+//! - the table grows by doubling or splitting one chunk, which copies it in order. No step touches more than one chunk.
+//!
+//! Positions that differ may share a home slot; entries of equal position stand in the order of their insertion, and a
+//! new one goes behind them.
+
+use std::num::NonZeroU32;
+
+use super::prefetch::prefetch;
+
+/// The number of an epoch: the time between two snapshots of one table. Starts at one.
+pub(super) type Epoch = NonZeroU32;
+
+/// One key with what is stored under it.
+#[derive(Clone, Debug)]
+pub(super) struct Entry<K, V> {
+    // First, because a `NonZero` makes `Option<Entry>` as small as an `Entry`: 24 bytes for `u64` to `i64`.
+    /// The epoch of the last change.
+    pub(super) epoch: Epoch,
+    pub(super) position: u32,
+    pub(super) key: K,
+    pub(super) value: V,
+}
+
+/// Where an entry stands, or would stand. Good until the next insertion or removal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    chunk: u32,
+    index: u32,
+}
+
+struct Chunk<K, V> {
+    /// The home slots, 2^`bits` many, and behind them room for the entries that the last ones push out. Empty until the
+    /// first entry comes.
+    slots: Vec<Option<Entry<K, V>>>,
+    entries: u32,
+    /// The chunk grows when it has so many entries.
+    limit: u32,
+    /// How many leading bits of the position are the same for all its entries.
+    depth: u8,
+    bits: u8,
+}
+
+/// The table. `K` is compared, never hashed, here.
+pub(super) struct Ordered<K, V> {
+    /// Positions times this spread over all of 64 bits.
+    scale: u64,
+    /// The directory is indexed by the spread position shifted right by this.
+    shift: u32,
+    /// The chunk of each range of positions; a chunk can stand in several neighbouring places.
+    directory: Vec<u32>,
+    chunks: Vec<Chunk<K, V>>,
+    entries: usize,
+}
+
+/// The bytes that a chunk of slots should have: splitting one takes some hundred microseconds.
+const CHUNK_BYTES: usize = 512 * 1024;
+/// Chunks split from this many slots (as a power of two) on, or later when entries are small.
+const MIN_SPLIT_BITS: u8 = 13;
+const MAX_SPLIT_BITS: u8 = 16;
+/// The slots of a new table, as a power of two.
+const FIRST_BITS: u8 = 2;
+/// Position bits. Beyond them, splitting separates nothing.
+const POSITION_BITS: u8 = 32;
+
+impl<K, V> Chunk<K, V> {
+    fn new(number: usize, depth: u8, bits: u8) -> Chunk<K, V> {
+        // Chunks fill evenly, so with one limit all of them would split at the same time. Limits between two thirds and
+        // four fifths, in an order that the number scatters, spread the splits over the whole doubling.
+        let scattered = ((number as u32).wrapping_mul(0x9E37_79B9) >> 24) as usize;
+        let limit = if depth + bits >= POSITION_BITS {
+            u32::MAX
+        } else {
+            (((1_usize << bits) * (170 + scattered * 35 / 256)) >> 8) as u32
+        };
+        Chunk { slots: Vec::new(), entries: 0, limit, depth, bits }
+    }
+
+    fn allocate(&mut self) {
+        let home = 1_usize << self.bits;
+        self.slots.resize_with(home + home / 64 + 4, || None);
+    }
+
+    #[inline(always)]
+    fn home(&self, spread: u64) -> usize {
+        ((spread << self.depth) >> (64 - self.bits)) as usize
+    }
+
+    /// Puts an entry behind all others, as near to its home as possible. `next` is the first slot behind the last entry.
+    fn append(&mut self, home: usize, next: &mut usize, entry: Entry<K, V>) {
+        let index = home.max(*next);
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 4, || None);
+        }
+        self.slots[index] = Some(entry);
+        self.entries += 1;
+        *next = index + 1;
+    }
+}
+
+impl<K, V> Ordered<K, V> {
+    const SPLIT_BITS: u8 = {
+        let slots = CHUNK_BYTES / size_of::<Option<Entry<K, V>>>();
+        let bits = if slots == 0 { 0 } else { slots.ilog2() as u8 };
+        if bits < MIN_SPLIT_BITS {
+            MIN_SPLIT_BITS
+        } else if bits > MAX_SPLIT_BITS {
+            MAX_SPLIT_BITS
+        } else {
+            bits
+        }
+    };
+
+    /// An empty table for positions below `end`, which is 1 to 2^32.
+    pub(super) fn new(end: u64) -> Ordered<K, V> {
+        // floor(2^64 / end), without 128 bits: exact when `end` divides 2^64, else one division's rounding lower or equal.
+        let scale = (u64::MAX / end) + u64::from(end.is_power_of_two());
+        Ordered { scale, shift: 63, directory: vec![0, 0], chunks: vec![Chunk::new(0, 0, FIRST_BITS)], entries: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries
+    }
+
+    #[inline(always)]
+    fn spread(&self, position: u32) -> u64 {
+        u64::from(position).wrapping_mul(self.scale)
+    }
+
+    /// Starts to load the home slot of a position.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, position: u32) {
+        let spread = self.spread(position);
+        let chunk = &self.chunks[self.directory[(spread >> self.shift) as usize] as usize];
+        prefetch(&chunk.slots, chunk.home(spread));
+    }
+
+    #[inline(always)]
+    pub(super) fn entry(&self, place: Place) -> &Entry<K, V> {
+        self.chunks[place.chunk as usize].slots[place.index as usize].as_ref().expect("a place names an occupied slot")
+    }
+
+    #[inline(always)]
+    pub(super) fn entry_mut(&mut self, place: Place) -> &mut Entry<K, V> {
+        self.chunks[place.chunk as usize].slots[place.index as usize].as_mut().expect("a place names an occupied slot")
+    }
+
+    /// How many entries of the same position stand before the entry at `place`.
+    pub(super) fn rank(&self, place: Place) -> u32 {
+        let position = self.entry(place).position;
+        let before = &self.chunks[place.chunk as usize].slots[..place.index as usize];
+        before.iter().rev().take_while(|slot| slot.as_ref().is_some_and(|entry| entry.position == position)).count()
+            as u32
+    }
+
+    /// Calls `visit` with every entry from a position on, in order, leaving out the first `rank` entries of exactly that
+    /// position, until it answers `false`.
+    #[inline]
+    pub(super) fn walk(&self, from: u32, rank: u32, mut visit: impl FnMut(&Entry<K, V>) -> bool) {
+        let mut number = (self.spread(from) >> self.shift) as usize;
+        let first = &self.chunks[self.directory[number] as usize];
+        let mut rank = rank;
+        let mut slots = first.slots.get(first.home(self.spread(from))..).unwrap_or_default();
+        let mut depth = first.depth;
+        loop {
+            for entry in slots.iter().flatten() {
+                if entry.position <= from {
+                    if entry.position < from {
+                        continue;
+                    }
+                    if rank > 0 {
+                        rank -= 1;
+                        continue;
+                    }
+                }
+                if !visit(entry) {
+                    return;
+                }
+            }
+            let width = 1_usize << (64 - self.shift - u32::from(depth));
+            number = (number & !(width - 1)) + width;
+            let Some(next) = self.directory.get(number) else { return };
+            let chunk = &self.chunks[*next as usize];
+            (slots, depth) = (&chunk.slots, chunk.depth);
+        }
+    }
+
+    /// All entries, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry<K, V>> {
+        self.directory
+            .iter()
+            .enumerate()
+            .filter(|(number, chunk)| *number == 0 || self.directory[number - 1] != **chunk)
+            .flat_map(|(_, chunk)| self.chunks[*chunk as usize].slots.iter().flatten())
+    }
+}
+
+impl<K: Eq, V> Ordered<K, V> {
+    /// Finds a key: where it stands, or else where it would stand.
+    #[inline(always)]
+    pub(super) fn locate(&self, position: u32, key: &K) -> Result<Place, Place> {
+        let spread = self.spread(position);
+        let number = self.directory[(spread >> self.shift) as usize];
+        let chunk = &self.chunks[number as usize];
+        let mut index = chunk.home(spread);
+        while let Some(Some(entry)) = chunk.slots.get(index) {
+            if entry.position >= position {
+                if entry.position > position {
+                    break;
+                }
+                if entry.key == *key {
+                    return Ok(Place { chunk: number, index: index as u32 });
+                }
+            }
+            index += 1;
+        }
+        Err(Place { chunk: number, index: index as u32 })
+    }
+
+    /// Inserts a key that [`locate`](Ordered::locate) did not find, at the place that it named.
+    pub(super) fn insert(&mut self, mut place: Place, entry: Entry<K, V>) -> Place {
+        loop {
+            let chunk = &mut self.chunks[place.chunk as usize];
+            if chunk.entries < chunk.limit {
+                if chunk.slots.is_empty() {
+                    chunk.allocate();
+                }
+                let index = place.index as usize;
+                if let Some(distance) = chunk.slots[index..].iter().position(Option::is_none) {
+                    chunk.slots[index..=index + distance].rotate_right(1);
+                    chunk.slots[index] = Some(entry);
+                    chunk.entries += 1;
+                    self.entries += 1;
+                    return place;
+                }
+                if chunk.entries < chunk.limit / 2 {
+                    // Many equal or neighbouring positions at the end of a nearly empty chunk: growing would not help.
+                    chunk.slots.resize_with(chunk.slots.len() + 16, || None);
+                    continue;
+                }
+            }
+            self.grow(place.chunk as usize);
+            place = match self.locate(entry.position, &entry.key) {
+                Ok(place) | Err(place) => place,
+            };
+        }
+    }
+
+    /// Removes the entry at `place`; the entries behind it move towards their homes.
+    pub(super) fn remove(&mut self, place: Place) -> Entry<K, V> {
+        let scale = self.scale;
+        let chunk = &mut self.chunks[place.chunk as usize];
+        let index = place.index as usize;
+        let mut end = index + 1;
+        while let Some(Some(entry)) = chunk.slots.get(end)
+            && chunk.home(u64::from(entry.position).wrapping_mul(scale)) < end
+        {
+            end += 1;
+        }
+        let entry = chunk.slots[index].take().expect("a place names an occupied slot");
+        chunk.slots[index..end].rotate_left(1);
+        chunk.entries -= 1;
+        self.entries -= 1;
+        entry
+    }
+
+    /// Doubles a chunk, or splits it in two when it is as large as chunks get.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, number: usize) {
+        let (depth, bits) = (self.chunks[number].depth, self.chunks[number].bits);
+        if bits < Self::SPLIT_BITS {
+            let mut wider = Chunk::new(number, depth, bits + 1);
+            wider.allocate();
+            let old = std::mem::replace(&mut self.chunks[number], wider);
+            let mut next = 0;
+            for entry in old.slots.into_iter().flatten() {
+                let spread = self.spread(entry.position);
+                let chunk = &mut self.chunks[number];
+                chunk.append(chunk.home(spread), &mut next, entry);
+            }
+            return;
+        }
+        if 64 - self.shift == u32::from(depth) {
+            self.directory = self.directory.iter().flat_map(|chunk| [*chunk, *chunk]).collect();
+            self.shift -= 1;
+        }
+        let second = self.chunks.len();
+        let mut low = Chunk::new(number, depth + 1, bits);
+        let mut high = Chunk::new(second, depth + 1, bits);
+        low.allocate();
+        high.allocate();
+        let old = std::mem::replace(&mut self.chunks[number], Chunk::new(number, depth + 1, bits));
+        let (mut next_low, mut next_high) = (0, 0);
+        for entry in old.slots.into_iter().flatten() {
+            let spread = self.spread(entry.position);
+            if (spread << depth) >> 63 == 0 {
+                low.append(low.home(spread), &mut next_low, entry);
+            } else {
+                high.append(high.home(spread), &mut next_high, entry);
+            }
+        }
+        self.chunks[number] = low;
+        self.chunks.push(high);
+        let first = self.directory.iter().position(|chunk| *chunk as usize == number).expect("a chunk has a place");
+        let width = 1_usize << (64 - self.shift - u32::from(depth));
+        self.directory[first + width / 2..first + width].fill(second as u32);
+    }
+
+    /// Makes room for `entries` entries in an empty table, so that none of them makes it grow. Slots are allocated when
+    /// the first entry of their chunk comes. Does nothing when the table is not empty.
+    pub(super) fn reserve(&mut self, entries: usize) {
+        if self.entries > 0 {
+            return;
+        }
+        // Three fifths full: below every chunk's limit, with room for uneven filling.
+        let slots = (entries.min(1 << 32) * 5 / 3).max(1 << FIRST_BITS).next_power_of_two();
+        let bits = (slots.ilog2() as u8).min(Self::SPLIT_BITS);
+        let depth = slots.ilog2() as u8 - bits;
+        self.chunks = (0..1 << depth).map(|number| Chunk::new(number, depth, bits)).collect();
+        self.shift = 64 - u32::from(depth.max(1));
+        self.directory = if depth == 0 { vec![0, 0] } else { (0..1 << depth).collect() };
+    }
+}

@@ -1,0 +1,173 @@
+//! What stands under one key: a single value that is always there ([`Plain`]), or the contents of several states.
+
+use serde::de::DeserializeOwned;
+
+use crate::record::{KeyError, Record};
+
+use super::chunk::{EncodeKey, put};
+use super::ordered::Epoch;
+use super::snapshot::{Capture, EncodeError, Within};
+
+/// Everything that an operator stores under one key. Implemented here only: by [`Plain`], and by the rows of the
+/// [`StateSet`](super::StateSet)s.
+pub trait Row: Send + Sized + 'static {
+    /// How many states share the row.
+    #[doc(hidden)]
+    const STATES: u16;
+
+    /// Whether nothing is stored: the key can go.
+    #[doc(hidden)]
+    fn is_empty(&self) -> bool;
+
+    /// Encodes the units that a snapshot wants, `from` on, within its budget; answers where it stopped, or nothing when
+    /// it is through. `changed` is the epoch of the entry's last change.
+    #[doc(hidden)]
+    fn capture<K: EncodeKey + ?Sized>(
+        &self,
+        key: &K,
+        changed: Epoch,
+        from: Within,
+        capture: &mut Capture<'_>,
+    ) -> Result<Option<Within>, EncodeError>;
+
+    /// Reads one stored entry of a state behind its key, into the row of that key if there is one, or else into a new
+    /// row.
+    #[doc(hidden)]
+    fn restore(
+        row: Option<&mut Self>,
+        state: u16,
+        entry: &mut Decoder<'_>,
+        context: Restoring,
+    ) -> Result<Option<Self>, RestoreError>;
+}
+
+/// Reads the entries of a chunk.
+pub(super) type Decoder<'a> = rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'a, [u8]>>;
+
+/// What a restored row needs of its table.
+#[derive(Clone, Copy, Debug)]
+pub struct Restoring {
+    pub(super) epoch: Epoch,
+    pub(super) seed: u64,
+}
+
+/// Why a stored entry cannot be restored, before key group and state are known.
+#[derive(Debug)]
+pub enum RestoreError {
+    /// The bytes do not decode.
+    Decode(String),
+    /// It is there already.
+    Duplicate,
+    /// A user key of a map cannot be hashed.
+    Key(KeyError),
+}
+
+#[inline]
+pub(super) fn decode<T: DeserializeOwned>(entry: &mut Decoder<'_>) -> Result<T, RestoreError> {
+    T::deserialize(entry).map_err(|error| RestoreError::Decode(error.to_string()))
+}
+
+/// The row of an operator with one value per key that is there as long as the key: what `reduce` and `aggregate` use.
+/// The smallest and fastest row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Plain<A>(pub(super) A);
+
+impl<A: Record> Row for Plain<A> {
+    const STATES: u16 = 1;
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        false
+    }
+
+    #[inline]
+    fn capture<K: EncodeKey + ?Sized>(
+        &self,
+        key: &K,
+        changed: Epoch,
+        _: Within,
+        capture: &mut Capture<'_>,
+    ) -> Result<Option<Within>, EncodeError> {
+        capture.spend(1);
+        if changed <= capture.epoch {
+            capture.entry(0, |bytes| {
+                key.encode(bytes)?;
+                put(bytes, &self.0)
+            })?;
+        }
+        Ok(None)
+    }
+
+    fn restore(
+        row: Option<&mut Self>,
+        _: u16,
+        entry: &mut Decoder<'_>,
+        _: Restoring,
+    ) -> Result<Option<Self>, RestoreError> {
+        match row {
+            Some(_) => Err(RestoreError::Duplicate),
+            None => Ok(Some(Plain(decode(entry)?))),
+        }
+    }
+}
+
+/// How a table's slots hold rows: [`Inline`], or in a `Box` when they are [large](is_large).
+pub trait Hold<R>: Send + Sized + 'static {
+    /// Wraps a row.
+    fn hold(row: R) -> Self;
+    /// The row.
+    fn row(&self) -> &R;
+    /// The row, to change.
+    fn row_mut(&mut self) -> &mut R;
+}
+
+/// Rows of more bytes than this stand in a box: slots are moved when neighbours come and go, and empty ones cost as much
+/// as full ones.
+pub const LARGE_ROW_BYTES: usize = 64;
+
+/// Whether a row of type `R` should be held in a `Box<R>`. A constant, so that the branch which is not taken is not compiled:
+/// `if is_large::<R>() { build::<Table<K, R, Box<R>>>() } else { build::<Table<K, R>>() }`.
+#[must_use]
+pub const fn is_large<R>() -> bool {
+    size_of::<R>() > LARGE_ROW_BYTES
+}
+
+/// A row that stands in the slot itself.
+#[derive(Clone, Debug)]
+#[repr(transparent)]
+pub struct Inline<R>(R);
+
+impl<R: Send + 'static> Hold<R> for Inline<R> {
+    #[inline(always)]
+    fn hold(row: R) -> Inline<R> {
+        Inline(row)
+    }
+
+    #[inline(always)]
+    fn row(&self) -> &R {
+        &self.0
+    }
+
+    #[inline(always)]
+    fn row_mut(&mut self) -> &mut R {
+        &mut self.0
+    }
+}
+
+impl<R: Send + 'static> Hold<R> for Box<R> {
+    #[inline]
+    fn hold(row: R) -> Box<R> {
+        Box::new(row)
+    }
+
+    #[inline]
+    fn row(&self) -> &R {
+        self
+    }
+
+    #[inline]
+    fn row_mut(&mut self) -> &mut R {
+        self
+    }
+}

@@ -1,0 +1,260 @@
+//! The states that an operator declares: one, or a tuple of up to six, which share one row per key.
+
+use std::cell::{Cell, RefCell};
+
+use super::chunk::EncodeKey;
+use super::descriptor::StateDescriptor;
+use super::ordered::Epoch;
+use super::row::{Decoder, RestoreError, Restoring, Row};
+use super::snapshot::{Address, Capture, EncodeError, Snapshots, Within};
+
+/// A set of states: [`Value`](super::Value), [`List`](super::List), [`Map`](super::Map), or a tuple of two to six of them.
+///
+/// ```
+/// use alluvium::state::{List, StateSet, Value};
+///
+/// let states = (Value::<u64>::named("total"), List::<String>::named("last lines"));
+/// assert_eq!(states.names(), ["total", "last lines"]);
+/// ```
+pub trait StateSet: Clone + Send + 'static {
+    /// What stands in the table under one key.
+    type Row: Row + Default;
+    /// What user code gets to read and change the states of one key: for a tuple, a tuple of accessors.
+    type Access<'a>;
+
+    /// The states in the order in which blobs list them.
+    fn descriptors(&self) -> Vec<StateDescriptor>;
+
+    /// The names in the same order. Two equal ones are an error when the job is built, see
+    /// [`check_names`](super::check_names).
+    fn names(&self) -> Vec<String> {
+        self.descriptors().into_iter().map(|descriptor| descriptor.name).collect()
+    }
+
+    /// Lends a row to user code.
+    #[doc(hidden)]
+    fn access<'a>(row: &'a mut Self::Row, changed: &'a Cell<Epoch>, guard: Guard<'a>) -> Self::Access<'a>;
+}
+
+/// One state of a set.
+pub trait State: Clone + Send + 'static {
+    /// What is stored under one key.
+    #[doc(hidden)]
+    type Content: Content;
+    /// What user code gets.
+    type Access<'a>;
+
+    /// What the header of a blob says about it.
+    fn descriptor(&self) -> StateDescriptor;
+
+    /// Lends the content under one key to user code.
+    #[doc(hidden)]
+    fn access<'a>(content: &'a mut Self::Content, changed: &'a Cell<Epoch>, guard: Guard<'a>) -> Self::Access<'a>;
+}
+
+/// What one state stores under one key.
+#[doc(hidden)]
+pub trait Content: Default + Send + 'static {
+    fn is_empty(&self) -> bool;
+
+    /// As [`Row::capture`], for the units of one state from number `from` on.
+    fn capture<K: EncodeKey + ?Sized>(
+        &self,
+        key: &K,
+        changed: Epoch,
+        state: u16,
+        from: u64,
+        capture: &mut Capture<'_>,
+    ) -> Result<Option<u64>, EncodeError>;
+
+    fn restore(&mut self, entry: &mut Decoder<'_>, context: Restoring) -> Result<(), RestoreError>;
+}
+
+/// What an accessor needs to keep the old content for the open snapshots before it changes it.
+#[derive(Clone, Copy)]
+pub struct Guard<'a> {
+    /// Nothing while no snapshot is open.
+    pub(super) snapshots: Option<&'a RefCell<Snapshots>>,
+    pub(super) key: &'a dyn EncodeKey,
+    pub(super) address: Address,
+    pub(super) state: u16,
+    pub(super) epoch: Epoch,
+    pub(super) seed: u64,
+}
+
+impl<'a> Guard<'a> {
+    fn of(self, state: u16) -> Guard<'a> {
+        Guard { state, ..self }
+    }
+
+    /// A unit that changed last in epoch `changed` is about to change or go: `encode` appends its entry.
+    #[inline]
+    pub(super) fn preserve_unit(
+        &self,
+        changed: Epoch,
+        unit: u64,
+        encode: impl Fn(&mut Vec<u8>) -> Result<(), rmp_serde::encode::Error>,
+    ) {
+        if let Some(snapshots) = self.snapshots
+            && changed < self.epoch
+        {
+            let within = Within { state: self.state, unit };
+            snapshots.borrow_mut().preserve_unit(self.address, within, changed, encode);
+        }
+    }
+
+    /// All units of the state are about to go.
+    pub(super) fn preserve_all(&self, content: &impl Content) {
+        if let Some(snapshots) = self.snapshots {
+            let snapshots = &mut *snapshots.borrow_mut();
+            let group = snapshots.span.group_of(self.address.position);
+            snapshots.each_wanting(self.address, self.state, group, Epoch::MIN, |from, capture| {
+                content.capture(self.key, Epoch::MIN, self.state, from, capture).map(|_| ())
+            });
+        }
+    }
+}
+
+/// The row of a set of one state. Its epoch is that of the entry.
+#[derive(Clone, Debug, Default)]
+#[doc(hidden)]
+#[repr(transparent)]
+pub struct Single<C>(C);
+
+impl<C: Content> Row for Single<C> {
+    const STATES: u16 = 1;
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn capture<K: EncodeKey + ?Sized>(
+        &self,
+        key: &K,
+        changed: Epoch,
+        from: Within,
+        capture: &mut Capture<'_>,
+    ) -> Result<Option<Within>, EncodeError> {
+        let stopped = self.0.capture(key, changed, 0, from.unit, capture)?;
+        Ok(stopped.map(|unit| Within { state: 0, unit }))
+    }
+
+    fn restore(
+        row: Option<&mut Self>,
+        _: u16,
+        entry: &mut Decoder<'_>,
+        context: Restoring,
+    ) -> Result<Option<Self>, RestoreError> {
+        match row {
+            Some(row) => row.0.restore(entry, context).map(|()| None),
+            None => {
+                let mut row = Single(C::default());
+                row.0.restore(entry, context)?;
+                Ok(Some(row))
+            }
+        }
+    }
+}
+
+impl<S: State> StateSet for S {
+    type Row = Single<S::Content>;
+    type Access<'a> = <S as State>::Access<'a>;
+
+    fn descriptors(&self) -> Vec<StateDescriptor> {
+        vec![self.descriptor()]
+    }
+
+    #[inline]
+    fn access<'a>(row: &'a mut Self::Row, changed: &'a Cell<Epoch>, guard: Guard<'a>) -> Self::Access<'a> {
+        <S as State>::access(&mut row.0, changed, guard)
+    }
+}
+
+/// One state in the row of several: its epoch stands beside it, because the others change without it.
+#[derive(Clone, Debug)]
+#[doc(hidden)]
+pub struct Part<C> {
+    changed: Epoch,
+    content: C,
+}
+
+impl<C: Default> Default for Part<C> {
+    fn default() -> Part<C> {
+        Part { changed: Epoch::MIN, content: C::default() }
+    }
+}
+
+macro_rules! tuples {
+    ($($count:literal: $($state:ident $number:tt),+;)+) => {$(
+        impl<$($state: Content),+> Row for ($(Part<$state>,)+) {
+            const STATES: u16 = $count;
+
+            fn is_empty(&self) -> bool {
+                $(self.$number.content.is_empty())&&+
+            }
+
+            fn capture<K: EncodeKey + ?Sized>(
+                &self,
+                key: &K,
+                _: Epoch,
+                from: Within,
+                capture: &mut Capture<'_>,
+            ) -> Result<Option<Within>, EncodeError> {
+                $(if from.state <= $number {
+                    let unit = if from.state == $number { from.unit } else { 0 };
+                    let part = &self.$number;
+                    if let Some(unit) = part.content.capture(key, part.changed, $number, unit, capture)? {
+                        return Ok(Some(Within { state: $number, unit }));
+                    }
+                })+
+                Ok(None)
+            }
+
+            fn restore(
+                row: Option<&mut Self>,
+                state: u16,
+                entry: &mut Decoder<'_>,
+                context: Restoring,
+            ) -> Result<Option<Self>, RestoreError> {
+                let mut fresh = None;
+                let row = match row {
+                    Some(row) => row,
+                    None => fresh.insert(Self::default()),
+                };
+                match state {
+                    $($number => {
+                        row.$number.content.restore(entry, context)?;
+                        row.$number.changed = context.epoch;
+                    })+
+                    _ => return Err(RestoreError::Decode(format!("the operator has no state number {state}"))),
+                }
+                Ok(fresh)
+            }
+        }
+
+        impl<$($state: State),+> StateSet for ($($state,)+) {
+            type Row = ($(Part<$state::Content>,)+);
+            type Access<'a> = ($(<$state as State>::Access<'a>,)+);
+
+            fn descriptors(&self) -> Vec<StateDescriptor> {
+                vec![$(self.$number.descriptor()),+]
+            }
+
+            fn access<'a>(row: &'a mut Self::Row, _: &'a Cell<Epoch>, guard: Guard<'a>) -> Self::Access<'a> {
+                ($(<$state as State>::access(
+                    &mut row.$number.content,
+                    Cell::from_mut(&mut row.$number.changed),
+                    guard.of($number),
+                ),)+)
+            }
+        }
+    )+};
+}
+
+tuples! {
+    2: A 0, B 1;
+    3: A 0, B 1, C 2;
+    4: A 0, B 1, C 2, D 3;
+    5: A 0, B 1, C 2, D 3, E 4;
+    6: A 0, B 1, C 2, D 3, E 4, F 5;
+}
