@@ -1,0 +1,253 @@
+//! The format of keyed and operator state: a header with one descriptor per state, chunks, and an index of the chunks
+//! by key group at the end, so that a reader takes only the key groups that it needs.
+//!
+//! The descriptors and the content of chunks are opaque here; the state's own code writes and reads them.
+
+use std::ops::Range;
+
+use alluvium_actors::ports::store::{PieceContent, StoreError};
+
+use super::envelope::{self, HEADER, Kind, damaged, u32_at, u64_at};
+use super::piece::{PieceReader, PieceWriter};
+
+const CHUNK_MARK: &[u8; 4] = b"chnk";
+const CHUNK_HEADER: usize = 24;
+const ENTRY: usize = 24;
+const TRAILER_MARK: &[u8; 4] = b"foot";
+const TRAILER: usize = 24;
+
+/// The largest descriptor section that is read, in bytes.
+const LARGEST_DESCRIPTORS: u64 = 16 * 1024 * 1024;
+
+/// Where a chunk lies, and what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChunkInfo {
+    /// The key group of all its entries.
+    pub key_group: u32,
+    /// Which state it belongs to: the position of its descriptor.
+    pub state: u32,
+    /// Where its header begins, in bytes from the beginning of the piece.
+    pub offset: u64,
+    /// The number of entries.
+    pub count: u32,
+    /// The length of its content in bytes.
+    pub length: u32,
+}
+
+fn chunk_header(chunk: &ChunkInfo, content: &[u8]) -> [u8; CHUNK_HEADER] {
+    let mut header = [0; CHUNK_HEADER];
+    header[..4].copy_from_slice(CHUNK_MARK);
+    header[4..8].copy_from_slice(&chunk.state.to_le_bytes());
+    header[8..12].copy_from_slice(&chunk.key_group.to_le_bytes());
+    header[12..16].copy_from_slice(&chunk.count.to_le_bytes());
+    header[16..20].copy_from_slice(&chunk.length.to_le_bytes());
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&header[..20]), content);
+    header[20..].copy_from_slice(&checksum.to_le_bytes());
+    header
+}
+
+/// Writes state in chunks. Chunks of one key group may come in any order and any number.
+pub struct StateWriter {
+    output: PieceWriter,
+    states: u32,
+    chunks: Vec<ChunkInfo>,
+}
+
+impl StateWriter {
+    /// Begins with the descriptors of all states. May block.
+    ///
+    /// # Errors
+    ///
+    /// The piece cannot be written, or the descriptors are longer than 16 MiB.
+    pub fn begin(mut output: PieceWriter, descriptors: &[Vec<u8>]) -> Result<StateWriter, StoreError> {
+        let too_long = || StoreError::Refused { reason: "the descriptors of states are too long".to_owned() };
+        let states = u32::try_from(descriptors.len()).map_err(|_| too_long())?;
+        let mut body = states.to_le_bytes().to_vec();
+        for descriptor in descriptors {
+            let length = u32::try_from(descriptor.len()).map_err(|_| too_long())?;
+            body.extend_from_slice(&length.to_le_bytes());
+            body.extend_from_slice(descriptor);
+        }
+        if body.len() as u64 > LARGEST_DESCRIPTORS {
+            return Err(too_long());
+        }
+        output.write(&envelope::seal(Kind::State, &body))?;
+        Ok(StateWriter { output, states, chunks: Vec::new() })
+    }
+
+    /// Writes one chunk: `count` entries of the state with descriptor number `state`, all in `key_group`. May block.
+    ///
+    /// # Errors
+    ///
+    /// The piece cannot be written, there is no such state, or the content has 4 GiB or more.
+    pub fn chunk(&mut self, state: u32, key_group: u32, count: u32, content: &[u8]) -> Result<(), StoreError> {
+        let refused = |reason: &str| StoreError::Refused { reason: reason.to_owned() };
+        if state >= self.states {
+            return Err(refused("a chunk of a state without a descriptor"));
+        }
+        let length = u32::try_from(content.len()).map_err(|_| refused("a chunk of 4 GiB or more"))?;
+        let chunk = ChunkInfo { key_group, state, offset: self.output.written(), count, length };
+        self.output.write(&chunk_header(&chunk, content))?;
+        self.output.write(content)?;
+        self.chunks.push(chunk);
+        Ok(())
+    }
+
+    /// The number of bytes written so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.output.written()
+    }
+
+    /// Writes the index and ends the piece. May block.
+    ///
+    /// # Errors
+    ///
+    /// The piece cannot be written.
+    pub fn finish(mut self) -> Result<PieceContent, StoreError> {
+        let offset = self.output.written();
+        self.chunks.sort_unstable();
+        let mut index = Vec::with_capacity(self.chunks.len() * ENTRY);
+        for chunk in &self.chunks {
+            index.extend_from_slice(&chunk.key_group.to_le_bytes());
+            index.extend_from_slice(&chunk.state.to_le_bytes());
+            index.extend_from_slice(&chunk.offset.to_le_bytes());
+            index.extend_from_slice(&chunk.count.to_le_bytes());
+            index.extend_from_slice(&chunk.length.to_le_bytes());
+        }
+        let count = u32::try_from(self.chunks.len())
+            .map_err(|_| StoreError::Refused { reason: "a piece of more than 4 G chunks".to_owned() })?;
+        let mut trailer = Vec::with_capacity(TRAILER);
+        trailer.extend_from_slice(&offset.to_le_bytes());
+        trailer.extend_from_slice(&count.to_le_bytes());
+        trailer.extend_from_slice(&crc32c::crc32c(&index).to_le_bytes());
+        trailer.extend_from_slice(TRAILER_MARK);
+        trailer.extend_from_slice(&crc32c::crc32c(&trailer).to_le_bytes());
+        self.output.write(&index)?;
+        self.output.write(&trailer)?;
+        self.output.finish()
+    }
+}
+
+/// Reads state that a [`StateWriter`] wrote.
+#[derive(Clone)]
+pub struct StateReader {
+    input: PieceReader,
+    descriptors: Vec<Vec<u8>>,
+    /// Sorted by key group, then state, then offset.
+    chunks: Vec<ChunkInfo>,
+}
+
+impl StateReader {
+    /// Reads and checks header and index. May block.
+    ///
+    /// # Errors
+    ///
+    /// The piece is missing or damaged.
+    pub fn open(input: PieceReader) -> Result<StateReader, StoreError> {
+        let place = input.place().to_owned();
+        let wrong = |reason: &str| damaged(&place, reason);
+        let length = input.length();
+        if length < (HEADER + 4 + TRAILER) as u64 {
+            return Err(wrong("it is shorter than its header"));
+        }
+        let header = input.read(0, HEADER)?;
+        let (body_length, _) = envelope::open_header(&header, Kind::State, &place)?;
+        let header_end = (HEADER as u64).saturating_add(body_length);
+        if body_length > LARGEST_DESCRIPTORS || header_end > length - TRAILER as u64 {
+            return Err(wrong("its header is longer than the rest of it"));
+        }
+        // Bounded just above, and by the length of the piece.
+        let whole = input.read(0, HEADER + body_length as usize)?;
+        let descriptors = descriptors(envelope::open(&whole, Kind::State, &place)?)
+            .ok_or_else(|| wrong("its descriptors do not fill its header"))?;
+
+        let trailer = input.read(length - TRAILER as u64, TRAILER)?;
+        let fields = (|| {
+            let sound = u32_at(&trailer, 20)? == crc32c::crc32c(&trailer[..20]) && &trailer[16..20] == TRAILER_MARK;
+            sound.then_some((u64_at(&trailer, 0)?, u32_at(&trailer, 8)?, u32_at(&trailer, 12)?))
+        })();
+        let (offset, count, checksum) = fields.ok_or_else(|| wrong("its end is damaged or missing"))?;
+        let index_length = u64::from(count) * ENTRY as u64;
+        let index_end = offset.checked_add(index_length);
+        if offset < header_end || index_end != Some(length - TRAILER as u64) {
+            return Err(wrong("its index does not lie where its end says"));
+        }
+        let index_length = usize::try_from(index_length).map_err(|_| wrong("its index is too long"))?;
+        let index = input.read(offset, index_length)?;
+        if crc32c::crc32c(&index) != checksum {
+            return Err(wrong("the checksum of its index is wrong"));
+        }
+        let chunks = index.chunks_exact(ENTRY).map(|entry| chunk_info(entry, header_end..offset, descriptors.len()));
+        let chunks: Option<Vec<ChunkInfo>> = chunks.collect();
+        let chunks = chunks.ok_or_else(|| wrong("its index names a chunk that cannot be"))?;
+        if !chunks.is_sorted() {
+            return Err(wrong("its index is not in order"));
+        }
+        Ok(StateReader { input, descriptors, chunks })
+    }
+
+    /// The descriptors of the states.
+    #[must_use]
+    pub fn descriptors(&self) -> &[Vec<u8>] {
+        &self.descriptors
+    }
+
+    /// All chunks by key group, then state, then place.
+    #[must_use]
+    pub fn chunks(&self) -> &[ChunkInfo] {
+        &self.chunks
+    }
+
+    /// The chunks of some key groups, in the same order.
+    #[must_use]
+    pub fn chunks_of(&self, key_groups: Range<u32>) -> &[ChunkInfo] {
+        let from = self.chunks.partition_point(|chunk| chunk.key_group < key_groups.start);
+        let to = self.chunks.partition_point(|chunk| chunk.key_group < key_groups.end);
+        &self.chunks[from..to.max(from)]
+    }
+
+    /// Reads and checks the content of a chunk. May block.
+    ///
+    /// # Errors
+    ///
+    /// The piece is missing or damaged.
+    pub fn read(&self, chunk: &ChunkInfo) -> Result<Vec<u8>, StoreError> {
+        let length = CHUNK_HEADER
+            .checked_add(chunk.length as usize)
+            .ok_or_else(|| damaged(self.input.place(), "a chunk is longer than the memory of this machine"))?;
+        let mut bytes = self.input.read(chunk.offset, length)?;
+        let content = bytes.split_off(CHUNK_HEADER);
+        if bytes != chunk_header(chunk, &content) {
+            let reason = format!("the chunk of key group {} at {} is wrong", chunk.key_group, chunk.offset);
+            return Err(damaged(self.input.place(), reason));
+        }
+        Ok(content)
+    }
+}
+
+fn descriptors(body: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let count = u32_at(body, 0)?;
+    let mut at = 4_usize;
+    let mut descriptors = Vec::new();
+    for _ in 0..count {
+        let length = usize::try_from(u32_at(body, at)?).ok()?;
+        let from = at.checked_add(4)?;
+        at = from.checked_add(length)?;
+        descriptors.push(body.get(from..at)?.to_vec());
+    }
+    (at == body.len()).then_some(descriptors)
+}
+
+fn chunk_info(entry: &[u8], place: Range<u64>, states: usize) -> Option<ChunkInfo> {
+    let chunk = ChunkInfo {
+        key_group: u32_at(entry, 0)?,
+        state: u32_at(entry, 4)?,
+        offset: u64_at(entry, 8)?,
+        count: u32_at(entry, 16)?,
+        length: u32_at(entry, 20)?,
+    };
+    let end = chunk.offset.checked_add(CHUNK_HEADER as u64 + u64::from(chunk.length))?;
+    let inside = chunk.offset >= place.start && end <= place.end;
+    (inside && (chunk.state as usize) < states).then_some(chunk)
+}

@@ -1,0 +1,54 @@
+//! Removing what nobody refers to any more: orphaned blobs, and records that no checkpoint needs.
+
+use std::collections::BTreeSet;
+
+use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::ports::fence::Fence;
+use alluvium_actors::ports::store::{RunRecord, StoreError};
+
+use super::recovery::Listing;
+use super::store::{Store, is_damage};
+use super::{names, objects};
+
+impl Store {
+    /// Removes blobs of runs before `record` that no manifest names, the reservations that the record covers, and the
+    /// records of runs before the oldest one that has a checkpoint. Files that are not of a store are left alone.
+    pub(super) fn collect(&self, fence: &Fence, record: &RunRecord, listing: &Listing) -> Result<(), StoreError> {
+        self.remove_reservations(fence, record.first_checkpoint)?;
+        // The chain of records must reach down to every checkpoint: recovery follows it.
+        let needed = listing.manifests.keys().map(|(run, _)| *run).min().unwrap_or(record.run);
+        let unneeded = listing.runs.range(..needed).map(|(run, below)| names::run(*run, *below)).collect::<Vec<_>>();
+        if !unneeded.is_empty() {
+            self.storage.delete(fence, &unneeded)?;
+        }
+        let blobs = self.storage.list(names::BLOBS)?;
+        let old = |name: &str| names::run_of_blob(name).is_some_and(|run| run < record.run);
+        let mut orphans: BTreeSet<String> =
+            blobs.into_iter().map(|object| object.name).filter(|name| old(name)).collect();
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        for (run, checkpoint) in listing.manifests.keys() {
+            match objects::read_manifest(&*self.storage, *run, *checkpoint) {
+                Ok(manifest) => manifest.blobs().for_each(|blob| {
+                    orphans.remove(&blob.name);
+                }),
+                Err(error) if is_damage(&error) => {
+                    // It may name any of them, and somebody may mend it.
+                    tracing::warn!(%error, "no blobs are removed while a manifest cannot be read");
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.storage.delete(fence, &orphans.into_iter().collect::<Vec<_>>())
+    }
+
+    /// Removes the reservations below `below`, which another object covers.
+    pub(super) fn remove_reservations(&self, fence: &Fence, below: CheckpointId) -> Result<(), StoreError> {
+        let covered = |name: &str| names::parse_reservation(name).is_some_and(|reserved| reserved < below);
+        let found = self.storage.list(names::RESERVATIONS)?;
+        let covered: Vec<String> = found.into_iter().map(|object| object.name).filter(|name| covered(name)).collect();
+        if covered.is_empty() { Ok(()) } else { self.storage.delete(fence, &covered) }
+    }
+}

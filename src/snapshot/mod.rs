@@ -1,0 +1,20 @@
+//! Checkpoints as they are stored: manifests, run records, blobs, and the store that keeps them.
+//!
+//! Every stored byte is described in `docs/formats.md`. Reading checks everything: hostile bytes give errors that name
+//! the file, never a panic and never an allocation beyond the size of the file.
+
+mod blob;
+mod collect;
+mod envelope;
+mod index;
+mod names;
+mod objects;
+mod options;
+mod piece;
+mod recovery;
+mod store;
+
+pub use self::blob::{ChunkInfo, StateReader, StateWriter};
+pub use self::options::{DEFAULT_INLINE_LIMIT, LARGEST_INLINE_LIMIT, StoreOptions};
+pub use self::piece::{PieceReader, PieceWriter};
+pub use self::store::Store;
