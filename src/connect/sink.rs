@@ -61,7 +61,8 @@ pub trait SinkWriter<T: Record>: 'static {
     /// See [`Sink::State`].
     type State: Record;
 
-    /// Whether it can take a slice: pending while too much is under way.
+    /// Whether it can take a slice: pending while too much is under way. Polled until it is ready before the first slice and before the
+    /// first cut, so a writer that has something to find out first does it here.
     ///
     /// # Errors
     /// When writing failed.

@@ -273,6 +273,12 @@ impl<'a, T> ReaderOutput<'a, T> {
     pub fn emit(&mut self, record: T) {
         self.slice.records.push(record);
     }
+
+    /// Emits several records: one loop without a check per record where the iterator knows its length. To be limited by the budget.
+    #[inline]
+    pub fn emit_all(&mut self, records: impl IntoIterator<Item = T>) {
+        self.slice.records.extend(records);
+    }
 }
 
 /// What an enumerator or a reader is told of the place where it runs, and the doors that it may use.
@@ -318,7 +324,7 @@ impl SourceContext {
         self.parallelism
     }
 
-    /// The number of this run of the job.
+    /// The number of this run of the job, for readers; an enumerator is not told and gets zero.
     #[must_use]
     pub fn run(&self) -> RunNumber {
         self.run
