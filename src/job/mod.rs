@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use alluvium_actors::drive::supervisor::SupervisorSetup;
 use alluvium_actors::ids::WallTime;
+use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::fence::FenceSource;
+use alluvium_actors::ports::files::Files;
+use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::ports::sink::PreparedCheckpoint;
 use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError};
 use alluvium_actors::ports::task::{Failure, Severity};
@@ -20,7 +23,7 @@ pub use options::{OptionError, Options, SHORTEST_INTERVAL};
 
 use crate::graph::Graph;
 use crate::snapshot::{PieceReader, Store, StoreOptions};
-use crate::storage::{MemoryStorage, SystemFiles};
+use crate::storage::{CheckpointStorage, FileStorage, MemoryStorage, SystemFiles};
 use monitor::{Feed, Monitor};
 
 /// A job could not be started. Nothing was changed.
@@ -60,7 +63,8 @@ impl Graph {
         warn_of_abort();
         let store = self.open_store(options)?;
         let monitor = Arc::new(Monitor::default());
-        let setup = supervisor_setup(self, options, store, Arc::new(Feed(Arc::clone(&monitor))));
+        let files = Arc::new(SystemFiles::new());
+        let setup = supervisor_setup(self, options, store, files, Arc::new(Feed(Arc::clone(&monitor))));
         let arbiters = options.workers.map_or_else(Arbiters::default, |workers| Arbiters { workers });
         let told = Arc::clone(&monitor);
         let running = run::start(setup, arbiters, Box::new(move || told.ended()))
@@ -69,12 +73,7 @@ impl Graph {
     }
 
     fn open_store(&self, options: &Options) -> Result<Arc<dyn CheckpointStore>, StoreError> {
-        let store_options = StoreOptions {
-            inline_limit: options.inline_limit,
-            fall_back_to_older: options.fall_back_to_older,
-            accept_repeats: options.accept_repeats,
-            ..StoreOptions::new(self.name(), random_seed())
-        };
+        let store_options = store_options(self, options, random_seed());
         let store = match &options.store {
             Some(directory) => Store::open_directory(directory, store_options)?,
             None => Store::new(Arc::new(MemoryStorage::new()), None, store_options)?,
@@ -87,12 +86,43 @@ impl Graph {
     }
 }
 
-/// What the kernel needs to run a graph; the simulator uses it too.
-pub(crate) fn supervisor_setup(
+fn store_options(graph: &Graph, options: &Options, new_hash_seed: u64) -> StoreOptions {
+    StoreOptions {
+        inline_limit: options.inline_limit,
+        fall_back_to_older: options.fall_back_to_older,
+        accept_repeats: options.accept_repeats,
+        ..StoreOptions::new(graph.name(), new_hash_seed)
+    }
+}
+
+/// What a simulated process needs to run a graph: everything lies behind the doors that it was given.
+///
+/// # Errors
+/// As [`Graph::start`].
+pub(crate) fn simulated_setup(
+    graph: &Graph,
+    options: &Options,
+    files: Arc<dyn Files>,
+    catalogue: Option<Arc<dyn Catalogue>>,
+    new_hash_seed: u64,
+    listener: Arc<dyn Listener>,
+) -> Result<SupervisorSetup, StartError> {
+    options.check().map_err(StartError::Options)?;
+    let storage: Arc<dyn CheckpointStorage> = match &options.store {
+        Some(directory) => Arc::new(FileStorage::open(Arc::clone(&files), directory)?),
+        None => Arc::new(MemoryStorage::new()),
+    };
+    let store = Store::new(storage, catalogue, store_options(graph, options, new_hash_seed))?;
+    Ok(supervisor_setup(graph, options, Arc::new(store), files, listener))
+}
+
+/// What the kernel needs to run a graph.
+fn supervisor_setup(
     graph: &Graph,
     options: &Options,
     store: Arc<dyn CheckpointStore>,
-    listener: Arc<dyn alluvium_actors::ports::listener::Listener>,
+    files: Arc<dyn Files>,
+    listener: Arc<dyn Listener>,
 ) -> SupervisorSetup {
     let for_reading = Arc::clone(&store);
     SupervisorSetup {
@@ -100,7 +130,7 @@ pub(crate) fn supervisor_setup(
         settings: options.settings(),
         restart: options.restart_strategy(),
         store,
-        files: Arc::new(SystemFiles::new()),
+        files,
         listener,
         read_prepared: Arc::new(move |snapshot| read_prepared(&for_reading, snapshot)),
         check_fit: Arc::new(fit::check_fit),

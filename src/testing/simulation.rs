@@ -23,6 +23,7 @@ use std::time::Duration;
 use alluvium_actors::drive::control::Control;
 use alluvium_actors::drive::supervisor::SupervisorSetup;
 use alluvium_actors::ids::{CheckpointId, Moment};
+use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::host::Address;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::lifecycle::JobState;
@@ -33,6 +34,8 @@ use self::story::{Story, What};
 use self::watch::Watch;
 use super::disk::SimulatedDisk;
 use super::random::Random;
+use crate::graph::Graph;
+use crate::job::{self, Options, StartError};
 
 pub use self::faults::{Faults, ParseSimulationError};
 
@@ -108,6 +111,20 @@ impl Boot<'_> {
         Arc::clone(&self.listener)
     }
 
+    /// What the process of a job does: opens the store of `options` on the disk, with or without a catalogue, and builds the job of `graph`.
+    ///
+    /// # Errors
+    /// Options that contradict each other, or a store that cannot be opened.
+    pub fn setup(
+        &mut self,
+        graph: &Graph,
+        options: &Options,
+        catalogue: Option<Arc<dyn Catalogue>>,
+    ) -> Result<SupervisorSetup, StartError> {
+        let files = Arc::new(self.disk.clone());
+        job::simulated_setup(graph, options, files, catalogue, self.random.next(), Arc::clone(&self.listener))
+    }
+
     /// A number that the seed decides.
     pub fn random(&mut self) -> u64 {
         self.random.next()
@@ -147,6 +164,8 @@ pub struct Report {
     pub processes: u32,
     /// How many of them were ended by a crash.
     pub crashes: u32,
+    /// How many were ended by a fault of the disk.
+    pub failures: u32,
     /// The number of checkpoints that were completed.
     pub completed: u64,
     /// The time that passed.
@@ -284,6 +303,7 @@ impl<'a> Run<'a> {
             effects: 0,
             processes: 0,
             crashes: 0,
+            failures: 0,
             completed: 0,
             time: Duration::ZERO,
             fingerprint: 0,
@@ -312,7 +332,8 @@ impl<'a> Run<'a> {
                     self.report.crashes += 1;
                     Next::StartAgain
                 }
-                End::NotStarted(_) | End::Over(JobState::Failed) if self.schedule.something_went_wrong() => {
+                End::NotStarted(_) | End::Over(JobState::Failed) if self.schedule.may_fail() => {
+                    self.report.failures += 1;
                     Next::StartAgain
                 }
                 End::NotStarted(reason) => return Err(format!("the job cannot be built: {reason}")),
@@ -381,7 +402,8 @@ impl<'a> Run<'a> {
             self.watch().verdict()?;
             if self.disk.effects() != effects {
                 effects = self.disk.effects();
-                let (complete, state) = (self.watch().complete(), self.watch().state());
+                let complete = self.watch().complete();
+                let state = self.watch().state();
                 self.scenario.observe(&World { disk: &self.disk, complete, state })?;
             }
             if over {

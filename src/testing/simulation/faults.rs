@@ -69,7 +69,7 @@ pub(super) struct Schedule {
     faulty: u64,
     /// Before this event the current process crashes.
     crash_at: Option<u64>,
-    /// Whether anything was done to the current process.
+    /// Whether the disk of the current process fails: then the job may fail too.
     meddled: bool,
 }
 
@@ -92,7 +92,6 @@ impl Schedule {
             return;
         }
         self.faulty -= 1;
-        self.meddled = true;
         match self.faults {
             Faults::None => {}
             Faults::CrashAtEvent(number) => self.crash_at = Some(number),
@@ -103,6 +102,7 @@ impl Schedule {
 
     fn plan(&mut self, events: u64, disk: &SimulatedDisk) {
         if self.random.below(3) == 0 {
+            self.meddled = true;
             for _ in 0..=self.random.below(2) {
                 let fault = DISK_FAULTS[self.random.below(DISK_FAULTS.len() as u64) as usize];
                 let effect = disk.effects() + self.soon(256);
@@ -131,8 +131,8 @@ impl Schedule {
         self.crash_at.is_some_and(|at| events + 1 >= at)
     }
 
-    /// Whether the job may fail: something was done to its process.
-    pub(super) fn something_went_wrong(&self) -> bool {
+    /// Whether the job may fail: its disk does.
+    pub(super) fn may_fail(&self) -> bool {
         self.meddled
     }
 
