@@ -8,6 +8,7 @@ use alluvium_actors::ports::sink::SinkScope;
 
 use super::sink::{CommitOutcome, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
 use crate::error::OperatorResult;
+use crate::operator::assembly::Prototype;
 use crate::record::Record;
 use crate::record::batch::Slice;
 
@@ -20,22 +21,22 @@ use crate::record::batch::Slice;
 /// let print = ForEach::new(|line: String| println!("{line}"));
 /// # let _ = print;
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ForEach<F> {
-    function: F,
+    function: Prototype<F>,
 }
 
 impl<F> ForEach<F> {
     /// Calls `function` for every record.
     pub fn new<T>(function: F) -> ForEach<F>
     where
-        F: Fn(T) + Clone + Send + Sync + 'static,
+        F: Fn(T) + Clone + Send + 'static,
     {
-        ForEach { function }
+        ForEach { function: Prototype::new(function) }
     }
 }
 
-impl<T: Record, F: Fn(T) + Clone + Send + Sync + 'static> Sink<T> for ForEach<F> {
+impl<T: Record, F: Fn(T) + Clone + Send + 'static> Sink<T> for ForEach<F> {
     type Committable = ();
     type State = ();
     type Writer = ForEachWriter<T, F>;
@@ -46,7 +47,7 @@ impl<T: Record, F: Fn(T) + Clone + Send + Sync + 'static> Sink<T> for ForEach<F>
     }
 
     fn writer(&self, _: SinkContext) -> OperatorResult<ForEachWriter<T, F>> {
-        Ok(ForEachWriter { function: self.function.clone(), records: PhantomData })
+        Ok(ForEachWriter { function: self.function.copy(), records: PhantomData })
     }
 
     fn committer(&self, _: SinkScope) -> OperatorResult<NothingToCommit> {

@@ -143,10 +143,7 @@ impl<T: Record, S: Sink<T>> SinkLink<T, S> {
             .snapshot()
             .into_iter()
             .filter(|prepared| prepared.checkpoint <= checkpoint)
-            .map(|prepared| PreparedCheckpoint {
-                checkpoint: prepared.checkpoint,
-                committables: prepared.committable,
-            })
+            .map(|prepared| PreparedCheckpoint { checkpoint: prepared.checkpoint, committables: prepared.committable })
             .collect()
     }
 

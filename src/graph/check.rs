@@ -57,11 +57,7 @@ fn check_uid<'a>(operator: &'a Operator, uids: &mut BTreeMap<&'a str, String>, e
     } else if uid.len() > LONGEST_UID {
         errors.push(BuildError::LongUid { operator: operator.origin(), length: uid.len(), limit: LONGEST_UID });
     } else if let Some(first) = uids.get(uid) {
-        errors.push(BuildError::DuplicateUid {
-            uid: uid.to_owned(),
-            first: first.clone(),
-            second: operator.origin(),
-        });
+        errors.push(BuildError::DuplicateUid { uid: uid.to_owned(), first: first.clone(), second: operator.origin() });
     } else {
         uids.insert(uid, operator.origin());
     }

@@ -1,15 +1,21 @@
-//! Two streams of different types as the inputs of one operator, without keys.
+//! Two streams of different types as the inputs of one operator.
 
 use std::panic::Location;
 use std::sync::Arc;
 
+use alluvium_actors::ids::OperatorUid;
+
 use super::builder::{Operator, Place};
+use super::keyed::KeyedStream;
 use super::stream::Stream;
 use crate::operator::assembly::{Prototype, Recipe, StreamType};
 use crate::operator::chain::Chain;
+use crate::operator::co_process::{CoProcess, KeyedCoProcess};
 use crate::operator::connect::Connect;
 use crate::operator::head::TwoInputs;
-use crate::record::Record;
+use crate::operator::keyed::KeyedState;
+use crate::record::{Key, KeySelector, Record};
+use crate::state::{Inline, StateSet, is_large};
 
 /// Two connected streams: one function for each. See [`Stream::connect`].
 #[derive(Clone, Debug)]
@@ -72,5 +78,52 @@ impl<A: Record, B: Record> ConnectedStreams<A, B> {
         operator.inputs = vec![self.left.input(), self.right.input()];
         operator.output = Some(StreamType::of::<U>());
         Stream::of_operator(&self.left.shared, operator)
+    }
+}
+
+/// Two connected streams that are grouped by keys of the same type. See [`KeyedStream::connect`].
+#[derive(Clone, Debug)]
+pub struct ConnectedKeyedStreams<K, A, B, L: Clone, R: Clone> {
+    left: KeyedStream<K, A, L>,
+    right: KeyedStream<K, B, R>,
+}
+
+impl<K, A, B, L, R> ConnectedKeyedStreams<K, A, B, L, R>
+where
+    K: Key,
+    A: Record,
+    B: Record,
+    L: KeySelector<A, K>,
+    R: KeySelector<B, K>,
+{
+    pub(super) fn new(left: KeyedStream<K, A, L>, right: KeyedStream<K, B, R>) -> Self {
+        ConnectedKeyedStreams { left, right }
+    }
+
+    /// Runs an operator of your own over the records of both streams, with state for each key. The state is found again by `uid`.
+    #[track_caller]
+    pub fn process<P: KeyedCoProcess<Key = K, Left = A, Right = B>>(&self, uid: &str, process: P) -> Stream<P::Out> {
+        let key = OperatorUid::new(uid);
+        let states = process.state().names();
+        let prototype = Prototype::new((self.left.selector.clone(), self.right.selector.clone(), process));
+        let recipe = Recipe::Join(Arc::new(move |site, next, places| {
+            let (left, right, process) = prototype.copy();
+            let (task, next) = (site.task.clone(), next.into_link::<P::Out>());
+            let (uid, states) = (key.clone(), process.state().descriptors());
+            Ok(if is_large::<<P::State as StateSet>::Row>() {
+                let state = KeyedState::<_, _, Box<<P::State as StateSet>::Row>>::new(site, uid, states);
+                let link = CoProcess::new(state, left, right, process, next);
+                Box::new(Chain::new(TwoInputs::<A, B, _>::new(link), places, task))
+            } else {
+                let state = KeyedState::<_, _, Inline<<P::State as StateSet>::Row>>::new(site, uid, states);
+                let link = CoProcess::new(state, left, right, process, next);
+                Box::new(Chain::new(TwoInputs::<A, B, _>::new(link), places, task))
+            })
+        }));
+        let mut operator = Operator::new("connected process", Location::caller(), Some(uid), recipe);
+        operator.inputs = vec![self.left.input(), self.right.input()];
+        operator.output = Some(StreamType::of::<P::Out>());
+        operator.states = states;
+        Stream::of_operator(&self.left.stream.shared, operator)
     }
 }

@@ -29,7 +29,9 @@ pub enum BuildError {
         limit: usize,
     },
     /// Two operators have the same uid.
-    #[error("{second}: the uid `{uid}` belongs to {first} already; state is found again by it, so give each operator its own")]
+    #[error(
+        "{second}: the uid `{uid}` belongs to {first} already; state is found again by it, so give each operator its own"
+    )]
     DuplicateUid {
         /// The uid.
         uid: String,
@@ -59,7 +61,9 @@ pub enum BuildError {
         operator: String,
     },
     /// A parallelism above the number of key groups.
-    #[error("{operator}: the parallelism {parallelism} is above the max parallelism {max_parallelism}; lower the one or raise the other")]
+    #[error(
+        "{operator}: the parallelism {parallelism} is above the max parallelism {max_parallelism}; lower the one or raise the other"
+    )]
     ParallelismAboveMax {
         /// The operator.
         operator: String,
@@ -102,7 +106,9 @@ pub enum BuildError {
         second: &'static str,
     },
     /// A setting of an operator was applied to a stream that stands for several operators.
-    #[error("`{setting}` at {location} is applied to a union, which is no operator of its own; apply it to the streams before or after")]
+    #[error(
+        "`{setting}` at {location} is applied to a union, which is no operator of its own; apply it to the streams before or after"
+    )]
     SettingOfUnion {
         /// The method.
         setting: &'static str,
@@ -116,7 +122,9 @@ pub enum BuildError {
         operator: String,
     },
     /// A stream of one job was used in another.
-    #[error("a stream of the job `{other}` is used in the job `{job}` at {location}; build each job from its own sources")]
+    #[error(
+        "a stream of the job `{other}` is used in the job `{job}` at {location}; build each job from its own sources"
+    )]
     OtherJob {
         /// This job.
         job: String,

@@ -60,8 +60,7 @@ impl Layout {
         let mut layout = Layout { operators: Vec::new(), chains: Vec::new() };
         let mut outputs: Vec<usize> = Vec::new();
         let mut sinks = 0;
-        for (index, (operator, (parallelism, max_parallelism))) in
-            builder.operators.into_iter().zip(widths).enumerate()
+        for (index, (operator, (parallelism, max_parallelism))) in builder.operators.into_iter().zip(widths).enumerate()
         {
             let fused_with = layout.fused_with(&operator, parallelism, max_parallelism);
             let chain = fused_with.map_or(layout.chains.len(), |upstream| layout.operators[upstream].chain);
@@ -143,7 +142,9 @@ impl Layout {
                 let link = self.link(index, task, &mut places)?;
                 Ok((head.operator.inputs[0].stream.head)(link, places, task.clone()))
             }
-            Recipe::Source(_) => Err(Failure::unrecoverable(&*head.label, "built as an operator: a bug in the planner")),
+            Recipe::Source(_) => {
+                Err(Failure::unrecoverable(&*head.label, "built as an operator: a bug in the planner"))
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use alluvium_actors::ids::OperatorUid;
 use alluvium_actors::plan::Plan;
 
-pub use connected::ConnectedStreams;
+pub use connected::{ConnectedKeyedStreams, ConnectedStreams};
 pub use error::{BuildError, BuildErrors};
 pub use job::Job;
 pub use keyed::KeyedStream;

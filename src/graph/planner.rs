@@ -60,9 +60,7 @@ pub(super) fn plan(builder: Builder) -> Graph {
         }
     }
     let plan = Plan { job, nodes, edges, sources: planned_sources, sinks: planned_sinks };
-    Graph {
-        planned: Arc::new(Planned { plan: Arc::new(plan), edges: texts, unbounded_sources, exactly_once_sinks }),
-    }
+    Graph { planned: Arc::new(Planned { plan: Arc::new(plan), edges: texts, unbounded_sources, exactly_once_sinks }) }
 }
 
 fn node(layout: &Arc<Layout>, chain: usize) -> Node {

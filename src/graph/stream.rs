@@ -11,13 +11,13 @@ use super::connected::ConnectedStreams;
 use super::error::BuildError;
 use super::keyed::KeyedStream;
 use crate::connect::adapter::committer_factory;
+use crate::connect::for_each::ForEach;
 use crate::connect::sink::{Guarantee, Sink};
 use crate::connect::sink_link::SinkLink;
 use crate::error::OperatorResult;
 use crate::operator::assembly::{AnyLink, Prototype, Recipe, StreamType};
 use crate::operator::filter::Filter;
 use crate::operator::flat_map::FlatMap;
-use crate::operator::for_each::ForEach;
 use crate::operator::map::{Map, TryMap};
 use crate::record::{Borrowed, Key, Owned, Record};
 
@@ -57,10 +57,7 @@ impl<T: Record> Stream<T> {
 
     /// As [`Stream::map`], for a function that can fail; an error fails the subtask and goes through the restart strategy.
     #[track_caller]
-    pub fn try_map<U: Record>(
-        &self,
-        function: impl Fn(T) -> OperatorResult<U> + Clone + Send + 'static,
-    ) -> Stream<U> {
+    pub fn try_map<U: Record>(&self, function: impl Fn(T) -> OperatorResult<U> + Clone + Send + 'static) -> Stream<U> {
         let function = Prototype::new(function);
         self.then("try_map", Location::caller(), move |site, next| {
             AnyLink::new::<T>(TryMap::new(function.copy(), next.into_link::<U>(), site.place))
@@ -145,29 +142,27 @@ impl<T: Record> Stream<T> {
     /// Writes the records into a sink. Its state is found again by `uid`.
     #[track_caller]
     pub fn sink(&self, uid: &str, sink: impl Sink<T>) -> StreamEnd {
-        self.sink_of(uid, Arc::new(sink), Location::caller())
+        self.sink_of(uid, sink, "sink", Location::caller())
     }
 
-    fn sink_of<S: Sink<T>>(&self, uid: &str, sink: Arc<S>, location: Place) -> StreamEnd {
+    fn sink_of<S: Sink<T>>(&self, uid: &str, sink: S, kind: &'static str, location: Place) -> StreamEnd {
+        let sink = Arc::new(sink);
         let key = OperatorUid::new(uid);
         let exactly_once = sink.guarantee() == Guarantee::ExactlyOnce;
         let committer = committer_factory::<T, S>(Arc::clone(&sink), key.clone());
-        let recipe = Recipe::Tail(Arc::new(move |site| {
-            Ok(AnyLink::new::<T>(SinkLink::<T, S>::new(&sink, key.clone(), site)?))
-        }));
-        let mut operator = Operator::new("sink", location, Some(uid), recipe);
+        let recipe =
+            Recipe::Tail(Arc::new(move |site| Ok(AnyLink::new::<T>(SinkLink::<T, S>::new(&sink, key.clone(), site)?))));
+        let mut operator = Operator::new(kind, location, Some(uid), recipe);
+        operator.inputs = vec![self.input()];
         operator.end = End::Sink { committer, exactly_once };
-        self.end(operator)
+        StreamEnd { operator: self.shared.add(operator), shared: self.shared.clone() }
     }
 
     /// Calls `function` with each record, at least once: after a failure records since the last checkpoint come again. For outside effects that
     /// can bear it.
     #[track_caller]
     pub fn for_each(&self, uid: &str, function: impl Fn(T) + Clone + Send + 'static) -> StreamEnd {
-        let function = Prototype::new(function);
-        let recipe =
-            Recipe::Tail(Arc::new(move |site| Ok(AnyLink::new::<T>(ForEach::new(function.copy(), site.place)))));
-        self.end(Operator::new("for_each", Location::caller(), Some(uid), recipe))
+        self.sink_of(uid, ForEach::new(function), "for_each", Location::caller())
     }
 
     /// Sets how many subtasks the operator has that makes this stream.
@@ -207,11 +202,6 @@ impl<T: Record> Stream<T> {
         operator.inputs = vec![self.input()];
         operator.output = Some(StreamType::of::<U>());
         Stream::of_operator(&self.shared, operator)
-    }
-
-    fn end(&self, mut operator: Operator) -> StreamEnd {
-        operator.inputs = vec![self.input()];
-        StreamEnd { operator: self.shared.add(operator), shared: self.shared.clone() }
     }
 
     fn set(&self, setting: &'static str, location: Place, change: impl FnOnce(&mut Operator)) -> Stream<T> {

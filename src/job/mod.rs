@@ -11,7 +11,6 @@ use alluvium_actors::drive::supervisor::SupervisorSetup;
 use alluvium_actors::ids::WallTime;
 use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::fence::FenceSource;
-use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::ports::sink::PreparedCheckpoint;
 use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError};
@@ -23,7 +22,7 @@ pub use options::{OptionError, Options, SHORTEST_INTERVAL};
 
 use crate::graph::Graph;
 use crate::snapshot::{PieceReader, Store, StoreOptions};
-use crate::storage::{CheckpointStorage, FileStorage, MemoryStorage, SystemFiles};
+use crate::storage::{CheckpointStorage, FileStorage, MemoryStorage};
 use monitor::{Feed, Monitor};
 
 /// A job could not be started. Nothing was changed.
@@ -63,8 +62,8 @@ impl Graph {
         warn_of_abort();
         let store = self.open_store(options)?;
         let monitor = Arc::new(Monitor::default());
-        let files = Arc::new(SystemFiles::new());
-        let setup = supervisor_setup(self, options, store, files, Arc::new(Feed(Arc::clone(&monitor))));
+        let feed = Feed { monitor: Arc::clone(&monitor), also: options.listener.clone() };
+        let setup = supervisor_setup(self, options, store, Arc::new(feed));
         let arbiters = options.workers.map_or_else(Arbiters::default, |workers| Arbiters { workers });
         let told = Arc::clone(&monitor);
         let running = run::start(setup, arbiters, Box::new(move || told.ended()))
@@ -75,7 +74,7 @@ impl Graph {
     fn open_store(&self, options: &Options) -> Result<Arc<dyn CheckpointStore>, StoreError> {
         let store_options = store_options(self, options, random_seed());
         let store = match &options.store {
-            Some(directory) => Store::open_directory(directory, store_options)?,
+            Some(directory) => Store::open_directory(Arc::clone(&options.files), directory, store_options)?,
             None => Store::new(Arc::new(MemoryStorage::new()), None, store_options)?,
         };
         if options.fresh {
@@ -95,25 +94,24 @@ fn store_options(graph: &Graph, options: &Options, new_hash_seed: u64) -> StoreO
     }
 }
 
-/// What a simulated process needs to run a graph: everything lies behind the doors that it was given.
+/// What a simulated process needs to run a graph: everything lies behind the doors of the options.
 ///
 /// # Errors
 /// As [`Graph::start`].
 pub(crate) fn simulated_setup(
     graph: &Graph,
     options: &Options,
-    files: Arc<dyn Files>,
     catalogue: Option<Arc<dyn Catalogue>>,
     new_hash_seed: u64,
     listener: Arc<dyn Listener>,
 ) -> Result<SupervisorSetup, StartError> {
     options.check().map_err(StartError::Options)?;
     let storage: Arc<dyn CheckpointStorage> = match &options.store {
-        Some(directory) => Arc::new(FileStorage::open(Arc::clone(&files), directory)?),
+        Some(directory) => Arc::new(FileStorage::open(Arc::clone(&options.files), directory)?),
         None => Arc::new(MemoryStorage::new()),
     };
     let store = Store::new(storage, catalogue, store_options(graph, options, new_hash_seed))?;
-    Ok(supervisor_setup(graph, options, Arc::new(store), files, listener))
+    Ok(supervisor_setup(graph, options, Arc::new(store), listener))
 }
 
 /// What the kernel needs to run a graph.
@@ -121,7 +119,6 @@ fn supervisor_setup(
     graph: &Graph,
     options: &Options,
     store: Arc<dyn CheckpointStore>,
-    files: Arc<dyn Files>,
     listener: Arc<dyn Listener>,
 ) -> SupervisorSetup {
     let for_reading = Arc::clone(&store);
@@ -130,7 +127,7 @@ fn supervisor_setup(
         settings: options.settings(),
         restart: options.restart_strategy(),
         store,
-        files,
+        files: Arc::clone(&options.files),
         listener,
         read_prepared: Arc::new(move |snapshot| read_prepared(&for_reading, snapshot)),
         check_fit: Arc::new(fit::check_fit),

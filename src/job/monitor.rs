@@ -136,12 +136,19 @@ impl Known {
 }
 
 /// The listener of one job.
-pub(super) struct Feed(pub(super) Arc<Monitor>);
+pub(super) struct Feed {
+    pub(super) monitor: Arc<Monitor>,
+    /// The user's own listener.
+    pub(super) also: Option<Arc<dyn Listener>>,
+}
 
 impl Listener for Feed {
     fn event(&self, event: JobEvent) {
         trace(&event);
-        let mut known = self.0.known();
+        if let Some(also) = &self.also {
+            also.event(event.clone());
+        }
+        let mut known = self.monitor.known();
         known.note(&event);
         known.subscribers.retain(|subscriber| subscriber.unbounded_send(event.clone()).is_ok());
     }

@@ -1,13 +1,18 @@
 //! How a job is run: where its checkpoints go, when they are taken, what follows a failure.
 
+use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use alluvium_actors::ports::files::Files;
+use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::protocol::coordinator::Settings;
 use alluvium_actors::protocol::supervise::RestartStrategy;
 
 use crate::snapshot::{DEFAULT_INLINE_LIMIT, LARGEST_INLINE_LIMIT};
+use crate::storage::SystemFiles;
 
 /// The shortest interval between periodic checkpoints, and the shortest timeout.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -24,7 +29,7 @@ pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 ///     .minimum_pause(Duration::from_millis(100));
 /// assert!(options.check().is_ok());
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     pub(super) store: Option<PathBuf>,
     pub(super) interval: Option<Duration>,
@@ -39,6 +44,8 @@ pub struct Options {
     pub(super) accept_repeats: bool,
     pub(super) fresh: bool,
     pub(super) cancellation_timeout: Duration,
+    pub(super) files: Arc<dyn Files>,
+    pub(super) listener: Option<Arc<dyn Listener>>,
 }
 
 impl Default for Options {
@@ -58,6 +65,8 @@ impl Default for Options {
             accept_repeats: false,
             fresh: false,
             cancellation_timeout: alluvium_actors::drive::supervisor::CANCELLATION_TIMEOUT,
+            files: Arc::new(SystemFiles::new()),
+            listener: None,
         }
     }
 }
@@ -155,6 +164,21 @@ impl Options {
         self
     }
 
+    /// Uses this file door for the store, file sources and file sinks; the operating system's if not given. For tests: a door that fails, or a simulated disk.
+    #[must_use]
+    pub fn files(mut self, files: Arc<dyn Files>) -> Options {
+        self.files = files;
+        self
+    }
+
+    /// Calls this listener with every event of the job, on the job's own threads and before anything follows from the event. It must not block.
+    /// [`JobHandle::events`](crate::JobHandle::events) is the way for everybody who need not be synchronous.
+    #[must_use]
+    pub fn listener(mut self, listener: Arc<dyn Listener>) -> Options {
+        self.listener = Some(listener);
+        self
+    }
+
     /// Everything that is wrong with these options, apart from what depends on the graph.
     ///
     /// # Errors
@@ -206,6 +230,17 @@ impl Options {
             None if self.interval.is_some() => RestartStrategy::default(),
             None => RestartStrategy::None,
         }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Options")
+            .field("store", &self.store)
+            .field("interval", &self.interval)
+            .field("restart", &self.restart)
+            .finish_non_exhaustive()
     }
 }
 

@@ -42,14 +42,7 @@ impl<H: Member> Chain<H> {
     pub(crate) fn new(mut head: H, places: Places, task: TaskContext) -> Chain<H> {
         let mut members = 0;
         head.walk(&mut |_| members += 1);
-        Chain {
-            head,
-            places,
-            restored: vec![false; members],
-            snapshots: BTreeMap::new(),
-            open_commits: false,
-            task,
-        }
+        Chain { head, places, restored: vec![false; members], snapshots: BTreeMap::new(), open_commits: false, task }
     }
 
     /// The head.
@@ -107,7 +100,9 @@ impl<H: Member> Task for Chain<H> {
     fn poll_restore(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let mut restored = std::mem::take(&mut self.restored);
         let result = self.each(|index, member| {
-            if !restored[index] && let Poll::Ready(result) = member.poll_restore(context) {
+            if !restored[index]
+                && let Poll::Ready(result) = member.poll_restore(context)
+            {
                 result?;
                 restored[index] = true;
             }

@@ -81,8 +81,7 @@ impl<T: Record> Channel<T> {
 
     #[inline(never)]
     fn send(&mut self, outputs: &mut Outputs) {
-        let next =
-            outputs.take_returned(self.output, self.channel).map_or_else(Box::default, Batch::<T>::from_payload);
+        let next = outputs.take_returned(self.output, self.channel).map_or_else(Box::default, Batch::<T>::from_payload);
         let full = std::mem::replace(&mut self.batch, next);
         outputs.send(self.output, self.channel, full);
     }

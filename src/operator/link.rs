@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use alluvium_actors::drive::outputs::Outputs;
 use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::store::OperatorSnapshot;
-use alluvium_actors::ports::task::{CommitRequest, Cut, Failure};
+use alluvium_actors::ports::task::{CommitRequest, Cut, Failure, SLICE_RECORDS};
 
 use super::place::Place;
 use crate::record::batch::Slice;
@@ -24,6 +24,25 @@ pub(crate) trait TwoInputLink<A, B>: Member {
 
     /// As [`Link::push`], for the right input.
     fn push_right(&mut self, slice: &mut Slice<B>, outputs: &mut Outputs) -> Result<(), Failure>;
+}
+
+/// Takes everything in `out` on, in slices of at most [`SLICE_RECORDS`]. Leaves it empty.
+pub(crate) fn push_in_slices<U>(
+    out: &mut Slice<U>,
+    next: &mut dyn Link<U>,
+    outputs: &mut Outputs,
+) -> Result<(), Failure> {
+    if out.len() <= SLICE_RECORDS {
+        return next.push(out, outputs);
+    }
+    let mut records = std::mem::take(&mut out.records).into_iter();
+    loop {
+        out.records.extend(records.by_ref().take(SLICE_RECORDS));
+        if out.is_empty() {
+            return Ok(());
+        }
+        next.push(out, outputs)?;
+    }
 }
 
 /// What the chain asks of each of its members, head to tail. The defaults are those of an operator without state.

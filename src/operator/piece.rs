@@ -10,6 +10,8 @@ use alluvium_actors::ports::task::{Failure, TaskContext};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::snapshot::{PieceReader, PieceWriter};
+
 /// Encodes what a piece holds: structs as maps, so that fields may be added later.
 ///
 /// # Errors
@@ -65,11 +67,7 @@ pub(crate) struct PieceWriting {
 
 enum Writing {
     Inline(Vec<u8>),
-    Blob {
-        promise: Promise<Result<BlobHandle, StoreError>>,
-        /// The blob, once it is written: for whoever gives it up meanwhile.
-        written: Arc<Mutex<Option<BlobHandle>>>,
-    },
+    Blob { promise: Promise<Result<PieceContent, StoreError>>, written: Written },
     Taken,
 }
 
@@ -87,14 +85,14 @@ impl PieceWriting {
         } else {
             let (store, fence) = (Arc::clone(&task.store), task.fence.clone());
             let blob = blob_name(task.run, checkpoint, uid, task.subtask.index, name);
-            let written = Arc::new(Mutex::new(None));
-            let keep = Arc::clone(&written);
+            let written = Written::default();
+            let keep = written.clone();
             let write = move || {
-                let mut writer = store.create_blob(&fence, &blob)?;
+                let mut writer = PieceWriter::new(store, fence, blob);
                 writer.write(&bytes)?;
-                let handle = writer.finish()?;
-                *keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.clone());
-                Ok(handle)
+                let content = writer.finish()?;
+                keep.keep(&content);
+                Ok(content)
             };
             Writing::Blob { promise: Promise::start(task.host.blocking().as_ref(), Lane::Blobs, write), written }
         };
@@ -107,7 +105,7 @@ impl PieceWriting {
             Writing::Inline(bytes) => PieceContent::Inline(std::mem::take(bytes)),
             Writing::Blob { promise, .. } => match promise.poll(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(Ok(handle))) => PieceContent::Blob(handle),
+                Poll::Ready(Ok(Ok(content))) => content,
                 Poll::Ready(Ok(Err(error))) => return Poll::Ready(Err(store_failure(operator, &error))),
                 Poll::Ready(Err(panicked)) => return Poll::Ready(Err(panic_failure(operator, &panicked))),
             },
@@ -117,20 +115,38 @@ impl PieceWriting {
         Poll::Ready(Ok(Piece { name: self.name.clone(), content }))
     }
 
-    /// Gives the piece up: a blob that is being written is deleted when it is there. (The lane keeps its order.)
+    /// Gives the piece up: a blob that is being written is deleted when it is there.
     pub(crate) fn abandon(self, task: &TaskContext) {
         if let Writing::Blob { written, .. } = self.state {
-            let (store, fence) = (Arc::clone(&task.store), task.fence.clone());
-            let delete = move || {
-                let handle = written.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(handle) = handle
-                    && let Err(error) = store.delete_blobs(&fence, &[handle])
-                {
-                    tracing::debug!(%error, "a blob of an aborted checkpoint stays until the next start");
-                }
-            };
-            drop(Promise::start(task.host.blocking().as_ref(), Lane::Blobs, delete));
+            written.delete_later(task);
         }
+    }
+}
+
+/// The blob of a piece, once the lane of blobs has written it: for whoever gives the piece up before the answer came.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Written(Arc<Mutex<Option<BlobHandle>>>);
+
+impl Written {
+    /// To be called where the piece was written.
+    pub(crate) fn keep(&self, content: &PieceContent) {
+        if let PieceContent::Blob(handle) = content {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.clone());
+        }
+    }
+
+    /// Deletes the blob behind everything that is under way: the lane keeps its order.
+    pub(crate) fn delete_later(self, task: &TaskContext) {
+        let (store, fence) = (Arc::clone(&task.store), task.fence.clone());
+        let delete = move || {
+            let handle = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(handle) = handle
+                && let Err(error) = store.delete_blobs(&fence, &[handle])
+            {
+                tracing::debug!(%error, "a blob of an aborted checkpoint stays until the next start");
+            }
+        };
+        drop(Promise::start(task.host.blocking().as_ref(), Lane::Blobs, delete));
     }
 }
 
@@ -145,15 +161,11 @@ pub(crate) enum PieceReading {
 impl PieceReading {
     /// Begins to read a piece, as a whole. For small pieces: keyed state reads its blob in parts.
     pub(crate) fn start(task: &TaskContext, piece: &Piece) -> PieceReading {
+        let reader = PieceReader::new(Arc::clone(&task.store), &piece.content);
         match &piece.content {
             PieceContent::Inline(bytes) => PieceReading::Here(bytes.clone()),
-            PieceContent::Blob(handle) => {
-                let (store, handle) = (Arc::clone(&task.store), handle.clone());
-                let read = move || {
-                    store.verify_blob(&handle)?;
-                    let length = usize::try_from(handle.length).unwrap_or(usize::MAX);
-                    store.read_blob(&handle, 0, length)
-                };
+            PieceContent::Blob(_) => {
+                let read = move || reader.read_all();
                 PieceReading::Blob(Promise::start(task.host.blocking().as_ref(), Lane::Blobs, read))
             }
         }

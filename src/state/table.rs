@@ -260,6 +260,40 @@ impl<K: Key, R: Row + Default, H: Hold<R>> Table<K, R, H> {
         then: impl FnOnce(S::Access<'_>) -> T,
     ) -> T {
         let place = self.occupy(hash, key, R::default);
+        self.lend::<S, T>(place, |_, states| then(states))
+    }
+
+    /// Lends the states of each record's key to `step`, in the order of the records, together with the key as the table holds it and the
+    /// record. As [`update_batch`](Table::update_batch) for whole sets of states: later slots are loaded while earlier records are processed.
+    ///
+    /// # Errors
+    /// The first error of `step`; the records behind it are dropped.
+    ///
+    /// # Panics
+    /// When there are more records than hashes.
+    #[inline]
+    pub fn with_states_batch<S: StateSet<Row = R>, T, E>(
+        &mut self,
+        hashes: &[u64],
+        records: impl IntoIterator<Item = T>,
+        selector: &impl KeySelector<T, K>,
+        mut step: impl FnMut(&K, S::Access<'_>, T) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for hash in hashes.iter().take(PREFETCH_AHEAD) {
+            self.prefetch(*hash);
+        }
+        for (number, record) in records.into_iter().enumerate() {
+            if let Some(hash) = hashes.get(number + PREFETCH_AHEAD) {
+                self.prefetch(*hash);
+            }
+            let place = selector.with_key(&record, |key| self.occupy(hashes[number], key, R::default));
+            self.lend::<S, _>(place, |key, states| step(key, states, record))?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn lend<S: StateSet<Row = R>, T>(&mut self, place: Place, then: impl FnOnce(&K, S::Access<'_>) -> T) -> T {
         let mut rank = 0;
         if self.watched {
             let position = self.rows.entry(place).position;
@@ -276,7 +310,7 @@ impl<K: Key, R: Row + Default, H: Hold<R>> Table<K, R, H> {
             epoch: self.epoch,
             seed: self.seed,
         };
-        let result = then(S::access(entry.value.row_mut(), Cell::from_mut(&mut entry.epoch), guard));
+        let result = then(&entry.key, S::access(entry.value.row_mut(), Cell::from_mut(&mut entry.epoch), guard));
         if entry.value.row().is_empty() {
             self.remove_at(place);
         }

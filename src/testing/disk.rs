@@ -86,8 +86,8 @@ impl SimulatedDisk {
         self.fail_at(operation, self.count(operation) + 1, fault);
     }
 
-    /// Lets everything that waits to fail succeed.
-    pub fn forget_faults(&self) {
+    /// Forgets every fault that has not happened yet.
+    pub fn clear_faults(&self) {
         let mut machine = self.lock();
         machine.at_effect.clear();
         machine.at_operation.clear();

@@ -121,8 +121,8 @@ impl Boot<'_> {
         options: &Options,
         catalogue: Option<Arc<dyn Catalogue>>,
     ) -> Result<SupervisorSetup, StartError> {
-        let files = Arc::new(self.disk.clone());
-        job::simulated_setup(graph, options, files, catalogue, self.random.next(), Arc::clone(&self.listener))
+        let options = options.clone().files(Arc::new(self.disk.clone()));
+        job::simulated_setup(graph, &options, catalogue, self.random.next(), Arc::clone(&self.listener))
     }
 
     /// A number that the seed decides.

@@ -253,7 +253,8 @@ pub enum Effect {
         /// The checkpoint that was aborted.
         checkpoint: CheckpointId,
     },
-    /// Nothing is under way any more: what the storage holds now is what a restore finds.
+    /// Nothing is under way any more: what the storage holds now is what a restore finds. After
+    /// [`JobFailure::Unsettled`] it says only the first half.
     Suspended {
         /// The newest complete checkpoint, if there is one.
         last_completed: Option<CheckpointId>,

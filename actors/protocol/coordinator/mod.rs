@@ -160,7 +160,7 @@ impl Coordinator {
                 Acknowledgement::UnknownSubtask
             };
         }
-        if self.retained.contains(checkpoint) {
+        if self.retained.may_exist(checkpoint) {
             Acknowledgement::Duplicate
         } else if self.aborted.contains(&checkpoint) {
             Acknowledgement::Late
@@ -203,6 +203,12 @@ impl Coordinator {
     #[must_use]
     pub fn next_id(&self) -> CheckpointId {
         self.identifiers.next()
+    }
+
+    /// The completed checkpoint of this attempt that nothing follows, and whether it was a stop or the end of all data.
+    #[must_use]
+    pub fn closed(&self) -> Option<(CheckpointId, CheckpointKind)> {
+        self.closed
     }
 
     /// Whether it is unknown of a manifest whether it exists.
@@ -311,7 +317,7 @@ impl Coordinator {
                 self.abort_where(now, reason, effects, |pending| !pending.may_be_stored());
                 self.answer_waiting(Err(reason), effects);
                 if !shutdown {
-                    self.retained.forget_backlog();
+                    self.retained.hold_deletions();
                 }
             }
             Phase::Idle => self.phase = next,

@@ -88,7 +88,7 @@ impl Schedule {
         self.crash_at = None;
         self.meddled = false;
         if self.faulty == 0 {
-            disk.forget_faults();
+            disk.clear_faults();
             return;
         }
         self.faulty -= 1;
@@ -139,7 +139,7 @@ impl Schedule {
     /// Ends a process, of itself or by a crash. Every handle of the disk that it had fails from now on. What a machine loses was not synced;
     /// what only a process loses is memory. True says that it was the machine.
     pub(super) fn process_ends(&mut self, disk: &SimulatedDisk) -> (SimulatedDisk, bool) {
-        disk.forget_faults();
+        disk.clear_faults();
         let machine = self.random.below(2) == 0;
         (if machine { disk.crash(self.random.next()) } else { disk.kill_process() }, machine)
     }

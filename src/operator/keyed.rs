@@ -1,0 +1,152 @@
+//! What keyed operators have in common: the table, its snapshots, its restore.
+
+use std::task::{Context, Poll};
+
+use alluvium_actors::ids::{CheckpointId, OperatorUid};
+use alluvium_actors::ports::store::{OperatorSnapshot, Piece};
+use alluvium_actors::ports::task::{Cut, Failure};
+
+use super::assembly::Site;
+use super::link::Member;
+use super::piece::encode;
+use super::place::Place;
+use super::state_reading::{Part, StateReading};
+use super::state_writing::{KEYED, StateWriting};
+use crate::record::{Key, key_group_range};
+use crate::state::{Hold, Progress, Row, StateDescriptor, StateError, StateMapping, Table};
+
+/// While all open snapshots together hold so many bytes in memory, no records are taken: each that changes an entry would add to them.
+const SNAPSHOT_BYTES: usize = 8 * 1024 * 1024;
+
+/// The keyed state of one operator in one subtask.
+pub(crate) struct KeyedState<K, R, H> {
+    pub(crate) table: Table<K, R, H>,
+    pub(crate) site: Site,
+    uid: OperatorUid,
+    restoring: Option<(StateReading, Option<StateMapping>)>,
+    /// Open snapshots, in the order of their cuts.
+    writing: Vec<StateWriting>,
+}
+
+impl<K: Key, R: Row, H: Hold<R>> KeyedState<K, R, H> {
+    /// The state for the key groups of the subtask. What the restored checkpoint holds is on its way.
+    pub(crate) fn new(site: Site, uid: OperatorUid, states: Vec<StateDescriptor>) -> KeyedState<K, R, H> {
+        let task = &site.task;
+        let groups = key_group_range(task.subtask.index, task.parallelism, task.max_parallelism);
+        let table = Table::new(groups, task.max_parallelism, task.hash_seed, states);
+        let piece = task.restored_operator(&uid).and_then(|snapshot| snapshot.piece(KEYED));
+        let restoring = piece.map(|piece| (StateReading::start(task, piece), None));
+        KeyedState { table, site, uid, restoring, writing: Vec::new() }
+    }
+}
+
+/// The keyed state is the member of the chain that keyed operators show: it is what they have beside user code.
+impl<K: Key, R: Row, H: Hold<R>> Member for KeyedState<K, R, H> {
+    fn walk(&mut self, visit: &mut dyn FnMut(&mut dyn Member)) {
+        visit(self);
+    }
+
+    fn place(&self) -> Option<&Place> {
+        Some(&self.site.place)
+    }
+
+    fn poll_restore(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        while let Some((reading, mapping)) = &mut self.restoring {
+            let label = self.site.place.label();
+            let part = match reading.poll(&self.site.task, self.table.descriptors(), label, context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(part) => part?,
+            };
+            match part {
+                Part::Header { mapping: found, keys } => {
+                    *mapping = Some(found);
+                    self.table.reserve(keys);
+                }
+                Part::Chunks(chunks) => {
+                    let mapping = mapping.as_ref().expect("the header comes first");
+                    for chunk in chunks {
+                        self.table
+                            .restore_chunk(mapping, &chunk)
+                            .map_err(|error| self.site.place.unrecoverable(error))?;
+                    }
+                    // One part at a time: the mailbox wants to be looked at between two.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Part::End => self.restoring = None,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if self.writing.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let waiting: usize = self.writing.iter().map(StateWriting::waiting_bytes).sum();
+        // Writing goes on whenever the subtask is scheduled, and wakes it.
+        if waiting + self.table.snapshot_bytes() > SNAPSHOT_BYTES { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    fn close_epoch(&mut self, cut: Cut) -> Result<(), Failure> {
+        let label = self.site.place.label();
+        let descriptors =
+            self.table.descriptors().iter().map(|state| encode(state, label)).collect::<Result<_, _>>()?;
+        self.table.close_epoch(cut.checkpoint).map_err(|error| self.site.place.unrecoverable(error))?;
+        self.writing.push(StateWriting::new(&self.site.task, &self.uid, cut.checkpoint, descriptors));
+        Ok(())
+    }
+
+    fn poll_snapshot(
+        &mut self,
+        checkpoint: CheckpointId,
+        budget: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<OperatorSnapshot>, Failure>> {
+        let Some(writing) = self.writing.iter_mut().find(|writing| writing.checkpoint == checkpoint) else {
+            return Poll::Ready(Ok(None));
+        };
+        let label = self.site.place.label();
+        if writing.wants_chunks() {
+            match self.table.advance(checkpoint, budget, &mut writing.waiting) {
+                Ok(Progress::More) => {}
+                Ok(Progress::Done) => writing.complete = true,
+                Err(error) => {
+                    let failure = encode_failure(label, &error);
+                    self.aborted(checkpoint);
+                    return Poll::Ready(Err(failure));
+                }
+            }
+        }
+        match writing.poll(&self.site.task, label, context) {
+            Poll::Pending => {
+                if writing.wants_chunks() {
+                    context.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Err(failure)) => {
+                self.aborted(checkpoint);
+                Poll::Ready(Err(failure))
+            }
+            Poll::Ready(Ok(content)) => {
+                self.writing.retain(|writing| writing.checkpoint != checkpoint);
+                let subtask = self.site.task.subtask.index;
+                let pieces = vec![Piece { name: KEYED.to_owned(), content }];
+                Poll::Ready(Ok(Some(OperatorSnapshot { uid: self.uid.clone(), subtask, pieces })))
+            }
+        }
+    }
+
+    fn aborted(&mut self, checkpoint: CheckpointId) {
+        self.table.abort(checkpoint);
+        if let Some(position) = self.writing.iter().position(|writing| writing.checkpoint == checkpoint) {
+            self.writing.remove(position).abandon(&self.site.task);
+        }
+    }
+}
+
+#[cold]
+fn encode_failure(operator: &str, error: &StateError) -> Failure {
+    Failure::retryable(operator, error)
+}
