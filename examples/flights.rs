@@ -57,7 +57,9 @@ fn minutes_or_not_available<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
     if text == "NA" {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("`{text}` is neither a number of minutes nor NA")))
+    text.parse()
+        .map(Some)
+        .map_err(|_| serde::de::Error::custom(format!("`{text}` is neither a number of minutes nor NA")))
 }
 
 /// What is kept of an aircraft.
@@ -99,8 +101,7 @@ fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let (graph, progress) = build(arguments)?;
-    let options =
-        Options::default().store(&arguments.store).checkpoint_every(arguments.checkpoint_interval);
+    let options = Options::default().store(&arguments.store).checkpoint_every(arguments.checkpoint_interval);
     let began = Instant::now();
     let handle = graph.start(&options)?;
     let bar = progress_bar();

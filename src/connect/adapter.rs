@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use alluvium_actors::ids::{CheckpointId, OperatorUid, RunNumber};
-use alluvium_actors::ports::sink::{
-    CommitAnswer, PreparedCheckpoint, SinkCommitter, SinkCommitterFactory, SinkScope,
-};
+use alluvium_actors::ports::sink::{CommitAnswer, PreparedCheckpoint, SinkCommitter, SinkCommitterFactory, SinkScope};
 use alluvium_actors::ports::source::{Assignment, Enumerator, EnumeratorContext, EnumeratorFactory, ReaderEvent};
 use alluvium_actors::ports::store::{COMMITTABLES, OperatorSnapshot, Piece, PieceContent};
 use alluvium_actors::ports::task::Failure;
@@ -71,10 +69,7 @@ impl<E: SourceEnumerator> ErasedEnumerator<E> {
 }
 
 /// Turns what an enumerator gave out into messages for its readers, in the same order.
-fn assignments<S: Record>(
-    assigner: SplitAssigner<S>,
-    into: &mut Vec<Assignment>,
-) -> Result<(), OperatorError> {
+fn assignments<S: Record>(assigner: SplitAssigner<S>, into: &mut Vec<Assignment>) -> Result<(), OperatorError> {
     for assigned in assigner.assigned {
         into.push(match assigned {
             Assigned::Splits(reader, splits) => {
@@ -99,12 +94,7 @@ impl<E: SourceEnumerator> Enumerator for ErasedEnumerator<E> {
         self.at(polled)
     }
 
-    fn reader_event(
-        &mut self,
-        reader: u32,
-        event: ReaderEvent,
-        into: &mut Vec<Assignment>,
-    ) -> Result<(), Failure> {
+    fn reader_event(&mut self, reader: u32, event: ReaderEvent, into: &mut Vec<Assignment>) -> Result<(), Failure> {
         let mut assigner = SplitAssigner::new();
         let enumerator = &mut self.enumerator;
         let heard = match event {
