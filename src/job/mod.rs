@@ -5,7 +5,9 @@ mod handle;
 mod monitor;
 mod options;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alluvium_actors::drive::supervisor::SupervisorSetup;
 use alluvium_actors::ids::WallTime;
@@ -24,6 +26,10 @@ use crate::graph::Graph;
 use crate::snapshot::{PieceReader, Store, StoreOptions};
 use crate::storage::{CheckpointStorage, FileStorage, MemoryStorage};
 use monitor::{Feed, Monitor};
+
+/// How often the lock of a store is tried for, and the time between two tries: one second in all.
+const LOCK_TRIES: u32 = 21;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A job could not be started. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,7 +80,7 @@ impl Graph {
     fn open_store(&self, options: &Options) -> Result<Arc<dyn CheckpointStore>, StoreError> {
         let store_options = store_options(self, options, random_seed());
         let store = match &options.store {
-            Some(directory) => Store::open_directory(Arc::clone(&options.files), directory, store_options)?,
+            Some(directory) => open_patiently(options, directory, &store_options)?,
             None => Store::new(Arc::new(MemoryStorage::new()), None, store_options)?,
         };
         if options.fresh {
@@ -82,6 +88,18 @@ impl Graph {
             store.discard_all(&fences.advance(), WallTime(0))?;
         }
         Ok(Arc::new(store))
+    }
+}
+
+/// Opens a store, and waits a little for its lock: a process that was killed a moment ago lets go of it only when its last system call has returned.
+fn open_patiently(options: &Options, directory: &Path, store_options: &StoreOptions) -> Result<Store, StoreError> {
+    let mut tries = LOCK_TRIES;
+    loop {
+        tries -= 1;
+        match Store::open_directory(Arc::clone(&options.files), directory, store_options.clone()) {
+            Err(StoreError::Locked { .. }) if tries > 0 => std::thread::sleep(LOCK_PAUSE),
+            opened => return opened,
+        }
     }
 }
 
