@@ -105,6 +105,12 @@ impl ManualHost {
         while self.run_one_blocking() {}
     }
 
+    /// The waker that a poll is given here; it counts.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.inner.wakes))
+    }
+
     /// How often the host's waker was woken and a wake-up fell due.
     #[must_use]
     pub fn wakes(&self) -> usize {
