@@ -111,6 +111,11 @@ impl ManualHost {
         self.inner.wakes.0.load(Ordering::Relaxed)
     }
 
+    /// The waker that counts.
+    pub(crate) fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.inner.wakes))
+    }
+
     /// Polls until it is ready, and moves blocking work and, when there is none, time meanwhile.
     ///
     /// # Panics
@@ -146,10 +151,6 @@ impl Host for ManualHost {
 
     fn random(&self) -> u64 {
         self.inner.random.borrow_mut().below(u64::MAX)
-    }
-
-    fn waker(&self) -> Waker {
-        Waker::from(Arc::clone(&self.inner.wakes))
     }
 
     fn wake_at(&self, moment: Moment) {

@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alluvium::storage::SystemFiles;
-use alluvium_actors::ports::files::{
-    DirectoryEntry, FileError, FileLock, FileMetadata, FileReader, FileWriter, Files,
-};
+use alluvium_actors::ports::files::{DirectoryEntry, FileError, FileLock, FileMetadata, FileReader, FileWriter, Files};
 use alluvium_actors::ports::listener::JobEvent;
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -114,7 +112,8 @@ pub fn line(event: &JobEvent) -> Option<String> {
 /// What a file or a directory is for.
 fn place_of(path: &Path) -> &'static str {
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let parent = path.parent().and_then(Path::file_name).map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let parent =
+        path.parent().and_then(Path::file_name).map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     for group in ["manifests", "runs", "reservations", "blobs"] {
         if parent == group || name == group {
             return group;

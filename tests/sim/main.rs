@@ -1,0 +1,4 @@
+//! Whole jobs on the simulator: crashed at every effect, with a disk that forgets and fails, against oracles that know every record.
+
+mod schedules;
+mod union;
