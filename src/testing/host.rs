@@ -117,11 +117,6 @@ impl ManualHost {
         self.inner.wakes.0.load(Ordering::Relaxed)
     }
 
-    /// The waker that counts.
-    pub(crate) fn waker(&self) -> Waker {
-        Waker::from(Arc::clone(&self.inner.wakes))
-    }
-
     /// Polls until it is ready, and moves blocking work and, when there is none, time meanwhile.
     ///
     /// # Panics
