@@ -4,7 +4,7 @@ pub mod connect;
 pub mod error;
 pub mod graph;
 pub mod job;
-pub(crate) mod operator;
+pub mod operator;
 pub mod record;
 pub mod snapshot;
 pub mod state;

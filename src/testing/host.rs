@@ -54,12 +54,6 @@ impl Blocking for WaitingWork {
 }
 
 impl ManualHost {
-    /// Wakes whoever is driven by this host: counts.
-    #[must_use]
-    pub fn waker(&self) -> Waker {
-        Waker::from(Arc::clone(&self.inner.wakes))
-    }
-
     /// A host at the beginning of its time; `seed` decides its random numbers.
     #[must_use]
     pub fn new(seed: u64) -> ManualHost {

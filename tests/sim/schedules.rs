@@ -5,6 +5,8 @@ use alluvium::testing::simulation::{Faults, Report, Scenario, Simulation};
 /// What a number of runs came to.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
+    /// Whether the environment asked for one certain run.
+    pub(crate) is_asked: bool,
     pub(crate) runs: u64,
     pub(crate) processes: u64,
     pub(crate) crashes: u64,
@@ -31,8 +33,8 @@ pub(crate) fn run<S: Scenario>(
     build: impl Fn() -> S,
 ) -> Tally {
     std::panic::set_hook(Box::new(|_| {}));
-    let mut tally = Tally::default();
     let asked = Simulation::from_environment();
+    let mut tally = Tally { is_asked: asked.is_some(), ..Tally::default() };
     let simulations: Vec<Simulation> = match asked {
         Some(asked) => vec![asked],
         None => simulations.into_iter().collect(),
