@@ -238,8 +238,14 @@ impl SupervisorDriver {
             }
             let restored = manifest.as_ref().map(|manifest| manifest.checkpoint);
             let run = store.begin_run(&fence, restored, started)?;
-            let retained = store.list()?.into_iter().filter(|known| !known.abandoned);
-            let retained = retained.map(|summary| summary.checkpoint).collect();
+            let (abandoned, known): (Vec<_>, Vec<_>) = store.list()?.into_iter().partition(|known| known.abandoned);
+            for summary in abandoned {
+                // The run record says that they never come back, so nothing needs them; what cannot be removed now is tried again at the next start.
+                if let Err(error) = store.delete_checkpoint(&fence, summary.checkpoint) {
+                    tracing::warn!(%error, checkpoint = %summary.checkpoint, "an abandoned checkpoint was not removed");
+                }
+            }
+            let retained = known.into_iter().map(|summary| summary.checkpoint).collect();
             Ok(Recovered { manifest: manifest.map(Arc::new), run: Some(run), retained, fence })
         });
         self.phase = Phase::Recovering(promise);

@@ -56,7 +56,8 @@ impl Process {
         disk: SimulatedDisk,
         commands: Vec<(Duration, Address, Control)>,
     ) -> Process {
-        let mut commands: Vec<_> = commands.into_iter().map(|(delay, to, message)| (now + delay, to, message)).collect();
+        let mut commands: Vec<_> =
+            commands.into_iter().map(|(delay, to, message)| (now + delay, to, message)).collect();
         commands.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
         let shared = Rc::new(RefCell::new(Shared::new(now, random)));
         let lanes = Lanes::default();
@@ -166,8 +167,12 @@ impl Process {
         let mut shared = self.shared.borrow_mut();
         let waiting = shared.actors.get(&address).map_or(0, |actor| actor.mailbox.len() as u64);
         let count = if shared.random.below(2) == 0 { waiting } else { 1 + shared.random.below(waiting) };
-        let messages: Vec<Control> =
-            shared.actors.get_mut(&address).into_iter().flat_map(|actor| actor.mailbox.drain(..count as usize)).collect();
+        let messages: Vec<Control> = shared
+            .actors
+            .get_mut(&address)
+            .into_iter()
+            .flat_map(|actor| actor.mailbox.drain(..count as usize))
+            .collect();
         drop(shared);
         for message in messages {
             self.tell(Some(address), What::Received { message: describe(&message) });
