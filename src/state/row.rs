@@ -15,6 +15,10 @@ pub trait Row: Send + Sized + 'static {
     #[doc(hidden)]
     const STATES: u16;
 
+    /// Whether the epoch of the entry is the epoch of all that it holds.
+    #[doc(hidden)]
+    const CHANGES_AS_ONE: bool = false;
+
     /// Whether nothing is stored: the key can go.
     #[doc(hidden)]
     fn is_empty(&self) -> bool;
@@ -75,6 +79,7 @@ pub struct Plain<A>(pub(super) A);
 
 impl<A: Record> Row for Plain<A> {
     const STATES: u16 = 1;
+    const CHANGES_AS_ONE: bool = true;
 
     #[inline]
     fn is_empty(&self) -> bool {
