@@ -562,6 +562,10 @@ impl SupervisorDriver {
                     tracing::warn!(%error, checkpoint = %summary.checkpoint, "a checkpoint of the finished job was not removed");
                 }
             }
+            // Also what an earlier process could not delete any more: no run will begin that does.
+            if let Err(error) = store.remove_orphans(&fence) {
+                tracing::warn!(%error, "files that nobody refers to stay behind the finished job");
+            }
         }));
     }
 

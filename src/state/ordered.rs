@@ -110,7 +110,7 @@ pub(super) struct Ordered<K, V> {
 const WINDOW: usize = 2;
 
 /// How many keys ahead of the one that is looked up a batch asks for the home slot.
-const AHEAD: usize = 16;
+pub(super) const AHEAD: usize = 16;
 
 /// The bytes that a chunk of slots should have: splitting one takes some hundred microseconds.
 const CHUNK_BYTES: usize = 512 * 1024;

@@ -11,7 +11,7 @@ use crate::record::{Key, KeySelector, Record, hash_key};
 use super::chunk::{ChunkHeader, ChunkSink};
 use super::descriptor::{StateDescriptor, StateMapping};
 use super::error::StateError;
-use super::ordered::{Entry, Epoch, Ordered, Place, Position, Slot, rank};
+use super::ordered::{AHEAD, Entry, Epoch, Ordered, Place, Position, Slot, rank};
 use super::row::{Decoder, Hold, Inline, Plain, RestoreError, Restoring, Row, decode};
 use super::set::{Guard, StateSet};
 use super::snapshot::{Address, Capture, Cursor, EncodeError, Snapshots, Within};
@@ -317,11 +317,11 @@ impl<K: Key, R: Row + Default, H: Hold<R>> Table<K, R, H> {
         selector: &impl KeySelector<T, K>,
         mut step: impl FnMut(&K, S::Access<'_>, T) -> Result<(), E>,
     ) -> Result<(), E> {
-        for hash in hashes.iter().take(PREFETCH_AHEAD) {
+        for hash in hashes.iter().take(AHEAD) {
             self.prefetch(*hash);
         }
         for (number, record) in records.into_iter().enumerate() {
-            if let Some(hash) = hashes.get(number + PREFETCH_AHEAD) {
+            if let Some(hash) = hashes.get(number + AHEAD) {
                 self.prefetch(*hash);
             }
             let place = selector.with_key(&record, |key| self.occupy(hashes[number], key, R::default));

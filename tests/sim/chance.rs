@@ -81,3 +81,12 @@ pub(crate) fn finished(world: &World<'_>) -> Result<Option<Next>, String> {
         other => Err(format!("the job is {other}")),
     }
 }
+
+/// What follows the end of a job that has left something over: a process without faults must have cleaned up, another start must do so.
+pub(crate) fn cleaned_up(world: &World<'_>, left_over: Result<(), String>) -> Result<Next, String> {
+    match left_over {
+        Ok(()) => Ok(Next::Nothing),
+        Err(_) if !world.calm => Ok(Next::StartAgain),
+        Err(left_over) => Err(left_over),
+    }
+}

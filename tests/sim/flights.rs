@@ -113,8 +113,7 @@ impl Scenario for Flights {
             let (found, wanted) = (lines.len(), expected.len());
             return Err(format!("{found} lines instead of {wanted}; missing {missing:?}, surplus {surplus:?}"));
         }
-        files::nothing_is_left_over(world.disk, "flights", &[OUTPUT])?;
-        Ok(Next::Nothing)
+        chance::cleaned_up(world, files::nothing_is_left_over(world.disk, "flights", &[OUTPUT]))
     }
 }
 

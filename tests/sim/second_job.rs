@@ -177,8 +177,7 @@ impl Scenario for SecondJob {
         if !odd.iter().copied().eq(ids().filter(|id| id % 2 == 1)) {
             return Err(format!("the odd ids are {odd:?}"));
         }
-        files::nothing_is_left_over(world.disk, "second job", &[ALL, ODD])?;
-        Ok(Next::Nothing)
+        chance::cleaned_up(world, files::nothing_is_left_over(world.disk, "second job", &[ALL, ODD]))
     }
 }
 

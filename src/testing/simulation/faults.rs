@@ -65,7 +65,7 @@ const DISK_FAULTS: [DiskFault; 4] =
 pub(super) struct Schedule {
     faults: Faults,
     random: Random,
-    /// How many processes to come have faults.
+    /// How many processes to come have random faults.
     faulty: u64,
     /// Before this event the current process crashes.
     crash_at: Option<u64>,
@@ -75,11 +75,7 @@ pub(super) struct Schedule {
 
 impl Schedule {
     pub(super) fn new(faults: Faults, mut random: Random) -> Schedule {
-        let faulty = match faults {
-            Faults::None => 0,
-            Faults::CrashAtEvent(_) | Faults::CrashAtEffect(_) => 1,
-            Faults::Random => 1 + random.below(FAULTY_PROCESSES),
-        };
+        let faulty = 1 + random.below(FAULTY_PROCESSES);
         Schedule { faults, random, faulty, crash_at: None, meddled: false }
     }
 
@@ -87,16 +83,20 @@ impl Schedule {
     pub(super) fn process_starts(&mut self, events: u64, disk: &SimulatedDisk) {
         self.crash_at = None;
         self.meddled = false;
-        if self.faulty == 0 {
-            disk.clear_faults();
-            return;
-        }
-        self.faulty -= 1;
         match self.faults {
             Faults::None => {}
-            Faults::CrashAtEvent(number) => self.crash_at = Some(number),
-            Faults::CrashAtEffect(number) => disk.fail_at_effect(number, DiskFault::PowerCut),
-            Faults::Random => self.plan(events, disk),
+            Faults::CrashAtEvent(number) => self.crash_at = Some(number).filter(|number| *number > events),
+            Faults::CrashAtEffect(number) => {
+                if number > disk.effects() {
+                    disk.fail_at_effect(number, DiskFault::PowerCut);
+                }
+            }
+            Faults::Random => {
+                if self.faulty > 0 {
+                    self.faulty -= 1;
+                    self.plan(events, disk);
+                }
+            }
         }
     }
 
