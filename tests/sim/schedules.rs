@@ -53,9 +53,11 @@ pub(crate) fn run<S: Scenario>(
     tally
 }
 
-/// Runs with several crashes and faults each.
-pub(crate) fn random(seeds: std::ops::Range<u64>) -> impl Iterator<Item = Simulation> {
-    seeds.map(Simulation::new)
+/// Runs with several crashes and faults each, as many as given or as `ALLUVIUM_SIMULATION_RUNS` says.
+pub(crate) fn random(first_seed: u64, runs: u64) -> impl Iterator<Item = Simulation> {
+    let asked = std::env::var("ALLUVIUM_SIMULATION_RUNS").ok();
+    let runs = asked.map_or(runs, |text| text.parse().expect("ALLUVIUM_SIMULATION_RUNS is a number"));
+    (first_seed..first_seed + runs).map(Simulation::new)
 }
 
 /// One run per change of the disk that the job makes, crashed directly before it.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use alluvium_actors::ports::files::FileOperation;
+
 use super::Simulation;
 use crate::testing::disk::{DiskFault, SimulatedDisk};
 use crate::testing::random::Random;
@@ -61,6 +63,15 @@ const FAULTY_PROCESSES: u64 = 8;
 const DISK_FAULTS: [DiskFault; 4] =
     [DiskFault::Error, DiskFault::ErrorAfterwards, DiskFault::FullDisk, DiskFault::FailedSync];
 
+/// What may fail beside changes of the disk.
+const READS: [FileOperation; 5] = [
+    FileOperation::Open,
+    FileOperation::Read,
+    FileOperation::List,
+    FileOperation::Metadata,
+    FileOperation::Lock,
+];
+
 /// Carries out what goes wrong.
 pub(super) struct Schedule {
     faults: Faults,
@@ -108,6 +119,11 @@ impl Schedule {
                 let effect = disk.effects() + self.soon(256);
                 disk.fail_at_effect(effect, fault);
             }
+        }
+        if self.random.below(6) == 0 {
+            self.meddled = true;
+            let operation = READS[self.random.below(READS.len() as u64) as usize];
+            disk.fail_at(operation, disk.count(operation) + self.soon(64), DiskFault::Error);
         }
         match self.random.below(8) {
             // It comes to its end, or fails by a fault of the disk.
