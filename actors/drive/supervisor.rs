@@ -205,7 +205,11 @@ impl SupervisorDriver {
                     }
                     self.recover(attempt);
                 }
-                Effect::JobCancelled => self.shut_down(Ending::Cancelled),
+                Effect::JobCancelled => {
+                    // While a restart is waited for there is nothing to end, and the job is over at once.
+                    self.enter(JobState::Cancelling);
+                    self.shut_down(Ending::Cancelled);
+                }
                 Effect::FailJob { failures, stragglers } => self.failed_for_good(&failures, &stragglers),
             }
         }
