@@ -64,13 +64,8 @@ const DISK_FAULTS: [DiskFault; 4] =
     [DiskFault::Error, DiskFault::ErrorAfterwards, DiskFault::FullDisk, DiskFault::FailedSync];
 
 /// What may fail beside changes of the disk.
-const READS: [FileOperation; 5] = [
-    FileOperation::Open,
-    FileOperation::Read,
-    FileOperation::List,
-    FileOperation::Metadata,
-    FileOperation::Lock,
-];
+const READS: [FileOperation; 5] =
+    [FileOperation::Open, FileOperation::Read, FileOperation::List, FileOperation::Metadata, FileOperation::Lock];
 
 /// Carries out what goes wrong.
 pub(super) struct Schedule {
