@@ -151,7 +151,7 @@ fn a_catalogue_that_is_deleted_or_unopenable_between_two_kills_loses_no_checkpoi
     let root = directory.path().join("store");
     let mut last = None;
     for (what, harm) in harms {
-        let store = Store::open_directory(&root, options()).unwrap();
+        let store = Store::open_directory(Arc::new(SystemFiles::new()), &root, options()).unwrap();
         assert_eq!(recovered(&store), last, "before: {what}");
         let record = begin(&store, last);
         let next = record.first_checkpoint.0;
@@ -160,7 +160,7 @@ fn a_catalogue_that_is_deleted_or_unopenable_between_two_kills_loses_no_checkpoi
         let before = listed(&store);
         drop(store);
         harm(&root.join("catalogue.sled"));
-        let store = Store::open_directory(&root, options()).unwrap();
+        let store = Store::open_directory(Arc::new(SystemFiles::new()), &root, options()).unwrap();
         assert_eq!(recovered(&store), last, "{what}");
         assert_eq!(listed(&store), before, "{what}");
     }
