@@ -1,4 +1,4 @@
-//! alluvium: a stream-processing runtime that a service embeds.
+#![doc = include_str!("../README.md")]
 
 pub mod connect;
 pub mod error;
@@ -11,6 +11,18 @@ pub mod state;
 pub mod storage;
 pub mod testing;
 
+pub use alluvium_actors::ids::{self, CheckpointId, OperatorUid, RunNumber};
+pub use alluvium_actors::plan::Plan;
+pub use alluvium_actors::ports;
+pub use alluvium_actors::ports::listener::{JobEvent, Listener};
+pub use alluvium_actors::ports::store::CheckpointKind;
+pub use alluvium_actors::ports::task::{Failure, Severity};
+pub use alluvium_actors::protocol::lifecycle::JobState;
+pub use alluvium_actors::protocol::supervise::RestartStrategy;
+
 pub use error::{OperatorError, OperatorResult};
 pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};
-pub use job::{JobError, JobHandle, JobOutcome, JobReport, JobStatus, OptionError, Options, StartError};
+pub use job::{
+    CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus, OptionError,
+    Options, StartError,
+};

@@ -1,9 +1,26 @@
-//! The edge: a small queue of frames between one producer and one consumer, in memory of one process.
+//! The edge: a small queue of frames between one producer and one consumer, in the memory of one process.
 //!
-//! A mutexed deque: one lock per *batch* costs nothing per record, needs no `unsafe`, and frames can be read in place. Softly
-//! bounded by credits: a batch waits for credit, control frames and what a barrier flushes do not (rule 3). Wake-ups follow one order: look, and if
-//! there is nothing, leave the waker behind *under the same lock*, then return pending. The other side takes the waker out under the lock and wakes after it
-//! has released it. So a wake-up can be neither lost nor missed; loom checks it.
+//! A mutexed deque: one lock per *batch* costs nothing per record, needs no `unsafe`, and frames can be read in place. Both ends
+//! may live on different threads. The protocol between them (rules 3 and 34):
+//!
+//! - **Order.** Frames leave in the order in which they were sent, each one once.
+//! - **Credit.** A batch waits for credit; control frames do not, nor do the batches that a barrier or an end pushes in
+//!   front of itself. A credit comes back when its batch leaves the queue, not when it is used up.
+//! - **Sleep.** Who finds nothing to do (no frame, or no credit) leaves its waker behind *under the lock under which it
+//!   looked*, then returns pending. The other side either made its change before the look, and the look found it, or comes
+//!   after, and finds the waker. There is no gap in which a wake-up can be lost, and no second look is needed.
+//! - **Wake.** Whoever makes the change takes the waker out under the lock and wakes after the lock is released. Every
+//!   frame wakes the consumer; the producer is woken when half of its credits are back, as [`Credit`] decides. A wake-up
+//!   may be one too many, never one too few: who is woken looks again.
+//! - **Marker, then message.** A barrier's marker is pushed before its message goes to the consumer's mailbox, so a
+//!   consumer that has the message finds the marker in the queue, or has already taken it.
+//! - **Ends.** When the consumer is dropped, the producer is woken; what it sends from then on is dropped at once, as if
+//!   it had been read. A producer that is dropped wakes nobody: it said [`Frame::EndOfChannel`] before, or its attempt has
+//!   failed, and the consumer hears of that in its mailbox.
+//! - **Buffers.** Emptied batches go back to the producer; no more are kept than an edge usually holds, the rest is freed.
+//!
+//! Foreign code never runs under the lock: destructors of records and of wakers, and wake-ups, come after it. The one
+//! exception is the clone of a waker, which has to happen where the look happened.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,11 +29,11 @@ use std::task::{Context, Poll, Waker};
 use crate::ids::{CheckpointId, Moment};
 use crate::payload::Payload;
 use crate::ports::store::CheckpointKind;
-use crate::protocol::credit::Credit;
-use crate::sync::{Arc, Mutex, lock};
+use crate::protocol::credit::{Credit, DEFAULT_CREDITS};
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
 /// How many batches may wait in an edge before its producer stops.
-pub const CREDITS: u32 = 8;
+pub const CREDITS: u32 = DEFAULT_CREDITS;
 
 /// How many emptied buffers an edge keeps for its producer.
 const RETURNED_BUFFERS: usize = CREDITS as usize;
@@ -50,23 +67,27 @@ pub struct Barrier {
 struct Queue {
     frames: VecDeque<Frame>,
     credit: Credit,
+    /// Left behind by a consumer that found no frame; taken out by the next frame.
     consumer: Option<Waker>,
+    /// Left behind by a producer that got no credit. It stays when the producer later gets one without having been woken,
+    /// and then means nothing: whether the producer waits, `credit` knows.
     producer: Option<Waker>,
     returned: Vec<Payload>,
-    closed: bool,
+    sender_gone: bool,
+    receiver_gone: bool,
 }
 
-/// The producer's end.
+/// The producer's end. Dropping it frees the buffers that came back, and leaves the frames to the consumer.
 pub struct EdgeSender {
     queue: Arc<Mutex<Queue>>,
 }
 
-/// The consumer's end.
+/// The consumer's end. Dropping it drops the frames that wait and wakes the producer.
 pub struct EdgeReceiver {
     queue: Arc<Mutex<Queue>>,
 }
 
-/// A new edge with room for `credits` batches.
+/// A new edge with room for `credits` batches, and at least for one.
 #[must_use]
 pub fn edge(credits: u32) -> (EdgeSender, EdgeReceiver) {
     let queue = Arc::new(Mutex::new(Queue {
@@ -75,52 +96,40 @@ pub fn edge(credits: u32) -> (EdgeSender, EdgeReceiver) {
         consumer: None,
         producer: None,
         returned: Vec::with_capacity(RETURNED_BUFFERS),
-        closed: false,
+        sender_gone: false,
+        receiver_gone: false,
     }));
     (EdgeSender { queue: Arc::clone(&queue) }, EdgeReceiver { queue })
 }
 
 impl EdgeSender {
-    /// Sends a batch if there is credit; else gives it back and wakes `context` when half of the credits have returned.
+    /// Sends a batch if there is credit; else gives it back, and wakes `context` when half of the credits have returned.
+    /// Without a consumer the batch is dropped: the attempt is about to end, and its records go nowhere.
     ///
     /// # Errors
     /// The batch itself, when there is no credit.
     pub fn try_send(&self, batch: Payload, context: &mut Context<'_>) -> Result<(), Payload> {
-        let wake = {
-            let mut queue = lock(&self.queue);
-            if !queue.credit.try_take() {
-                if queue.closed {
-                    // Nobody reads any more: the consumer failed or ended. The attempt is about to end; records go nowhere.
-                    return Ok(());
-                }
-                keep(&mut queue.producer, context);
-                return Err(batch);
-            }
-            queue.frames.push_back(Frame::Batch(batch));
-            queue.consumer.take()
-        };
-        if let Some(waker) = wake {
-            waker.wake();
+        let mut queue = lock(&self.queue);
+        if !queue.receiver_gone && !queue.credit.try_take() {
+            let replaced = keep(&mut queue.producer, context);
+            drop(queue);
+            drop(replaced);
+            return Err(batch);
         }
+        push(queue, Frame::Batch(batch));
         Ok(())
     }
 
     /// Sends a frame whatever the credit says: control frames, and the batches that a barrier pushes in front of itself.
     pub fn force_send(&self, frame: Frame) {
-        let wake = {
-            let mut queue = lock(&self.queue);
-            if matches!(frame, Frame::Batch(_)) {
-                queue.credit.force_take();
-            }
-            queue.frames.push_back(frame);
-            queue.consumer.take()
-        };
-        if let Some(waker) = wake {
-            waker.wake();
+        let mut queue = lock(&self.queue);
+        if !queue.receiver_gone && matches!(frame, Frame::Batch(_)) {
+            queue.credit.force_take();
         }
+        push(queue, frame);
     }
 
-    /// An emptied buffer that came back, if there is one.
+    /// An emptied buffer that came back, if there is one: the one that came last, since it is the likeliest to be in a cache.
     #[must_use]
     pub fn take_returned(&self) -> Option<Payload> {
         lock(&self.queue).returned.pop()
@@ -128,64 +137,83 @@ impl EdgeSender {
 }
 
 impl EdgeReceiver {
-    /// Takes the next frame, or leaves the waker behind.
+    /// Takes the next frame, or leaves the waker behind. After [`Frame::EndOfChannel`] it is pending for ever.
     pub fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Frame> {
-        let (frame, wake) = {
-            let mut queue = lock(&self.queue);
-            let Some(frame) = queue.frames.pop_front() else {
-                keep(&mut queue.consumer, context);
-                return Poll::Pending;
-            };
-            let wake = if matches!(frame, Frame::Batch(_)) && queue.credit.give_back().0 {
-                queue.producer.take()
-            } else {
-                None
-            };
-            (frame, wake)
+        let mut queue = lock(&self.queue);
+        let Some(frame) = queue.frames.pop_front() else {
+            let replaced = keep(&mut queue.consumer, context);
+            drop(queue);
+            drop(replaced);
+            return Poll::Pending;
         };
-        if let Some(waker) = wake {
-            waker.wake();
+        let wakes = matches!(frame, Frame::Batch(_)) && queue.credit.give_back().0;
+        let producer = if wakes { queue.producer.take() } else { None };
+        drop(queue);
+        if let Some(producer) = producer {
+            producer.wake();
         }
         Poll::Ready(frame)
     }
 
-    /// Gives the buffer of a used-up batch back to the producer.
+    /// Gives the buffer of a used-up batch back to the producer, or frees it if the producer has enough of them or is gone.
     pub fn give_back(&self, emptied: Payload) {
         let mut queue = lock(&self.queue);
-        if queue.returned.len() < RETURNED_BUFFERS {
+        if queue.sender_gone || queue.returned.len() >= RETURNED_BUFFERS {
+            drop(queue);
+            drop(emptied);
+        } else {
             queue.returned.push(emptied);
         }
     }
+}
 
-    /// How many frames wait. For statistics and stories.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        lock(&self.queue).frames.len()
+/// Puts a frame into the queue, gives up the lock and wakes the consumer if it sleeps. Without a consumer the frame is dropped.
+fn push(mut queue: MutexGuard<'_, Queue>, frame: Frame) {
+    if queue.receiver_gone {
+        drop(queue);
+        drop(frame);
+        return;
+    }
+    queue.frames.push_back(frame);
+    let consumer = queue.consumer.take();
+    drop(queue);
+    if let Some(consumer) = consumer {
+        consumer.wake();
     }
 }
 
-/// Keeps the waker of `context`, without a clone when it is the same one as before.
-fn keep(slot: &mut Option<Waker>, context: &Context<'_>) {
+/// Keeps the waker of `context`, without a clone when it is the same one as before. Gives back the one that it replaces,
+/// to be dropped outside the lock: it may be the last hold on a task that owns an end of this edge.
+#[must_use]
+fn keep(slot: &mut Option<Waker>, context: &Context<'_>) -> Option<Waker> {
     match slot {
-        Some(waker) if waker.will_wake(context.waker()) => {}
-        _ => *slot = Some(context.waker().clone()),
+        Some(waker) if waker.will_wake(context.waker()) => None,
+        _ => slot.replace(context.waker().clone()),
+    }
+}
+
+impl Drop for EdgeSender {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.queue);
+        queue.sender_gone = true;
+        let left = (queue.producer.take(), std::mem::take(&mut queue.returned));
+        drop(queue);
+        drop(left);
     }
 }
 
 impl Drop for EdgeReceiver {
     fn drop(&mut self) {
-        let (frames, returned, wake) = {
-            let mut queue = lock(&self.queue);
-            queue.closed = true;
-            queue.consumer = None;
-            (std::mem::take(&mut queue.frames), std::mem::take(&mut queue.returned), queue.producer.take())
-        };
-        if let Some(waker) = wake {
-            waker.wake();
+        let mut queue = lock(&self.queue);
+        queue.receiver_gone = true;
+        let producer = queue.producer.take();
+        let left = (queue.consumer.take(), std::mem::take(&mut queue.frames), std::mem::take(&mut queue.returned));
+        drop(queue);
+        // First the wake-up: a destructor of a record may panic.
+        if let Some(producer) = producer {
+            producer.wake();
         }
-        // Records are dropped outside the lock: their destructors are user code.
-        drop(frames);
-        drop(returned);
+        drop(left);
     }
 }
 

@@ -7,22 +7,18 @@ use std::sync::Arc;
 use std::task::Context;
 
 use alluvium_actors::ids::{CheckpointId, OperatorUid, RunNumber};
-use alluvium_actors::ports::sink::{
-    CommitAnswer, PreparedCheckpoint, SinkCommitter, SinkCommitterFactory, SinkScope,
-};
+use alluvium_actors::ports::sink::{CommitAnswer, SinkCommitter, SinkCommitterFactory, SinkScope};
 use alluvium_actors::ports::source::{Assignment, Enumerator, EnumeratorContext, EnumeratorFactory, ReaderEvent};
-use alluvium_actors::ports::store::{COMMITTABLES, OperatorSnapshot, Piece, PieceContent};
+use alluvium_actors::ports::store::{OperatorSnapshot, Piece, PieceContent};
 use alluvium_actors::ports::task::Failure;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::sink::{CommitOutcome, Sink, SinkCommit};
+use super::sink_link::WRITER;
 use super::source::{Assigned, Source, SourceContext, SourceEnumerator, SplitAssigner};
 use crate::error::OperatorError;
 use crate::record::Record;
-
-/// The name of the piece that holds the state of a sink's writer.
-pub(crate) const WRITER: &str = "writer";
 
 /// Encodes a value that goes into a checkpoint or to the other side of a connector.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, OperatorError> {
@@ -71,10 +67,7 @@ impl<E: SourceEnumerator> ErasedEnumerator<E> {
 }
 
 /// Turns what an enumerator gave out into messages for its readers, in the same order.
-fn assignments<S: Record>(
-    assigner: SplitAssigner<S>,
-    into: &mut Vec<Assignment>,
-) -> Result<(), OperatorError> {
+fn assignments<S: Record>(assigner: SplitAssigner<S>, into: &mut Vec<Assignment>) -> Result<(), OperatorError> {
     for assigned in assigner.assigned {
         into.push(match assigned {
             Assigned::Splits(reader, splits) => {
@@ -99,12 +92,7 @@ impl<E: SourceEnumerator> Enumerator for ErasedEnumerator<E> {
         self.at(polled)
     }
 
-    fn reader_event(
-        &mut self,
-        reader: u32,
-        event: ReaderEvent,
-        into: &mut Vec<Assignment>,
-    ) -> Result<(), Failure> {
+    fn reader_event(&mut self, reader: u32, event: ReaderEvent, into: &mut Vec<Assignment>) -> Result<(), Failure> {
         let mut assigner = SplitAssigner::new();
         let enumerator = &mut self.enumerator;
         let heard = match event {
@@ -180,17 +168,6 @@ impl<C: SinkCommit> SinkCommitter for ErasedCommitter<C> {
 
     fn clean_up(&mut self) -> Result<(), Failure> {
         self.committer.clean_up().map_err(|error| error.at(&self.name))
-    }
-}
-
-/// What a snapshot of a sink's writer had prepared and not committed, oldest checkpoint first.
-///
-/// # Errors
-/// When the piece is damaged, or lies in a blob that the caller has not read.
-pub(crate) fn prepared_checkpoints(snapshot: &OperatorSnapshot) -> Result<Vec<PreparedCheckpoint>, Failure> {
-    match snapshot.piece(COMMITTABLES) {
-        None => Ok(Vec::new()),
-        Some(piece) => inline(piece).and_then(decode).map_err(|error| error.at(snapshot.uid.as_str())),
     }
 }
 

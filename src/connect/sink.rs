@@ -12,7 +12,7 @@ use alluvium_actors::ports::blocking::{Lane, Promise};
 use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::host::Host;
-use alluvium_actors::ports::sink::SinkScope;
+pub use alluvium_actors::ports::sink::SinkScope;
 
 use crate::error::{OperatorError, OperatorResult};
 use crate::record::Record;

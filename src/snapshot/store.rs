@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alluvium_actors::ids::{CheckpointId, RunNumber, WallTime};
 use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::fence::Fence;
+use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::store::{
     BlobHandle, BlobWriter, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord, StoreError,
 };
@@ -16,7 +17,7 @@ use super::index::{self, Index};
 use super::options::{LARGEST_INLINE_LIMIT, StoreOptions};
 use super::recovery::Listing;
 use super::{names, objects};
-use crate::storage::{CheckpointStorage, FileStorage, ObjectWriter, PutOutcome, SledCatalogue, SystemFiles};
+use crate::storage::{CheckpointStorage, FileStorage, ObjectWriter, PutOutcome, SledCatalogue};
 
 /// Where the catalogue of a store in a directory lies. Not a group of objects, for its dot.
 const CATALOGUE: &str = "catalogue.sled";
@@ -77,14 +78,14 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the store of a job in a directory, with files for everything that counts and a catalogue in sled. The
+    /// Opens the store of a job in a directory behind `files`, with files for everything that counts and a catalogue in sled. The
     /// directory is created if missing, and locked as long as the store lives.
     ///
     /// # Errors
     ///
     /// As [`Store::new`] and [`FileStorage::open`].
-    pub fn open_directory(directory: &Path, options: StoreOptions) -> Result<Store, StoreError> {
-        let storage = FileStorage::open(Arc::new(SystemFiles::new()), directory)?;
+    pub fn open_directory(files: Arc<dyn Files>, directory: &Path, options: StoreOptions) -> Result<Store, StoreError> {
+        let storage = FileStorage::open(files, directory)?;
         let catalogue: Option<Arc<dyn Catalogue>> = match SledCatalogue::open(&directory.join(CATALOGUE)) {
             Ok((catalogue, _)) => Some(Arc::new(catalogue)),
             Err(error) => {
@@ -326,7 +327,10 @@ impl CheckpointStore for Store {
                 None => {
                     let manifest = objects::read_manifest(&*self.storage, run, checkpoint)?;
                     let summary = index::summary(&manifest, length);
-                    unknown.push(summary.clone());
+                    // Only what survives a crash: the catalogue must not miss a manifest that never was.
+                    if self.storage.is_published(&names::manifest(run, checkpoint)).unwrap_or(false) {
+                        unknown.push(summary.clone());
+                    }
                     summary
                 }
             };
@@ -359,6 +363,10 @@ impl CheckpointStore for Store {
             doomed.push(blob.name.clone());
         }
         self.storage.delete(fence, &doomed)
+    }
+
+    fn remove_orphans(&self, fence: &Fence) -> Result<(), StoreError> {
+        self.remove_orphans_of(fence, &Listing::read(&*self.storage)?, |_| true)
     }
 
     fn discard_all(&self, fence: &Fence, now: WallTime) -> Result<(), StoreError> {

@@ -86,6 +86,13 @@ impl SimulatedDisk {
         self.fail_at(operation, self.count(operation) + 1, fault);
     }
 
+    /// Forgets every fault that has not happened yet.
+    pub fn clear_faults(&self) {
+        let mut machine = self.lock();
+        machine.at_effect.clear();
+        machine.at_operation.clear();
+    }
+
     /// How many bytes can still be appended; `None` for no limit. Removing files gives no space back.
     pub fn set_free_space(&self, bytes: Option<u64>) {
         self.lock().free_space = bytes;

@@ -22,7 +22,7 @@ const PRODUCT: &[&[&str]] = &[
 
 /// What the lower rooms may name of a higher one, each with its reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("actors", "ports", "drive"),    // the doors carry the messages and outputs of the drivers as opaque values
+    ("actors", "ports", "drive"), // the doors carry the messages and outputs of the drivers as opaque values
     ("actors", "ports", "protocol"), // events of the machines are part of what a listener hears
     ("actors", "plan", "ports"),
     ("actors", "ports", "plan"),
@@ -131,8 +131,20 @@ fn the_pure_rooms_of_the_kernel_name_no_runtime() {
 #[test]
 fn the_top_level_holds_what_the_house_names() {
     let allowed = [
-        "Cargo.toml", "Cargo.lock", "src", "actors", "tests", "examples", "docs", "README.md", "LICENSE", "CHANGELOG.md",
-        "clippy.toml", "rustfmt.toml", "deny.toml", "target",
+        "Cargo.toml",
+        "Cargo.lock",
+        "src",
+        "actors",
+        "tests",
+        "examples",
+        "docs",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "clippy.toml",
+        "rustfmt.toml",
+        "deny.toml",
+        "target",
     ];
     let output = std::process::Command::new("git").args(["ls-files"]).current_dir(project()).output().unwrap();
     let listed = String::from_utf8(output.stdout).unwrap();

@@ -385,19 +385,23 @@ impl World {
         }
         self.steps_of_storage(&mut step);
         for (subtask, channel) in [(SOURCE, &self.from_source), (SINK, &self.from_sink)] {
-            let Some((attempt, up)) = channel.front().cloned() else { continue };
-            let hear = |repeated: bool| {
-                let up = up.clone();
-                move |after: &mut World| {
-                    if !repeated {
-                        let channel = if subtask == SOURCE { &mut after.from_source } else { &mut after.from_sink };
-                        channel.pop_front();
+            // The asynchronous part of a snapshot may take longer than that of a later one: any may be heard first.
+            // The end of data waits for its turn, which halves the walk and hides nothing.
+            let first = channel.iter().take_while(|(_, up)| *up != Up::EndOfData).count().max(1);
+            for (place, (attempt, up)) in channel.iter().take(first).cloned().enumerate() {
+                let hear = |repeated: bool| {
+                    let up = up.clone();
+                    move |after: &mut World| {
+                        if !repeated {
+                            let channel = if subtask == SOURCE { &mut after.from_source } else { &mut after.from_sink };
+                            channel.remove(place);
+                        }
+                        after.receive(subtask, attempt, up.clone());
                     }
-                    after.receive(subtask, attempt, up.clone());
-                }
-            };
-            step(format!("{subtask} is heard: {up:?}"), 0, &hear(false));
-            step(format!("{subtask} is heard, and will be again: {up:?}"), 1, &hear(true));
+                };
+                step(format!("{subtask} is heard: {up:?}"), 0, &hear(false));
+                step(format!("{subtask} is heard, and will be again: {up:?}"), 1, &hear(true));
+            }
         }
         self.steps_of_source(&mut step);
         if self.supplies.checkpoints > 0 {
@@ -596,7 +600,7 @@ fn walk_every_record_is_outside_exactly_once_with_every_pair_of_faults() {
 
 #[test]
 fn walk_every_record_is_outside_exactly_once_with_two_checkpoints_at_a_time() {
-    let supplies = Supplies { records: 2, checkpoints: 2, faults: 1 };
+    let supplies = Supplies { records: 1, checkpoints: 2, faults: 1 };
     walk("sink, two checkpoints at a time", supplies, 2, Defect::None, 1_000_000).assert_holds_everywhere();
 }
 

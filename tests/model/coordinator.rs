@@ -110,6 +110,8 @@ impl Desk {
         while let Some(deadline) = self.coordinator.next_deadline().filter(|deadline| *deadline <= end) {
             self.now = self.now.max(deadline);
             effects.extend(self.run(Event::Deadline));
+            let later = self.coordinator.next_deadline().is_none_or(|next| next > self.now);
+            assert!(later, "a deadline that was handled is not named again");
         }
         self.now = end;
         effects

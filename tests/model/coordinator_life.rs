@@ -537,6 +537,46 @@ fn the_oldest_beyond_the_number_retained_are_deleted_one_at_a_time_and_never_the
     assert_eq!(desk.tell(deleted(3, Outcome::Done)), [Effect::DeleteCheckpoint { checkpoint: id(8) }]);
 }
 
+#[test]
+fn a_repeated_acknowledgement_of_a_checkpoint_that_is_to_be_deleted_takes_no_blob_before_the_manifest() {
+    let mut desk = Desk::running(at_most(9));
+    for checkpoint in [1, 2, 3] {
+        desk.trigger(checkpoint);
+        let effects = desk.acknowledge_all(checkpoint);
+        let token = write_token(&effects, checkpoint);
+        desk.tell(Event::WriteFinished { token, outcome: Outcome::Done });
+    }
+    assert_eq!(desk.acknowledge(LEFT, 1), [], "it is being deleted");
+    assert_eq!(desk.acknowledge(LEFT, 2), [], "it waits to be deleted");
+    desk.tell(Event::Suspend);
+    assert_eq!(desk.acknowledge(LEFT, 2), [], "also when its deletion is put off");
+    desk.tell(Event::Deleted { checkpoint: id(1), outcome: Outcome::Done });
+    assert_eq!(desk.acknowledge(LEFT, 1), [discarded_one(LEFT, 1)], "it is gone");
+}
+
+#[test]
+fn a_deletion_that_is_next_waits_while_a_manifest_is_in_doubt() {
+    let mut desk = Desk::running(at_most(2));
+    let finish = |desk: &mut Desk, checkpoint, outcome| {
+        let effects = desk.acknowledge_all(checkpoint);
+        let token = write_token(&effects, checkpoint);
+        desk.tell(Event::WriteFinished { token, outcome })
+    };
+    for checkpoint in [1, 2] {
+        desk.trigger(checkpoint);
+        finish(&mut desk, checkpoint, Outcome::Done);
+    }
+    desk.trigger(3);
+    desk.trigger(4);
+    finish(&mut desk, 3, Outcome::Done);
+    let doubt = finish(&mut desk, 4, Outcome::Unknown);
+    let deleted = |checkpoint| Event::Deleted { checkpoint: id(checkpoint), outcome: Outcome::Done };
+    assert_eq!(desk.tell(deleted(1)), [], "2 is next, and waits");
+    let [Effect::ReadBack { token, checkpoint: _ }] = doubt[..] else { panic!("{doubt:?}") };
+    let settled = desk.tell(Event::ReadBackFinished { token, answer: ReadBack::Present });
+    assert_eq!(settled, [completed(4, Manual), done(4, 4), Effect::DeleteCheckpoint { checkpoint: id(2) }]);
+}
+
 // What can be seen.
 
 #[test]

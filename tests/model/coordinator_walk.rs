@@ -391,9 +391,10 @@ impl World {
             }
         }
         for (index, subtask) in self.subtasks.iter().enumerate() {
-            if let Some((attempt, up)) = self.up[index].front().copied() {
+            // The asynchronous part of a snapshot may take longer than that of a later one: any may be heard first.
+            for (place, (attempt, up)) in self.up[index].iter().copied().enumerate() {
                 step(format!("{subtask} is heard: {up:?} of {attempt}"), 0, &|after| {
-                    after.up[index].pop_front();
+                    after.up[index].remove(place);
                     after.receive(index, attempt, up);
                 });
                 step(format!("{subtask} is heard, and will be again: {up:?} of {attempt}"), 1, &|after| {

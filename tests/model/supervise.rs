@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use alluvium_actors::ids::{Attempt, Moment, SubtaskId};
 use alluvium_actors::protocol::machine::Machine;
-use alluvium_actors::protocol::supervise::{
-    Effect, Event, Failure, RestartStrategy, Severity, Straggler, Supervisor,
-};
+use alluvium_actors::protocol::supervise::{Effect, Event, Failure, RestartStrategy, Severity, Straggler, Supervisor};
 
 use crate::coordinator::{LEFT, RIGHT, SECOND};
 use crate::explore::{AtRest, Bounds, explore};
@@ -65,6 +63,8 @@ impl Desk {
         while let Some(deadline) = self.supervisor.next_deadline().filter(|deadline| *deadline <= end) {
             self.now = self.now.max(deadline);
             effects.extend(self.tell(Event::Deadline));
+            let later = self.supervisor.next_deadline().is_none_or(|next| next > self.now);
+            assert!(later, "a deadline that was handled is not named again");
         }
         self.now = end;
         effects

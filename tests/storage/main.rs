@@ -1,3 +1,14 @@
 //! Checkpoint storage and the store upon it: conformance, damage, failing disks, and a power cut at every effect.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests end the test, as tests do")]
+
+mod blobs;
+mod catalogue;
+mod common;
 mod conformance;
+mod crash;
+mod damage;
+mod disk;
+mod failures;
+mod lock;
+mod runs;

@@ -36,7 +36,7 @@ impl Coordinator {
             }
             // The blobs of a checkpoint that is complete, or may become so, are never touched on the word of a message.
             Acknowledgement::WrongAttempt => {
-                !self.pending.contains_key(&checkpoint) && !self.retained.contains(checkpoint)
+                !self.pending.contains_key(&checkpoint) && !self.retained.may_exist(checkpoint)
             }
             Acknowledgement::UnknownSubtask | Acknowledgement::UnknownCheckpoint => true,
             Acknowledgement::Duplicate | Acknowledgement::Ignored => false,

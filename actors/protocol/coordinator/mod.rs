@@ -160,7 +160,7 @@ impl Coordinator {
                 Acknowledgement::UnknownSubtask
             };
         }
-        if self.retained.contains(checkpoint) {
+        if self.retained.may_exist(checkpoint) {
             Acknowledgement::Duplicate
         } else if self.aborted.contains(&checkpoint) {
             Acknowledgement::Late
@@ -317,7 +317,7 @@ impl Coordinator {
                 self.abort_where(now, reason, effects, |pending| !pending.may_be_stored());
                 self.answer_waiting(Err(reason), effects);
                 if !shutdown {
-                    self.retained.forget_backlog();
+                    self.retained.hold_deletions();
                 }
             }
             Phase::Idle => self.phase = next,

@@ -54,9 +54,9 @@ impl Retained {
         }
     }
 
-    /// Forgets what waits to be deleted; the next start is told of it again.
-    pub(super) fn forget_backlog(&mut self) {
-        self.backlog.clear();
+    /// Begins no deletion any more; the next start is told again of what is left.
+    pub(super) fn hold_deletions(&mut self) {
+        self.failed.extend(self.backlog.drain(..));
     }
 
     /// How many wait to be deleted or are being deleted.
@@ -68,9 +68,18 @@ impl Retained {
         self.deleting.is_some()
     }
 
-    /// Whether the checkpoint is complete and its blobs are in use, as far as is known.
-    pub(super) fn contains(&self, checkpoint: CheckpointId) -> bool {
+    /// Whether the checkpoint is complete and its manifest may exist: then its blobs are in use, also while it waits to
+    /// be deleted. They go after the manifest, never before it.
+    pub(super) fn may_exist(&self, checkpoint: CheckpointId) -> bool {
+        self.is_kept(checkpoint) || self.leaving().any(|leaving| leaving == checkpoint)
+    }
+
+    fn is_kept(&self, checkpoint: CheckpointId) -> bool {
         self.newest == Some(checkpoint) || self.older.contains(&checkpoint)
+    }
+
+    fn leaving(&self) -> impl Iterator<Item = CheckpointId> + '_ {
+        self.backlog.iter().chain(&self.deleting).chain(&self.failed).copied()
     }
 
     pub(super) fn newest(&self) -> Option<CheckpointId> {
@@ -84,8 +93,7 @@ impl Retained {
 
     /// Whether what is to be deleted is apart from what is kept.
     pub(super) fn is_consistent(&self) -> bool {
-        let gone = self.backlog.iter().chain(&self.deleting).chain(&self.failed);
-        gone.copied().all(|checkpoint| !self.contains(checkpoint))
+        !self.leaving().any(|leaving| self.is_kept(leaving))
             && self.newest.is_none_or(|newest| !self.older.contains(&newest))
     }
 }

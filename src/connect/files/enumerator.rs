@@ -135,12 +135,7 @@ impl SourceEnumerator for FileEnumerator {
         Ok(())
     }
 
-    fn reader_registered(
-        &mut self,
-        _: u32,
-        _: Vec<FileSplit>,
-        _: &mut SplitAssigner<FileSplit>,
-    ) -> OperatorResult {
+    fn reader_registered(&mut self, _: u32, _: Vec<FileSplit>, _: &mut SplitAssigner<FileSplit>) -> OperatorResult {
         // A reader that has nothing to read asks by itself.
         Ok(())
     }

@@ -6,10 +6,10 @@ use crate::error::OperatorResult;
 use crate::record::Record;
 
 /// A chunk is closed when it has this many bytes of text.
-pub const CHUNK_BYTES: usize = 128 * 1024;
+pub(super) const CHUNK_BYTES: usize = 128 * 1024;
 
 /// No record is longer than this many bytes: what seems to be one is a quote that was left open, or not a text.
-pub const LONGEST_RECORD: usize = 64 * 1024 * 1024;
+pub(super) const LONGEST_RECORD: usize = 64 * 1024 * 1024;
 
 /// How records lie in a text. Implemented by the formats of this crate.
 pub trait Format: Clone + Send + Sync + 'static {

@@ -83,8 +83,7 @@ impl LineParser {
         loop {
             let known = bytes.len();
             bytes.resize(known + CHUNK_BYTES, 0);
-            let read =
-                self.text.fill(&mut bytes[known..]).map_err(|error| Text::failure(self.text.path(), &error))?;
+            let read = self.text.fill(&mut bytes[known..]).map_err(|error| Text::failure(self.text.path(), &error))?;
             bytes.truncate(known + read);
             if read < CHUNK_BYTES {
                 return Ok(true);

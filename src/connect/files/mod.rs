@@ -115,7 +115,8 @@ struct FileName {
 
 impl FileName {
     fn path(&self, inputs: &[PathBuf]) -> OperatorResult<PathBuf> {
-        let input: Option<&Path> = usize::try_from(self.input).ok().and_then(|input| Some(inputs.get(input)?.as_path()));
+        let input: Option<&Path> =
+            usize::try_from(self.input).ok().and_then(|input| Some(inputs.get(input)?.as_path()));
         match (input, &self.name) {
             (Some(file), None) => Ok(file.to_owned()),
             (Some(directory), Some(name)) => Ok(directory.join(name)),

@@ -39,7 +39,7 @@ pub struct Place {
 ///
 /// # Errors
 /// When the text is another one, or cannot be read.
-pub fn find(text: &mut Text, head: u64, stored: Position) -> OperatorResult<Place> {
+pub(super) fn find(text: &mut Text, head: u64, stored: Position) -> OperatorResult<Place> {
     let target = if stored.offset == 0 { head } else { stored.offset };
     let mut found = Place { position: Position { records: stored.records, ..Position::default() }, line: 1 };
     let mut buffer = vec![0; usize::try_from(target).unwrap_or(usize::MAX).min(64 * 1024)];
@@ -86,6 +86,6 @@ fn check_nothing_was_appended(text: &mut Text, place: Place) -> OperatorResult {
     )))
 }
 
-pub fn newlines(text: &[u8]) -> u64 {
+pub(super) fn newlines(text: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', text).count() as u64
 }

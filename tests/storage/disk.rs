@@ -1,0 +1,164 @@
+//! The simulated disk forgets what a real one may forget, and the files of this machine keep the same contract.
+
+use std::path::{Path, PathBuf};
+
+use alluvium::storage::SystemFiles;
+use alluvium::testing::disk::{DiskFault, SimulatedDisk};
+use alluvium_actors::ports::files::{FileErrorKind, FileOperation, Files};
+
+const FILE: &str = "/d/file";
+
+fn with_directory() -> SimulatedDisk {
+    let disk = SimulatedDisk::new();
+    disk.create_directories(Path::new("/d")).unwrap();
+    disk
+}
+
+fn write(files: &dyn Files, path: &Path, content: &[u8], sync: bool) {
+    let mut writer = files.create(path).unwrap();
+    writer.append(content).unwrap();
+    if sync {
+        writer.sync().unwrap();
+    }
+}
+
+/// The contract that both sorts of files keep.
+fn keeps_the_contract(files: &dyn Files, root: &Path) {
+    let directory = root.join("a/b");
+    files.create_directories(&directory).unwrap();
+    files.create_directories(&directory).unwrap();
+    let (one, two) = (directory.join("one"), directory.join("two"));
+    write(files, &one, b"0123456789", true);
+    assert_eq!(files.create(&one).map(drop).unwrap_err().kind, FileErrorKind::AlreadyExists);
+    let reader = files.open(&one).unwrap();
+    assert_eq!(reader.length().unwrap(), 10);
+    let mut buffer = [0; 4];
+    assert_eq!(reader.read_at(8, &mut buffer).unwrap(), 2);
+    assert_eq!(&buffer[..2], b"89");
+    assert_eq!(reader.read_at(11, &mut buffer).unwrap(), 0);
+    write(files, &two, b"x", false);
+    assert_eq!(files.rename_without_replace(&one, &two).unwrap_err().kind, FileErrorKind::AlreadyExists);
+    assert_eq!(files.metadata(&two).unwrap().unwrap().length, 1);
+    let three = root.join("a/three");
+    files.rename_without_replace(&one, &three).unwrap();
+    files.sync_directory(&directory).unwrap();
+    files.sync_directory(&root.join("a")).unwrap();
+    assert_eq!(files.metadata(&one).unwrap(), None);
+    assert_eq!(reader.read_at(0, &mut buffer).unwrap(), 4, "an open file does not care for its name");
+    let names: Vec<String> = files.list(&root.join("a")).unwrap().into_iter().map(|entry| entry.name).collect();
+    assert_eq!(names, ["b", "three"]);
+    files.remove(&three).unwrap();
+    assert_eq!(files.remove(&three).unwrap_err().kind, FileErrorKind::NotFound);
+    assert_eq!(files.open(&three).map(drop).unwrap_err().kind, FileErrorKind::NotFound);
+    assert_eq!(files.list(&root.join("none")).unwrap_err().kind, FileErrorKind::NotFound);
+    assert_eq!(files.rename_without_replace(&one, &three).unwrap_err().kind, FileErrorKind::NotFound);
+    assert!(files.create_directories(&two).is_err());
+    let lock = files.lock(&root.join("lock")).unwrap();
+    let error = files.lock(&root.join("lock")).map(drop).unwrap_err();
+    assert_eq!(error.kind, FileErrorKind::Locked);
+    assert!(error.to_string().contains("lock"), "{error}");
+    drop(lock);
+    files.lock(&root.join("lock")).unwrap();
+}
+
+#[test]
+fn the_simulated_disk_and_the_file_system_keep_the_same_contract() {
+    keeps_the_contract(&SimulatedDisk::new(), Path::new("/var/data"));
+    let directory = tempfile::tempdir().unwrap();
+    keeps_the_contract(&SystemFiles::new(), directory.path());
+}
+
+#[test]
+fn what_was_synced_survives_every_crash() {
+    for seed in 0..64 {
+        let disk = with_directory();
+        write(&disk, Path::new("/d/tmp"), b"whole", true);
+        disk.rename_without_replace(Path::new("/d/tmp"), Path::new(FILE)).unwrap();
+        disk.sync_directory(Path::new("/d")).unwrap();
+        let disk = disk.crash(seed);
+        assert_eq!(disk.files(), [PathBuf::from(FILE)], "seed {seed}");
+        assert_eq!(disk.content(Path::new(FILE)).unwrap(), b"whole", "seed {seed}");
+    }
+}
+
+#[test]
+fn names_content_and_removals_that_were_not_synced_may_be_lost_kept_or_torn() {
+    let (mut lost, mut kept, mut torn, mut removed) = (0, 0, 0, 0);
+    for seed in 0..64 {
+        let disk = with_directory();
+        write(&disk, Path::new("/d/old"), b"old", true);
+        disk.sync_directory(Path::new("/d")).unwrap();
+        write(&disk, Path::new(FILE), &[7; 4000], false);
+        disk.remove(Path::new("/d/old")).unwrap();
+        let disk = disk.crash(seed);
+        removed += u32::from(disk.content(Path::new("/d/old")).is_none());
+        match disk.content(Path::new(FILE)) {
+            None => lost += 1,
+            Some(content) if content == [7; 4000] => kept += 1,
+            Some(_) => torn += 1,
+        }
+    }
+    assert!(lost > 5 && kept > 5 && torn > 5 && (10..60).contains(&removed), "{lost} {kept} {torn} {removed}");
+}
+
+#[test]
+fn a_rename_is_never_half_done() {
+    let mut renamed = 0;
+    for seed in 0..64 {
+        let disk = with_directory();
+        write(&disk, Path::new("/d/from"), b"x", true);
+        disk.sync_directory(Path::new("/d")).unwrap();
+        disk.rename_without_replace(Path::new("/d/from"), Path::new("/d/to")).unwrap();
+        let disk = disk.crash(seed);
+        assert_eq!(disk.files().len(), 1, "seed {seed}");
+        renamed += u32::from(disk.content(Path::new("/d/to")).is_some());
+    }
+    assert!((10..54).contains(&renamed), "{renamed}");
+}
+
+#[test]
+fn content_whose_sync_failed_is_lost_also_after_a_sync_that_succeeds() {
+    let disk = with_directory();
+    let mut writer = disk.create(Path::new(FILE)).unwrap();
+    writer.append(b"first").unwrap();
+    disk.fail_next(FileOperation::Sync, DiskFault::FailedSync);
+    assert!(writer.sync().is_err());
+    writer.append(b"second").unwrap();
+    writer.sync().unwrap();
+    disk.sync_directory(Path::new("/d")).unwrap();
+    assert_eq!(disk.content(Path::new(FILE)).unwrap(), b"firstsecond");
+    assert_eq!(disk.crash(1).content(Path::new(FILE)).unwrap(), b"\0\0\0\0\0second");
+}
+
+#[test]
+fn handles_from_before_a_crash_change_nothing() {
+    let disk = with_directory();
+    let mut writer = disk.create(Path::new(FILE)).unwrap();
+    let reborn = disk.crash(1);
+    let files = reborn.files();
+    assert!(writer.append(b"late").is_err());
+    assert!(disk.create(Path::new("/d/late")).is_err());
+    assert!(disk.list(Path::new("/d")).is_err());
+    assert_eq!(reborn.files(), files);
+    reborn.create(Path::new("/d/new")).unwrap();
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_the_machine_still_holds() {
+    let disk = with_directory();
+    write(&disk, Path::new(FILE), b"in the cache", false);
+    let disk = disk.kill_process();
+    assert_eq!(disk.content(Path::new(FILE)).unwrap(), b"in the cache");
+    assert_eq!(disk.crash(0).content(Path::new(FILE)), None);
+}
+
+#[test]
+fn a_power_cut_stops_everything_until_the_machine_is_switched_on_again() {
+    let disk = with_directory();
+    disk.fail_at_effect(disk.effects() + 2, DiskFault::PowerCut);
+    let mut writer = disk.create(Path::new(FILE)).unwrap();
+    assert!(writer.append(b"x").is_err());
+    assert!(disk.is_powered_off());
+    assert!(disk.metadata(Path::new(FILE)).is_err());
+    assert!(disk.crash(1).metadata(Path::new(FILE)).is_ok());
+}
