@@ -9,9 +9,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use alluvium::connect::{CsvFiles, Lines, SourceProgress};
+use alluvium::connect::files::SourceProgress;
+use alluvium::connect::{CsvFiles, Lines};
 use alluvium::{BuildErrors, Graph, Job, JobError, JobHandle, JobOutcome, JobReport, Options};
 use clap::Parser;
 use futures::future::{Either, select};
@@ -69,15 +72,28 @@ struct Total {
     delay: i64,
 }
 
-fn build(arguments: &Arguments) -> Result<(Graph, SourceProgress), BuildErrors> {
+/// How far the job is, for the person who watches.
+#[derive(Clone, Debug)]
+struct Progress {
+    /// Of all starts together.
+    source: SourceProgress,
+    /// The rows of this start.
+    rows: Arc<AtomicU64>,
+}
+
+fn build(arguments: &Arguments) -> Result<(Graph, Progress), BuildErrors> {
     let mut flights = CsvFiles::<Flight>::new(&arguments.input);
     if let Some(rate) = arguments.rate {
         flights = flights.rate(rate);
     }
-    let progress = flights.progress();
+    let progress = Progress { source: flights.progress(), rows: Arc::default() };
+    let rows = Arc::clone(&progress.rows);
     let job = Job::new("flights").parallelism(arguments.parallelism);
     job.source("flights", flights)
-        .filter(|flight| flight.dep_delay.is_some())
+        .filter(move |flight| {
+            rows.fetch_add(1, Ordering::Relaxed);
+            flight.dep_delay.is_some()
+        })
         .key_by(|flight| &flight.tailnum)
         .aggregate("total-delay", Total::default(), |tailnum, total, flight| {
             total.sequence += 1;
@@ -145,13 +161,13 @@ fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-async fn draw(bar: ProgressBar, progress: SourceProgress, handle: JobHandle) {
+async fn draw(bar: ProgressBar, progress: Progress, handle: JobHandle) {
     loop {
-        bar.set_length(progress.bytes_total().unwrap_or(0));
-        bar.set_position(progress.bytes_read());
+        bar.set_length(progress.source.bytes_total());
+        bar.set_position(progress.source.bytes_read());
         bar.set_message(format!(
             "{} rows, {} checkpoints",
-            progress.records_read(),
+            progress.source.rows_read(),
             handle.status().checkpoints_completed
         ));
         actix_rt::time::sleep(Duration::from_millis(100)).await;
@@ -161,7 +177,7 @@ async fn draw(bar: ProgressBar, progress: SourceProgress, handle: JobHandle) {
 fn summarize(
     arguments: &Arguments,
     report: &JobReport,
-    progress: &SourceProgress,
+    progress: &Progress,
     elapsed: Duration,
 ) -> Result<(), Box<dyn std::error::Error>> {
     if report.was_finished_before() {
@@ -172,11 +188,11 @@ fn summarize(
     let restored = status.restored_from.map_or("nothing, it began anew".to_owned(), |id| format!("checkpoint {id}"));
     // What is committed is the truth, whichever process wrote it.
     let written = Written::count(&arguments.output)?;
-    let rows = progress.records_read();
+    let rows = progress.source.rows_read();
     println!("rows                   {rows}");
     println!("cancelled              {}", rows.saturating_sub(written.lines));
     println!("aircraft               {}", written.aircraft);
-    println!("records per second     {:.0}", progress.records_read_here() as f64 / elapsed.as_secs_f64());
+    println!("records per second     {:.0}", progress.rows.load(Ordering::Relaxed) as f64 / elapsed.as_secs_f64());
     println!("checkpoints completed  {}", status.checkpoints_completed);
     println!("restored from          {restored}");
     if report.outcome == JobOutcome::Stopped {

@@ -1,10 +1,10 @@
-//! alluvium: a stream-processing runtime that a service embeds.
+#![doc = include_str!("../README.md")]
 
 pub mod connect;
 pub mod error;
 pub mod graph;
 pub mod job;
-pub(crate) mod operator;
+pub mod operator;
 pub mod record;
 pub mod snapshot;
 pub mod state;

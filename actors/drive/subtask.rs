@@ -131,11 +131,7 @@ impl SubtaskCore {
                 if matches!(kind, CheckpointKind::Final | CheckpointKind::Stopping) {
                     self.ending = Some(checkpoint);
                 }
-                for request in guarded(&self.name, task, |task| task.take_commits())? {
-                    let sink = Address::Sink(request.sink, self.attempt);
-                    self.host.send(sink, Control::Commit { subtask: self.id, request });
-                }
-                Ok(())
+                self.send_commits(task)
             }
             Control::Aborted { checkpoint, last_completed: _ } => {
                 if self.snapshots.remove(&checkpoint).is_some() {
@@ -145,13 +141,24 @@ impl SubtaskCore {
                 self.align(align::Event::AbortNotice { checkpoint }, task, for_head)
             }
             Control::Committed { sink, checkpoint } => {
-                guarded(&self.name, task, |task| task.committed(sink, checkpoint))
+                guarded(&self.name, task, |task| task.committed(sink, checkpoint))?;
+                // Sinks commit one transaction after the other: the next one may be due now.
+                self.send_commits(task)
             }
             other => {
                 for_head.push(ForHead::Message(other));
                 Ok(())
             }
         }
+    }
+
+    /// Hands the commits that may be carried out now to their sinks.
+    fn send_commits(&self, task: &mut dyn Task) -> Result<(), Failure> {
+        for request in guarded(&self.name, task, |task| task.take_commits())? {
+            let sink = Address::Sink(request.sink, self.attempt);
+            self.host.send(sink, Control::Commit { subtask: self.id, request });
+        }
+        Ok(())
     }
 
     /// Gives an event to the aligner and carries out what it asks for.

@@ -205,7 +205,11 @@ impl SupervisorDriver {
                     }
                     self.recover(attempt);
                 }
-                Effect::JobCancelled => self.shut_down(Ending::Cancelled),
+                Effect::JobCancelled => {
+                    // While a restart is waited for there is nothing to end, and the job is over at once.
+                    self.enter(JobState::Cancelling);
+                    self.shut_down(Ending::Cancelled);
+                }
                 Effect::FailJob { failures, stragglers } => self.failed_for_good(&failures, &stragglers),
             }
         }
@@ -238,8 +242,14 @@ impl SupervisorDriver {
             }
             let restored = manifest.as_ref().map(|manifest| manifest.checkpoint);
             let run = store.begin_run(&fence, restored, started)?;
-            let retained = store.list()?.into_iter().filter(|known| !known.abandoned);
-            let retained = retained.map(|summary| summary.checkpoint).collect();
+            let (abandoned, known): (Vec<_>, Vec<_>) = store.list()?.into_iter().partition(|known| known.abandoned);
+            for summary in abandoned {
+                // The run record says that they never come back, so nothing needs them; what cannot be removed now is tried again at the next start.
+                if let Err(error) = store.delete_checkpoint(&fence, summary.checkpoint) {
+                    tracing::warn!(%error, checkpoint = %summary.checkpoint, "an abandoned checkpoint was not removed");
+                }
+            }
+            let retained = known.into_iter().map(|summary| summary.checkpoint).collect();
             Ok(Recovered { manifest: manifest.map(Arc::new), run: Some(run), retained, fence })
         });
         self.phase = Phase::Recovering(promise);
@@ -555,6 +565,10 @@ impl SupervisorDriver {
                 if let Err(error) = store.delete_checkpoint(&fence, summary.checkpoint) {
                     tracing::warn!(%error, checkpoint = %summary.checkpoint, "a checkpoint of the finished job was not removed");
                 }
+            }
+            // Also what an earlier process could not delete any more: no run will begin that does.
+            if let Err(error) = store.remove_orphans(&fence) {
+                tracing::warn!(%error, "files that nobody refers to stay behind the finished job");
             }
         }));
     }

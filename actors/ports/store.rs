@@ -8,8 +8,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CheckpointId, OperatorUid, RunNumber, SubtaskId, WallTime};
-use crate::ports::fence::{Fence, Fenced};
-use crate::ports::files::{FileError, FileErrorKind};
+use crate::ports::fence::Fence;
+
+mod byte_string;
+mod error;
+mod names;
+
+pub use self::error::StoreError;
+pub use self::names::{blob_name, name_part};
 
 /// The name of the piece that holds what a sink prepared and has not committed yet. A sink with nothing to commit
 /// leaves the piece out: its presence tells that the outside may hold output of this checkpoint.
@@ -225,129 +231,6 @@ pub struct CheckpointSummary {
     pub abandoned: bool,
 }
 
-/// The checkpoint store refused or failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The disk is full. Nothing was lost: what was being written was given up before it was synced.
-    #[error("no space is left to write {file}: {reason}; free some, the next checkpoint tries again")]
-    OutOfSpace {
-        /// The file that was being written.
-        file: String,
-        /// The words of the file system.
-        reason: String,
-    },
-    /// The outside failed in a way that may pass.
-    #[error("the checkpoint store failed at {file}: {reason}")]
-    Failed {
-        /// The file or object.
-        file: String,
-        /// The words of what stands behind the store.
-        reason: String,
-    },
-    /// An earlier sync failed, so nothing that this handle writes can be trusted any more.
-    #[error("the checkpoint store takes no more writes, because a sync failed: {reason}; check the disk and restart")]
-    Poisoned {
-        /// The failure that poisoned it.
-        reason: String,
-    },
-    /// A stored file does not hold what was written.
-    #[error("{file} is damaged: {reason}; restore it from a backup, or allow falling back to an older checkpoint")]
-    Damaged {
-        /// The damaged file.
-        file: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A file that something else refers to is not there.
-    #[error("{file} is missing: {reason}; restore it from a backup, or allow falling back to an older checkpoint")]
-    Missing {
-        /// The missing file.
-        file: String,
-        /// What refers to it.
-        reason: String,
-    },
-    /// A file or a directory is not one of a checkpoint store.
-    #[error("{file} is not part of a checkpoint store: {reason}")]
-    Alien {
-        /// The file or directory.
-        file: String,
-        /// What tells so.
-        reason: String,
-    },
-    /// A file was written by a later version.
-    #[error("{file} has format version {found}, this version reads up to {supported}: use a newer version")]
-    TooNew {
-        /// The file.
-        file: String,
-        /// Its format version.
-        found: u16,
-        /// The highest version that can be read.
-        supported: u16,
-    },
-    /// Another process, or another handle of this process, uses the store.
-    #[error("{file} is in use by another process or handle ({reason}): end it, or give this job a store of its own")]
-    Locked {
-        /// The lock file.
-        file: String,
-        /// The words of the file system.
-        reason: String,
-    },
-    /// The store belongs to another job.
-    #[error(
-        "{file} belongs to the job `{stored}`, not to `{requested}`: give this job a store of its own, or its former name"
-    )]
-    OtherJob {
-        /// The file that tells so.
-        file: String,
-        /// The job in the store.
-        stored: String,
-        /// The job that was opened.
-        requested: String,
-    },
-    /// A call that the state of the store forbids.
-    #[error("the checkpoint store refuses: {reason}")]
-    Refused {
-        /// What was refused, why, and the mend.
-        reason: String,
-    },
-    /// The effect belongs to an attempt that is over.
-    #[error(transparent)]
-    Fenced(#[from] Fenced),
-}
-
-impl StoreError {
-    /// Whether a restart, or the next checkpoint, may find the cause gone.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            StoreError::OutOfSpace { .. } | StoreError::Failed { .. } => true,
-            StoreError::Poisoned { .. }
-            | StoreError::Damaged { .. }
-            | StoreError::Missing { .. }
-            | StoreError::Alien { .. }
-            | StoreError::TooNew { .. }
-            | StoreError::Locked { .. }
-            | StoreError::OtherJob { .. }
-            | StoreError::Refused { .. }
-            | StoreError::Fenced(_) => false,
-        }
-    }
-}
-
-impl From<FileError> for StoreError {
-    fn from(error: FileError) -> StoreError {
-        let file = error.path.display().to_string();
-        match error.kind {
-            FileErrorKind::OutOfSpace => StoreError::OutOfSpace { file, reason: error.message },
-            FileErrorKind::Locked => StoreError::Locked { file, reason: error.message },
-            FileErrorKind::NotFound | FileErrorKind::AlreadyExists | FileErrorKind::Other(_) => {
-                StoreError::Failed { file, reason: error.to_string() }
-            }
-        }
-    }
-}
-
 /// A blob that is being written.
 pub trait BlobWriter: Send {
     /// Appends `bytes`.
@@ -455,6 +338,13 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// The store failed, or a manifest of this handle names one of them.
     fn delete_blobs(&self, fence: &Fence, blobs: &[BlobHandle]) -> Result<(), StoreError>;
 
+    /// Removes blobs that no manifest names, whoever wrote them. Only for a job that is over: nothing of it may be under way.
+    ///
+    /// # Errors
+    ///
+    /// The store failed. Calling it again goes on.
+    fn remove_orphans(&self, fence: &Fence) -> Result<(), StoreError>;
+
     /// Deletes every checkpoint of the job, so that its next start begins anew; names, run numbers and ids are still
     /// never reused. Opens and ends a run to say so.
     ///
@@ -465,96 +355,4 @@ pub trait CheckpointStore: Send + Sync + 'static {
 
     /// Pieces shorter than this, in bytes, are to be put into the manifest itself.
     fn inline_limit(&self) -> usize;
-}
-
-/// The name of the blob for one piece of one operator instance: unique per write, because each restore is a run of its own.
-#[must_use]
-pub fn blob_name(run: RunNumber, checkpoint: CheckpointId, uid: &OperatorUid, subtask: u32, piece: &str) -> String {
-    format!("r{:010}-c{:020}-s{subtask}-{}-{}", run.0, checkpoint.0, name_part(uid.as_str()), name_part(piece))
-}
-
-/// The longest part of a name that is taken over as it is.
-const LONGEST_NAME_PART: usize = 60;
-
-/// A text as a part of a file name, injective: letters, digits and `_` stay, other bytes become `%` and two hexadecimal
-/// digits, and a long text is cut and ends in its hash.
-#[must_use]
-pub fn name_part(text: &str) -> String {
-    let mut part = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || byte == b'_' {
-            part.push(char::from(byte));
-        } else {
-            part.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    if part.len() > LONGEST_NAME_PART {
-        // FNV-1a, 64 bits: two long names of one job that share their first bytes must not share a file.
-        let hash = text
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-        part.truncate(LONGEST_NAME_PART);
-        part.push_str(&format!("~{hash:016X}"));
-    }
-    part
-}
-
-/// Bytes as a byte string instead of a sequence of numbers.
-mod byte_string {
-    use std::fmt;
-
-    use serde::de::{Deserializer, Error, SeqAccess, Visitor};
-    use serde::ser::Serializer;
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        struct Bytes;
-
-        impl<'de> Visitor<'de> for Bytes {
-            type Value = Vec<u8>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("bytes")
-            }
-
-            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-                Ok(bytes.to_vec())
-            }
-
-            fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
-                Ok(bytes)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<u8>, A::Error> {
-                let mut bytes = Vec::new();
-                while let Some(byte) = sequence.next_element()? {
-                    bytes.push(byte);
-                }
-                Ok(bytes)
-            }
-        }
-
-        deserializer.deserialize_bytes(Bytes)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_blob_names_never_collide_and_never_leave_their_directory() {
-        let mut seen = BTreeMap::new();
-        let long = "x".repeat(100);
-        let longer = "x".repeat(101);
-        for text in ["a", "A", "a/b", "a%2Fb", "..", "", "a b", "ä", &long, &longer] {
-            let part = name_part(text);
-            assert!(part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_%~".contains(&byte)), "{part}");
-            assert!(part.len() <= 80, "{part}");
-            assert_eq!(seen.insert(part, text), None);
-        }
-    }
 }

@@ -5,11 +5,15 @@ mod handle;
 mod monitor;
 mod options;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alluvium_actors::drive::supervisor::SupervisorSetup;
 use alluvium_actors::ids::WallTime;
+use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::fence::FenceSource;
+use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::ports::sink::PreparedCheckpoint;
 use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError};
 use alluvium_actors::ports::task::{Failure, Severity};
@@ -20,8 +24,12 @@ pub use options::{OptionError, Options, SHORTEST_INTERVAL};
 
 use crate::graph::Graph;
 use crate::snapshot::{PieceReader, Store, StoreOptions};
-use crate::storage::MemoryStorage;
+use crate::storage::{CheckpointStorage, FileStorage, MemoryStorage};
 use monitor::{Feed, Monitor};
+
+/// How often the lock of a store is tried for, and the time between two tries: one second in all.
+const LOCK_TRIES: u32 = 21;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A job could not be started. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,14 +78,9 @@ impl Graph {
     }
 
     fn open_store(&self, options: &Options) -> Result<Arc<dyn CheckpointStore>, StoreError> {
-        let store_options = StoreOptions {
-            inline_limit: options.inline_limit,
-            fall_back_to_older: options.fall_back_to_older,
-            accept_repeats: options.accept_repeats,
-            ..StoreOptions::new(self.name(), random_seed())
-        };
+        let store_options = store_options(self, options, random_seed());
         let store = match &options.store {
-            Some(directory) => Store::open_directory(Arc::clone(&options.files), directory, store_options)?,
+            Some(directory) => open_patiently(options, directory, &store_options)?,
             None => Store::new(Arc::new(MemoryStorage::new()), None, store_options)?,
         };
         if options.fresh {
@@ -88,12 +91,53 @@ impl Graph {
     }
 }
 
-/// What the kernel needs to run a graph; the simulator uses it too.
-pub(crate) fn supervisor_setup(
+/// Opens a store, and waits a little for its lock: a process that was killed a moment ago lets go of it only when its last system call has returned.
+fn open_patiently(options: &Options, directory: &Path, store_options: &StoreOptions) -> Result<Store, StoreError> {
+    let mut tries = LOCK_TRIES;
+    loop {
+        tries -= 1;
+        match Store::open_directory(Arc::clone(&options.files), directory, store_options.clone()) {
+            Err(StoreError::Locked { .. }) if tries > 0 => std::thread::sleep(LOCK_PAUSE),
+            opened => return opened,
+        }
+    }
+}
+
+fn store_options(graph: &Graph, options: &Options, new_hash_seed: u64) -> StoreOptions {
+    StoreOptions {
+        inline_limit: options.inline_limit,
+        fall_back_to_older: options.fall_back_to_older,
+        accept_repeats: options.accept_repeats,
+        ..StoreOptions::new(graph.name(), new_hash_seed)
+    }
+}
+
+/// What a simulated process needs to run a graph: everything lies behind the doors of the options.
+///
+/// # Errors
+/// As [`Graph::start`].
+pub(crate) fn simulated_setup(
+    graph: &Graph,
+    options: &Options,
+    catalogue: Option<Arc<dyn Catalogue>>,
+    new_hash_seed: u64,
+    listener: Arc<dyn Listener>,
+) -> Result<SupervisorSetup, StartError> {
+    options.check().map_err(StartError::Options)?;
+    let storage: Arc<dyn CheckpointStorage> = match &options.store {
+        Some(directory) => Arc::new(FileStorage::open(Arc::clone(&options.files), directory)?),
+        None => Arc::new(MemoryStorage::new()),
+    };
+    let store = Store::new(storage, catalogue, store_options(graph, options, new_hash_seed))?;
+    Ok(supervisor_setup(graph, options, Arc::new(store), listener))
+}
+
+/// What the kernel needs to run a graph.
+fn supervisor_setup(
     graph: &Graph,
     options: &Options,
     store: Arc<dyn CheckpointStore>,
-    listener: Arc<dyn alluvium_actors::ports::listener::Listener>,
+    listener: Arc<dyn Listener>,
 ) -> SupervisorSetup {
     let for_reading = Arc::clone(&store);
     SupervisorSetup {

@@ -327,7 +327,10 @@ impl CheckpointStore for Store {
                 None => {
                     let manifest = objects::read_manifest(&*self.storage, run, checkpoint)?;
                     let summary = index::summary(&manifest, length);
-                    unknown.push(summary.clone());
+                    // Only what survives a crash: the catalogue must not miss a manifest that never was.
+                    if self.storage.is_published(&names::manifest(run, checkpoint)).unwrap_or(false) {
+                        unknown.push(summary.clone());
+                    }
                     summary
                 }
             };
@@ -360,6 +363,10 @@ impl CheckpointStore for Store {
             doomed.push(blob.name.clone());
         }
         self.storage.delete(fence, &doomed)
+    }
+
+    fn remove_orphans(&self, fence: &Fence) -> Result<(), StoreError> {
+        self.remove_orphans_of(fence, &Listing::read(&*self.storage)?, |_| true)
     }
 
     fn discard_all(&self, fence: &Fence, now: WallTime) -> Result<(), StoreError> {

@@ -105,6 +105,12 @@ impl ManualHost {
         while self.run_one_blocking() {}
     }
 
+    /// The waker that a poll is given here; it counts.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.inner.wakes))
+    }
+
     /// How often the host's waker was woken and a wake-up fell due.
     #[must_use]
     pub fn wakes(&self) -> usize {
@@ -146,10 +152,6 @@ impl Host for ManualHost {
 
     fn random(&self) -> u64 {
         self.inner.random.borrow_mut().below(u64::MAX)
-    }
-
-    fn waker(&self) -> Waker {
-        Waker::from(Arc::clone(&self.inner.wakes))
     }
 
     fn wake_at(&self, moment: Moment) {

@@ -1,9 +1,10 @@
-//! What tests of jobs and of connectors stand on: a disk and a catalogue that forget, a host that is moved by hand, and trials for
-//! sources and sinks.
+//! What tests of jobs and of connectors stand on: a disk and a catalogue that forget, a host that is moved by hand, trials for
+//! sources and sinks, and whole jobs in virtual time.
 
 pub mod catalogue;
 pub mod disk;
 pub mod host;
 mod random;
+pub mod simulation;
 pub mod sinks;
 pub mod sources;

@@ -81,7 +81,8 @@ pub fn check_exactly_once<T: Record, S: Sink<T>>(sink: &S, trial: SinkTrial<'_, 
             files: (trial.restart)(reason.take()),
             fence: fences.advance(),
         };
-        let mut attempt = Attempt { trial: &trial, site: &site, random: &mut random, latest: &mut latest, ids: &mut ids };
+        let mut attempt =
+            Attempt { trial: &trial, site: &site, random: &mut random, latest: &mut latest, ids: &mut ids };
         match attempt.run(sink) {
             Ok(true) => return run,
             Ok(false) => reason = Some(AttemptEnd::Killed),
@@ -104,9 +105,10 @@ impl<T: Record> Attempt<'_, '_, T> {
     fn run<S: Sink<T>>(&mut self, sink: &S) -> OperatorResult<bool> {
         let host = ManualHost::new(self.site.run);
         let mut committer = sink.committer(self.site.sink_scope())?;
-        let states = self.latest.as_ref().map(|completed| {
-            completed.states.iter().map(|state| decode(state)).collect::<Result<Vec<S::State>, _>>()
-        });
+        let states = self
+            .latest
+            .as_ref()
+            .map(|completed| completed.states.iter().map(|state| decode(state)).collect::<Result<Vec<S::State>, _>>());
         committer.open(states.transpose()?)?;
         let restored = self.latest.clone().unwrap_or_default();
         let mut prepared = restored.prepared.clone();
@@ -144,8 +146,7 @@ impl<T: Record> Attempt<'_, '_, T> {
             if self.random.below(5) == 0 {
                 continue;
             }
-            *self.latest =
-                Some(Completed { checkpoint: *self.ids, position, states, prepared: prepared.clone() });
+            *self.latest = Some(Completed { checkpoint: *self.ids, position, states, prepared: prepared.clone() });
             if self.dies() || !self.commit(&mut committer, &mut prepared)? {
                 return Ok(false);
             }

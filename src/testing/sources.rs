@@ -256,12 +256,7 @@ impl<S: Source> SourceRun<S> {
         Ok(())
     }
 
-    fn tell(
-        &mut self,
-        reader: u32,
-        told: Told<S::Split>,
-        assigner: &mut SplitAssigner<S::Split>,
-    ) -> OperatorResult {
+    fn tell(&mut self, reader: u32, told: Told<S::Split>, assigner: &mut SplitAssigner<S::Split>) -> OperatorResult {
         match told {
             Told::Registered(splits) => self.enumerator.reader_registered(reader, splits, assigner),
             Told::Request(ReaderRequest::Split) => self.enumerator.split_requested(reader, assigner),

@@ -70,9 +70,7 @@ fn a_truncated_or_damaged_compressed_file_is_named() {
         let error = read_all(&LineFiles::new("/in.txt.gz"), &site(&disk, 1), 1).unwrap_err();
         assert!(!error.is_retryable() && error.to_string().contains("/in.txt.gz"), "{error}");
     }
-    assert!(
-        read_all(&LineFiles::new("/in.txt.gz"), &site(&disk_with("/in.txt.gz", b""), 1), 1).unwrap()[0].is_empty()
-    );
+    assert!(read_all(&LineFiles::new("/in.txt.gz"), &site(&disk_with("/in.txt.gz", b""), 1), 1).unwrap()[0].is_empty());
 }
 
 #[test]

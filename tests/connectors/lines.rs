@@ -14,7 +14,6 @@ use alluvium::testing::host::{ManualHost, Site};
 use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::fence::FenceSource;
 use alluvium_actors::ports::files::FileOperation;
-use alluvium_actors::ports::host::Host;
 
 use crate::site;
 
@@ -62,7 +61,10 @@ fn second(site: &Site) -> Site {
 
 /// The files of the directory whose names end in `suffix`.
 fn files(disk: &SimulatedDisk, suffix: &str) -> Vec<PathBuf> {
-    disk.files().into_iter().filter(|path| path.starts_with("/out") && path.to_string_lossy().ends_with(suffix)).collect()
+    disk.files()
+        .into_iter()
+        .filter(|path| path.starts_with("/out") && path.to_string_lossy().ends_with(suffix))
+        .collect()
 }
 
 fn content(disk: &SimulatedDisk, path: &Path) -> String {
@@ -131,9 +133,8 @@ fn several_checkpoints_may_be_prepared_before_the_first_is_asked_for() {
         SinkWriter::<String>::prepare(&mut writer, CheckpointId(id)).unwrap();
     }
     for id in 1..=3 {
-        let prepared = host
-            .drive(|context| SinkWriter::<String>::poll_prepared(&mut writer, CheckpointId(id), context))
-            .unwrap();
+        let prepared =
+            host.drive(|context| SinkWriter::<String>::poll_prepared(&mut writer, CheckpointId(id), context)).unwrap();
         assert_eq!(committer(&site).commit(prepared[0].clone()), CommitOutcome::Done);
         assert_eq!(content(&disk, &files(&disk, ".csv")[id as usize - 1]), format!("line {id}\n"));
     }

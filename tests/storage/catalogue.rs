@@ -2,16 +2,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use alluvium::snapshot::Store;
-use alluvium::storage::{CatalogueCondition, SledCatalogue};
+use alluvium::storage::{CatalogueCondition, SledCatalogue, SystemFiles};
 use alluvium::testing::catalogue::SimulatedCatalogue;
-use alluvium::testing::disk::SimulatedDisk;
+use alluvium::testing::disk::{DiskFault, SimulatedDisk};
 use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::catalogue::{Catalogue, LARGEST_BATCH};
-use alluvium_actors::ports::store::CheckpointStore;
+use alluvium_actors::ports::files::FileOperation;
+use alluvium_actors::ports::store::{CheckpointStore, PublishOutcome};
 
-use crate::common::{begin, checkpoint, fence, listed, open_with, options, recovered};
+use crate::common::{begin, checkpoint, fence, listed, manifest, open_with, options, recovered};
 
 fn keeps_the_contract(catalogue: &dyn Catalogue) {
     let entry = |key: &str, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
@@ -85,6 +87,24 @@ fn entries_that_no_manifest_bears_out_are_dropped() {
     assert_eq!(catalogue.scan(b"checkpoint/r").unwrap().len(), 1);
 }
 
+#[test]
+fn a_manifest_that_never_survived_is_not_missed_though_it_was_listed() {
+    for seed in 0..8 {
+        let disk = SimulatedDisk::new();
+        let catalogue = SimulatedCatalogue::new();
+        let store = open_with(&disk, Some(&catalogue), options()).unwrap();
+        let run = begin(&store, None).run;
+        checkpoint(&store, run, 1, true);
+        disk.fail_next(FileOperation::SyncDirectory, DiskFault::FailedSync);
+        let outcome = store.publish(&fence(), &manifest(run, CheckpointId(2), None, true));
+        assert!(matches!(outcome, PublishOutcome::Unknown(_)), "{outcome:?}");
+        assert_eq!(listed(&store), [1, 2]);
+        drop(store);
+        let store = open_with(&disk.crash(seed), Some(&catalogue), options()).unwrap();
+        assert!(matches!(recovered(&store), Some(1 | 2)));
+    }
+}
+
 fn garbage_in(directory: &Path) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -93,6 +113,26 @@ fn garbage_in(directory: &Path) {
             fs::write(&path, (0..length).map(|byte| (byte * 31 + 7) as u8).collect::<Vec<u8>>()).unwrap();
         }
     }
+}
+
+#[test]
+fn a_catalogue_that_does_not_open_is_moved_aside_and_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("c");
+    for _ in 0..2 {
+        let (catalogue, _) = SledCatalogue::open(&path).unwrap();
+        catalogue.put(&[(b"key".to_vec(), vec![1; 100])]).unwrap();
+        drop(catalogue);
+        garbage_in(&path);
+        let (catalogue, condition) = SledCatalogue::open(&path).unwrap();
+        assert!(matches!(&condition, CatalogueCondition::Renewed { reason } if !reason.is_empty()), "{condition:?}");
+        assert_eq!(catalogue.get(b"key").unwrap(), None);
+        catalogue.put(&[(b"key".to_vec(), vec![2])]).unwrap();
+        assert!(directory.path().join("c.broken").exists());
+    }
+    let file = directory.path().join("file");
+    fs::write(&file, "x").unwrap();
+    assert!(SledCatalogue::open(&file.join("below")).is_err(), "a place where nothing can be is an error");
 }
 
 #[test]
@@ -112,7 +152,7 @@ fn a_catalogue_that_is_deleted_or_unopenable_between_two_kills_loses_no_checkpoi
     let root = directory.path().join("store");
     let mut last = None;
     for (what, harm) in harms {
-        let store = Store::open_directory(&root, options()).unwrap();
+        let store = Store::open_directory(Arc::new(SystemFiles::new()), &root, options()).unwrap();
         assert_eq!(recovered(&store), last, "before: {what}");
         let record = begin(&store, last);
         let next = record.first_checkpoint.0;
@@ -121,7 +161,7 @@ fn a_catalogue_that_is_deleted_or_unopenable_between_two_kills_loses_no_checkpoi
         let before = listed(&store);
         drop(store);
         harm(&root.join("catalogue.sled"));
-        let store = Store::open_directory(&root, options()).unwrap();
+        let store = Store::open_directory(Arc::new(SystemFiles::new()), &root, options()).unwrap();
         assert_eq!(recovered(&store), last, "{what}");
         assert_eq!(listed(&store), before, "{what}");
     }

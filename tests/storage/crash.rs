@@ -38,6 +38,7 @@ fn session(disk: &SimulatedDisk, outside: &mut Outside) -> Result<(), StoreError
     assert!(outside.runs.insert(record.run), "run {} was begun twice", record.run);
     let mut below = record.reserved_below;
     let mut next = record.first_checkpoint;
+    outside.check_all(&store)?;
     let mut retained: Vec<CheckpointId> =
         store.list()?.iter().filter(|summary| !summary.abandoned).map(|summary| summary.checkpoint).collect();
     for round in 0..6 {
@@ -95,6 +96,13 @@ impl Outside {
         self.acknowledged = id;
         let later = self.begun.iter().map(|manifest| manifest.checkpoint).filter(|begun| *begun > id);
         self.refused.extend(later);
+    }
+
+    /// Every checkpoint that is there is there as a whole, also those that were being deleted.
+    fn check_all(&self, store: &dyn CheckpointStore) -> Result<(), StoreError> {
+        let listed: BTreeSet<CheckpointId> = store.list()?.iter().map(|summary| summary.checkpoint).collect();
+        let there = self.begun.iter().filter(|manifest| listed.contains(&manifest.checkpoint));
+        there.flat_map(Manifest::blobs).try_for_each(|handle| store.verify_blob(handle))
     }
 }
 

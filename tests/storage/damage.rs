@@ -219,3 +219,79 @@ fn a_damaged_manifest_keeps_blobs_from_being_collected() {
     begin(&store, Some(2));
     assert_eq!(blobs(), 1);
 }
+
+/// A manifest with this body, in an envelope whose checksums are right.
+fn sealed(body: &[u8]) -> Vec<u8> {
+    let mut bytes = b"alluvium\x01\x00\x01\x00".to_vec();
+    bytes.extend((body.len() as u64).to_le_bytes());
+    bytes.extend(crc32c::crc32c(body).to_le_bytes());
+    bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
+    bytes.extend(body);
+    bytes
+}
+
+#[test]
+fn hostile_manifests_with_right_checksums_give_errors_and_never_a_panic_or_a_large_allocation() {
+    let disk = filled(1, true);
+    let file = manifest_file(1, 1);
+    let whole = disk.content(&file).unwrap();
+    let body = &whole[28..];
+    assert_eq!(sealed(body), whole);
+    let mut accepted = 0;
+    for position in 0..body.len() {
+        for value in [0x00, 0x7f, 0x80, 0x9f, 0xc1, 0xc6, 0xcf, 0xdb, 0xdd, 0xdf, 0xff] {
+            let mut hostile = body.to_vec();
+            hostile[position] = value;
+            disk.set_content(&file, &sealed(&hostile));
+            match start(&disk, options()) {
+                // A changed text or number is a manifest too, as long as nothing contradicts it.
+                Ok(manifest) => accepted += u32::from(manifest.is_some()),
+                Err(error) => assert!(!error.is_retryable(), "{error}"),
+            }
+        }
+    }
+    assert!((accepted as usize) < body.len() * 6, "{accepted} of {}", body.len() * 11);
+
+    let nested = [&b"\x81\xa1x"[..], &[0x91; 1_000_000], b"\xc0"].concat();
+    let attributes = b"\x81\xaaattributes\xdf\xff\xff\xff\xff".to_vec();
+    let subtasks = b"\x81\xa8subtasks\xdd\xff\xff\xff\xff\x80".to_vec();
+    let job = b"\x81\xa3job\xdb\xff\xff\xff\xffx".to_vec();
+    let doubled = [body, body].concat();
+    let bodies = [b"".to_vec(), b"\xdd\xff\xff\xff\xff".to_vec(), nested, attributes, subtasks, job, doubled];
+    for body in bodies {
+        disk.set_content(&file, &sealed(&body));
+        let error = start(&disk, options()).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        assert_names(&error, &file);
+    }
+}
+
+#[test]
+fn a_manifest_that_names_a_blob_outside_of_the_folder_is_damaged() {
+    let disk = filled(1, true);
+    let file = manifest_file(1, 1);
+    let body = disk.content(&file).unwrap()[28..].to_vec();
+    let name = b"blobs/r0000000001-";
+    let at = body.windows(name.len()).position(|window| window == name).unwrap();
+    for path in [&b"../../etc/password"[..], b"/var/store/blobs/r", b"blobs/../runs/r000", b"runs/r0000000001-b"] {
+        let mut hostile = body.clone();
+        hostile[at..at + name.len()].copy_from_slice(path);
+        disk.set_content(&file, &sealed(&hostile));
+        assert!(matches!(start(&disk, options()), Err(StoreError::Damaged { .. })));
+    }
+}
+
+#[test]
+fn a_manifest_of_a_later_version_is_refused_as_such() {
+    let disk = filled(1, true);
+    let file = manifest_file(1, 1);
+    let mut later = disk.content(&file).unwrap();
+    later[10] = 2;
+    let checksum = crc32c::crc32c(&later[..24]);
+    later[24..28].copy_from_slice(&checksum.to_le_bytes());
+    disk.set_content(&file, &later);
+    let fall_back = StoreOptions { fall_back_to_older: true, accept_repeats: true, ..options() };
+    let error = start(&disk, fall_back).unwrap_err();
+    assert!(matches!(error, StoreError::TooNew { found: 2, supported: 1, .. }), "{error}");
+    assert_names(&error, &file);
+}

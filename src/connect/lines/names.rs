@@ -85,7 +85,8 @@ mod tests {
         let ours = Names::new(Path::new("out"), "flights", "lines", ".csv");
         let (run, checkpoint) = (RunNumber(3), CheckpointId(7));
         assert!(ours.is_ours(&ours.output(run, checkpoint, 0, 0)));
-        for (job, uid) in [("flights", "lines2"), ("flights-lines", "r"), ("flight", "lines"), ("flights", "lines-r1")] {
+        for (job, uid) in [("flights", "lines2"), ("flights-lines", "r"), ("flight", "lines"), ("flights", "lines-r1")]
+        {
             let theirs = Names::new(Path::new("out"), job, uid, ".csv");
             assert!(!ours.is_ours(&theirs.output(run, checkpoint, 0, 0)), "{job} {uid}");
             assert!(!theirs.is_ours(&ours.output(run, checkpoint, 0, 0)), "{job} {uid}");

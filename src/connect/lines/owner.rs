@@ -101,10 +101,8 @@ impl Owner {
     }
 
     fn encode(&self) -> String {
-        let body = format!(
-            "{FIRST_LINE}\njob: {}\nstore: {}\ndirectory: {:016x}\n",
-            self.job, self.store, self.directory
-        );
+        let body =
+            format!("{FIRST_LINE}\njob: {}\nstore: {}\ndirectory: {:016x}\n", self.job, self.store, self.directory);
         let check = crc32c::crc32c(body.as_bytes());
         format!("{body}check: {check:08x}\n")
     }

@@ -1,0 +1,55 @@
+//! Names of blobs: unique per write, because run, checkpoint, operator and subtask are in them.
+
+use crate::ids::{CheckpointId, OperatorUid, RunNumber};
+
+/// The name of the blob for one piece of one operator instance: unique per write, because each restore is a run of its own.
+#[must_use]
+pub fn blob_name(run: RunNumber, checkpoint: CheckpointId, uid: &OperatorUid, subtask: u32, piece: &str) -> String {
+    format!("r{:010}-c{:020}-s{subtask}-{}-{}", run.0, checkpoint.0, name_part(uid.as_str()), name_part(piece))
+}
+
+/// The longest part of a name that is taken over as it is.
+const LONGEST_NAME_PART: usize = 60;
+
+/// A text as a part of a file name, injective: letters, digits and `_` stay, other bytes become `%` and two hexadecimal
+/// digits, and a long text is cut and ends in its hash.
+#[must_use]
+pub fn name_part(text: &str) -> String {
+    let mut part = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'_' {
+            part.push(char::from(byte));
+        } else {
+            part.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if part.len() > LONGEST_NAME_PART {
+        // FNV-1a, 64 bits: two long names of one job that share their first bytes must not share a file.
+        let hash = text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        part.truncate(LONGEST_NAME_PART);
+        part.push_str(&format!("~{hash:016X}"));
+    }
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn parts_of_blob_names_never_collide_and_never_leave_their_directory() {
+        let mut seen = BTreeMap::new();
+        let long = "x".repeat(100);
+        let longer = "x".repeat(101);
+        for text in ["a", "A", "a/b", "a%2Fb", "..", "", "a b", "ä", &long, &longer] {
+            let part = name_part(text);
+            assert!(part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_%~".contains(&byte)), "{part}");
+            assert!(part.len() <= 80, "{part}");
+            assert_eq!(seen.insert(part, text), None);
+        }
+    }
+}

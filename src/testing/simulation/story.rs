@@ -1,0 +1,156 @@
+//! What happened in a run, in order: for the reader of a failure, and for the comparison of two runs.
+//!
+//! The story holds events, ids and sizes, never encoded records: a user's `HashMap` serializes in a random order (rule 35).
+
+use std::fmt::{self, Write as _};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use alluvium_actors::drive::control::Control;
+use alluvium_actors::ids::Moment;
+use alluvium_actors::ports::blocking::Lane;
+use alluvium_actors::ports::host::{Address, Step};
+use alluvium_actors::ports::listener::JobEvent;
+
+/// How many events a failure shows.
+const SHOWN: usize = 300;
+
+/// Everything that happened, in order.
+#[derive(Debug, Default)]
+pub(super) struct Story {
+    lines: Vec<Line>,
+    /// The lines that are events: what the job tells in the course of one is part of it.
+    events: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Line {
+    time: Moment,
+    actor: Option<Address>,
+    what: What,
+}
+
+/// One line of the story.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum What {
+    /// A process starts.
+    Started { process: u32 },
+    /// It ends, with everything in memory, and takes the machine along or not.
+    Ended { crashed: bool, machine: bool, effects: u64 },
+    /// An actor is built where it will live.
+    Built,
+    /// A message is taken out of the mailbox.
+    Received { message: String },
+    /// An actor took a step.
+    Stepped { outcome: &'static str },
+    /// Blocking work was carried out.
+    Worked { lane: Lane, effects: u64 },
+    /// The job told its listener.
+    Told { event: String },
+}
+
+impl Story {
+    /// Adds an event.
+    pub(super) fn tell(&mut self, time: Moment, actor: Option<Address>, what: What) {
+        self.events += 1;
+        self.lines.push(Line { time, actor, what });
+    }
+
+    /// Adds what a job tells.
+    pub(super) fn tell_job(&mut self, event: &JobEvent) {
+        let time = self.lines.last().map(|line| line.time).unwrap_or_default();
+        self.lines.push(Line { time, actor: None, what: What::Told { event: format!("{event:?}") } });
+    }
+
+    pub(super) fn events(&self) -> u64 {
+        self.events
+    }
+
+    pub(super) fn fingerprint(&self) -> u64 {
+        // With fixed keys: the same in every process.
+        let mut hasher = DefaultHasher::new();
+        self.lines.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The first line in which two stories differ.
+    pub(super) fn difference(&self, other: &Story) -> Option<String> {
+        let common = self.lines.iter().zip(&other.lines).position(|(one, other)| one != other);
+        let at = common.unwrap_or_else(|| self.lines.len().min(other.lines.len()));
+        let shown = |story: &Story| story.lines.get(at).map_or("the end".to_owned(), ToString::to_string);
+        (self.lines.len() != other.lines.len() || common.is_some()).then(|| {
+            format!(
+                "two runs of one seed differ at line {at}: chance, time or a hash order that does not come from the host\n  \
+                 first:  {}\n  second: {}",
+                shown(self),
+                shown(other)
+            )
+        })
+    }
+
+    /// The last events as text.
+    pub(super) fn last_events(&self) -> String {
+        let mut text = String::new();
+        for line in &self.lines[self.lines.len().saturating_sub(SHOWN)..] {
+            let _ = writeln!(text, "{line}");
+        }
+        text
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:>12.6} ms  ", self.time.0 as f64 / 1e6)?;
+        match self.actor {
+            Some(Address::Supervisor) => formatter.write_str("supervisor ")?,
+            Some(Address::Coordinator) => formatter.write_str("coordinator ")?,
+            Some(Address::Sink(sink, attempt)) => write!(formatter, "sink {sink} (attempt {attempt}) ")?,
+            Some(Address::Subtask(subtask, attempt)) => write!(formatter, "subtask {subtask} (attempt {attempt}) ")?,
+            None => {}
+        }
+        match &self.what {
+            What::Started { process } => write!(formatter, "---- process {process} starts"),
+            What::Ended { crashed, machine, effects } => write!(
+                formatter,
+                "---- the process {} after effect {effects}{}",
+                if *crashed { "crashes" } else { "ends" },
+                if *machine { ", the machine loses what was not synced" } else { "" }
+            ),
+            What::Built => formatter.write_str("is built"),
+            What::Received { message } => write!(formatter, "receives {message}"),
+            What::Stepped { outcome } => write!(formatter, "steps: {outcome}"),
+            What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
+            What::Told { event } => write!(formatter, "     {event}"),
+        }
+    }
+}
+
+/// The word for what a driver wants next.
+pub(super) fn outcome(step: Step) -> &'static str {
+    match step {
+        Step::Again => "again",
+        Step::Wait => "wait",
+        Step::Finished => "finished",
+    }
+}
+
+/// A message without what a user's types encode.
+pub(super) fn describe(message: &Control) -> String {
+    match message {
+        Control::Acknowledge { attempt, checkpoint, snapshot } => {
+            let pieces: usize = snapshot.operators.iter().map(|operator| operator.pieces.len()).sum();
+            format!("Acknowledge {checkpoint} of {} (attempt {attempt}, {pieces} pieces)", snapshot.subtask)
+        }
+        Control::AddSplits(splits) => format!("AddSplits ({})", splits.len()),
+        Control::EnumeratorEvent(event) => format!("EnumeratorEvent ({} bytes)", event.len()),
+        Control::Commit { subtask, request } => {
+            format!("Commit {} of {subtask} ({} committables)", request.checkpoint, request.committables.len())
+        }
+        Control::Resume(resume) => format!("Resume (run {}, attempt {})", resume.run.run, resume.attempt),
+        Control::Reader { attempt, subtask, event } => {
+            let event = format!("{event:?}");
+            let name = event.split([' ', '(', '{']).next().unwrap_or_default();
+            format!("Reader {name} of {subtask} (attempt {attempt})")
+        }
+        other => format!("{other:?}"),
+    }
+}

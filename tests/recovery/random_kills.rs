@@ -1,0 +1,99 @@
+//! The second job, killed at random moments: every setting is a line of the matrix.
+
+use crate::child::{Process, program};
+use crate::input::Input;
+use crate::killing::{Catalogue, Victim, kill_again_and_again};
+use crate::oracle::{SecondJobOracle, Verdict};
+use crate::scratch::Scratch;
+use crate::seed::Seed;
+
+/// The second job in a directory of its own.
+#[derive(Debug)]
+pub struct SecondJob {
+    pub scratch: Scratch,
+    pub input: Input,
+    pub parallelism: u32,
+    pub interval: u64,
+    pub work: u64,
+    pub speed: u64,
+    pub oracle: SecondJobOracle,
+    pub more: Vec<String>,
+}
+
+impl SecondJob {
+    /// With the full input of `percent` hundredths.
+    pub fn new(seed: &mut Seed, percent: u64, parallelism: u32) -> SecondJob {
+        let scratch = Scratch::new();
+        let input = Input { seed: seed.within(0..1_000_000), percent };
+        let oracle = SecondJobOracle::new(input, &scratch.output());
+        SecondJob { scratch, input, parallelism, interval: 20, work: 500, speed: 100, oracle, more: Vec::new() }
+    }
+
+    /// Starts it, with more arguments.
+    pub fn start_with(&self, more: &[&str]) -> Process {
+        let mut arguments = Vec::new();
+        let mut add =
+            |name: &str, value: &dyn std::fmt::Display| arguments.extend([format!("--{name}"), value.to_string()]);
+        add("output", &self.scratch.output().display());
+        add("store", &self.scratch.store().display());
+        add("seed", &self.input.seed);
+        add("percent", &self.input.percent);
+        add("parallelism", &self.parallelism);
+        add("interval", &self.interval);
+        add("work", &self.work);
+        add("speed", &self.speed);
+        arguments.extend(more.iter().map(|more| (*more).to_owned()));
+        arguments.extend(self.more.iter().cloned());
+        Process::start(&program("second-job"), arguments)
+    }
+}
+
+impl Victim for SecondJob {
+    fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    fn start(&self) -> Process {
+        self.start_with(&[])
+    }
+
+    fn watch(&self, process: &mut Process, seed: &mut Seed) {
+        match seed.within(0..3) {
+            // From the very start, recovery included.
+            0 => {}
+            _ => {
+                process.wait_for("completed", seed.within(1..4));
+            }
+        }
+    }
+
+    fn check(&mut self) -> Verdict<usize> {
+        self.oracle.check()
+    }
+
+    fn check_complete(&mut self) -> Verdict {
+        self.oracle.check_complete()
+    }
+}
+
+fn kill_the_second_job(test: &str, parallelism: u32, catalogue: Catalogue) {
+    let mut seed = Seed::draw(test);
+    let mut job = SecondJob::new(&mut seed, 100, parallelism);
+    job.interval = seed.within(10..50);
+    kill_again_and_again(&mut job, catalogue, 8, &mut seed);
+}
+
+#[test]
+fn the_second_job_survives_kills_at_random_moments() {
+    kill_the_second_job("second job, one instance", 1, Catalogue::Kept);
+}
+
+#[test]
+fn the_second_job_in_two_instances_survives_kills_at_random_moments() {
+    kill_the_second_job("second job, two instances", 2, Catalogue::Kept);
+}
+
+#[test]
+fn the_second_job_survives_the_loss_of_its_catalogue_between_kills() {
+    kill_the_second_job("second job, damaged catalogue", 2, Catalogue::Damaged);
+}

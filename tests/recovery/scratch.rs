@@ -1,0 +1,87 @@
+//! Directories of a test, and pictures of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// Where sled lies inside a store: it may lag, or be lost, without harm.
+const CATALOGUE: &str = "catalogue.sled";
+
+/// A directory for one job, removed at the end.
+#[derive(Debug)]
+pub struct Scratch {
+    root: TempDir,
+}
+
+/// Files by their path inside a directory.
+pub type Tree = BTreeMap<PathBuf, Vec<u8>>;
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        Scratch { root: tempfile::tempdir().expect("there is room for a test") }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    pub fn output(&self) -> PathBuf {
+        self.path("output")
+    }
+
+    pub fn catalogue(&self) -> PathBuf {
+        self.store().join(CATALOGUE)
+    }
+
+    /// Everything in store and output that says something: sled's files and the lock may change at any start.
+    pub fn picture(&self) -> Tree {
+        let mut tree = read_tree(&self.root.path().join("."));
+        tree.retain(|path, _| {
+            !path.components().any(|part| part.as_os_str() == CATALOGUE)
+                && path.extension().is_none_or(|end| end != "lock")
+        });
+        tree
+    }
+
+    /// A second one with the same content.
+    pub fn copy(&self) -> Scratch {
+        let copy = Scratch::new();
+        write_tree(copy.root.path(), &read_tree(self.root.path()));
+        copy
+    }
+}
+
+/// All files below a directory; none if it is not there.
+pub fn read_tree(directory: &Path) -> Tree {
+    let mut tree = Tree::new();
+    let mut open = vec![PathBuf::new()];
+    while let Some(below) = open.pop() {
+        let Ok(entries) = fs::read_dir(directory.join(&below)) else { continue };
+        for entry in entries {
+            let entry = entry.expect("a directory can be listed");
+            let path = below.join(entry.file_name());
+            if entry.file_type().expect("a file has a type").is_dir() {
+                open.push(path);
+            } else {
+                let content = fs::read(entry.path()).expect("a file can be read");
+                tree.insert(path, content);
+            }
+        }
+    }
+    tree
+}
+
+/// Writes files below a directory.
+pub fn write_tree(directory: &Path, tree: &Tree) {
+    for (path, content) in tree {
+        let path = directory.join(path);
+        fs::create_dir_all(path.parent().expect("a file lies in a directory")).expect("directories can be made");
+        fs::write(path, content).expect("files can be written");
+    }
+}

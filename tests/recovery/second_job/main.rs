@@ -1,0 +1,139 @@
+//! The job that the recovery tests kill where the flights would not notice: four sources of very different speed, exchanges by key and by turns, an operator
+//! with two inputs, two sinks. Every record has an id.
+//!
+//! ```text
+//! fast, brisk ------------------------- by key --+
+//!                                                join --+---------------------- all
+//! slow, rare -- in turns -- slow work -- by key --+      +-- marked, in turns -- marked
+//! ```
+//!
+//! It tells every event of its life on its standard output, one line each, and can be told at which one to kill itself.
+
+mod input;
+mod join;
+mod kill;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alluvium::connect::{Generator, Lines};
+use alluvium::storage::SystemFiles;
+use alluvium::{BuildErrors, Graph, Job, Options};
+use alluvium_actors::ports::listener::{JobEvent, Listener};
+use alluvium_actors::protocol::mutation::{Mutation, activate};
+use clap::Parser;
+
+use input::{Input, SOURCES};
+use join::{Join, Joined, Numbered};
+use kill::{KillingFiles, Switch};
+
+/// A job for the recovery tests.
+#[derive(Debug, Parser)]
+#[command(name = "second-job")]
+struct Arguments {
+    /// Where the lines go: into the subdirectories `all` and `marked`.
+    #[arg(long)]
+    output: PathBuf,
+    /// Where the checkpoints go.
+    #[arg(long)]
+    store: PathBuf,
+    /// Decides keys and marks.
+    #[arg(long)]
+    seed: u64,
+    /// How much of the full input, in hundredths.
+    #[arg(long, default_value_t = 100)]
+    percent: u64,
+    /// How fast the sources are, in hundredths.
+    #[arg(long, default_value_t = 100)]
+    speed: u64,
+    /// How long the slow work takes for a record, in microseconds.
+    #[arg(long, default_value_t = 500)]
+    work: u64,
+    /// In how many instances every operator runs.
+    #[arg(long, default_value_t = 1)]
+    parallelism: u32,
+    /// The time from one checkpoint to the next in milliseconds; none of them if it is zero.
+    #[arg(long, default_value_t = 20)]
+    interval: u64,
+    /// Breaks the rule that a barrier blocks its channel.
+    #[arg(long)]
+    without_alignment: bool,
+    /// Where to kill itself, see `kill.rs`.
+    #[arg(long)]
+    kill_at: Option<kill::Point>,
+}
+
+fn build(arguments: &Arguments) -> Result<Graph, BuildErrors> {
+    let input = Input { seed: arguments.seed, percent: arguments.percent };
+    let job = Job::new("second job").parallelism(arguments.parallelism);
+    let source = |number: usize| {
+        let (name, rate) = SOURCES[number];
+        let rate = (rate * arguments.speed / 100).max(1);
+        let records = Generator::bounded(input.count(number), move |index| {
+            let id = Input::id(number, index);
+            Numbered { id, key: input.key(id) }
+        });
+        job.source(name, records.rate(rate))
+    };
+    let work = Duration::from_micros(arguments.work);
+    let left = source(0).union(&[&source(1)]).key_by(|record| &record.key);
+    let right = source(2).union(&[&source(3)]).rebalance().map(move |record| {
+        // A slow call of user code: barriers wait behind its input while those of the other side are long there.
+        std::thread::sleep(work);
+        record.id
+    });
+    let right = right.key_by_value(move |id| input.key(*id));
+    let joined = left.connect(&right).process("join", Join);
+    joined.map(Joined::line).sink("all", Lines::exactly_once(arguments.output.join("all")).suffix(".csv"));
+    let marked = joined.filter(move |joined| input.is_marked(joined.id)).rebalance().map(Joined::line);
+    marked.sink("marked", Lines::exactly_once(arguments.output.join("marked")).suffix(".csv"));
+    job.build()
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.without_alignment {
+        activate(Mutation::WithoutAlignment);
+    }
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("second-job: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let graph = build(arguments)?;
+    let switch = Arc::new(Switch::new(arguments.kill_at.clone()));
+    let files = KillingFiles::new(SystemFiles::new(), Arc::clone(&switch));
+    // The state is small; so that some of it goes into blobs all the same, little of it fits into a manifest.
+    let mut options = Options::default()
+        .store(&arguments.store)
+        .inline_limit(1_000)
+        .files(Arc::new(files))
+        .listener(Arc::new(Telling { switch }));
+    if arguments.interval > 0 {
+        options = options.checkpoint_every(Duration::from_millis(arguments.interval));
+    }
+    let report = graph.start(&options)?.wait_blocking()?;
+    println!("ended: {:?}{}", report.outcome, if report.was_finished_before() { " before" } else { "" });
+    Ok(())
+}
+
+/// Tells every event, then kills the process if it is the one.
+struct Telling {
+    switch: Arc<Switch>,
+}
+
+impl Listener for Telling {
+    fn event(&self, event: JobEvent) {
+        if let Some(line) = kill::line(&event) {
+            println!("{line}");
+        }
+        self.switch.event(&event);
+    }
+}
