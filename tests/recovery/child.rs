@@ -149,7 +149,11 @@ impl Ended {
     /// That it failed by itself with an exit code, and an error that holds all of `parts`.
     pub fn expect_error(&self, parts: &[&str]) {
         let failed = self.status.code().is_some_and(|code| code != 0);
-        assert!(failed, "{} instead of an error\n--- output\n{}\n--- errors\n{}", self.status, self.output, self.errors);
+        assert!(
+            failed,
+            "{} instead of an error\n--- output\n{}\n--- errors\n{}",
+            self.status, self.output, self.errors
+        );
         for part in parts {
             assert!(self.errors.contains(part), "the error does not say `{part}`:\n{}", self.errors);
         }

@@ -39,12 +39,7 @@ pub enum Catalogue {
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 
 /// Kills the job again and again at random moments, then lets it end.
-pub fn kill_again_and_again(
-    victim: &mut dyn Victim,
-    catalogue: Catalogue,
-    kills: usize,
-    seed: &mut Seed,
-) {
+pub fn kill_again_and_again(victim: &mut dyn Victim, catalogue: Catalogue, kills: usize, seed: &mut Seed) {
     let mut committed = 0;
     let mut longest = FIRST_DELAY;
     let mut useful = 0;

@@ -32,7 +32,8 @@ impl SecondJob {
     /// Starts it, with more arguments.
     pub fn start_with(&self, more: &[&str]) -> Process {
         let mut arguments = Vec::new();
-        let mut add = |name: &str, value: &dyn std::fmt::Display| arguments.extend([format!("--{name}"), value.to_string()]);
+        let mut add =
+            |name: &str, value: &dyn std::fmt::Display| arguments.extend([format!("--{name}"), value.to_string()]);
         add("output", &self.scratch.output().display());
         add("store", &self.scratch.store().display());
         add("seed", &self.input.seed);

@@ -43,7 +43,8 @@ impl Scratch {
     pub fn picture(&self) -> Tree {
         let mut tree = read_tree(&self.root.path().join("."));
         tree.retain(|path, _| {
-            !path.components().any(|part| part.as_os_str() == CATALOGUE) && path.extension().is_none_or(|end| end != "lock")
+            !path.components().any(|part| part.as_os_str() == CATALOGUE)
+                && path.extension().is_none_or(|end| end != "lock")
         });
         tree
     }
