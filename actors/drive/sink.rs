@@ -11,10 +11,11 @@ use std::task::{Context, Poll};
 use crate::drive::control::Control;
 use crate::ids::{Attempt, CheckpointId, Moment, SubtaskId};
 use crate::ports::blocking::{Lane, Promise};
+use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Driver, Host, Step};
 use crate::ports::sink::{CommitAnswer, PreparedCheckpoint, SinkCommitter, SinkCommitterFactory, SinkScope};
 use crate::ports::store::OperatorSnapshot;
-use crate::ports::task::Failure;
+use crate::ports::task::{Failure, Severity};
 
 /// What a sink driver is built from.
 pub struct SinkSetup {
@@ -62,6 +63,7 @@ pub struct SinkDriver {
     sink: u32,
     attempt: Attempt,
     name: String,
+    fence: Fence,
     stage: Stage,
     jobs: VecDeque<Job>,
     mailbox: VecDeque<Control>,
@@ -75,6 +77,7 @@ impl SinkDriver {
     pub fn new(host: Rc<dyn Host>, setup: SinkSetup) -> SinkDriver {
         let SinkSetup { sink, attempt, scope, factory, restored, prepared } = setup;
         let name = scope.uid.as_str().to_owned();
+        let fence = scope.fence.clone();
         let opening = Promise::start(host.blocking().as_ref(), Lane::Connectors, move || {
             let mut committer = factory(scope)?;
             committer.open(&restored)?;
@@ -93,6 +96,7 @@ impl SinkDriver {
             sink,
             attempt,
             name,
+            fence,
             stage: Stage::Opening(opening),
             jobs,
             mailbox: VecDeque::new(),
@@ -234,7 +238,11 @@ impl Driver for SinkDriver {
                 Step::Finished
             }
             Ok(step) => step,
-            Err(failure) => {
+            Err(mut failure) => {
+                if self.fence.check().is_err() {
+                    // The attempt is over, and its effects are refused: that says nothing about the next one.
+                    failure.severity = Severity::Retryable;
+                }
                 self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, failure });
                 self.host.send(Address::Supervisor, Control::SinkEnded { attempt: self.attempt, sink: self.sink });
                 Step::Finished

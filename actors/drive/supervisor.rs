@@ -205,7 +205,11 @@ impl SupervisorDriver {
                     }
                     self.recover(attempt);
                 }
-                Effect::JobCancelled => self.shut_down(Ending::Cancelled),
+                Effect::JobCancelled => {
+                    // While a restart is waited for there is nothing to end, and the job is over at once.
+                    self.enter(JobState::Cancelling);
+                    self.shut_down(Ending::Cancelled);
+                }
                 Effect::FailJob { failures, stragglers } => self.failed_for_good(&failures, &stragglers),
             }
         }
@@ -561,6 +565,10 @@ impl SupervisorDriver {
                 if let Err(error) = store.delete_checkpoint(&fence, summary.checkpoint) {
                     tracing::warn!(%error, checkpoint = %summary.checkpoint, "a checkpoint of the finished job was not removed");
                 }
+            }
+            // Also what an earlier process could not delete any more: no run will begin that does.
+            if let Err(error) = store.remove_orphans(&fence) {
+                tracing::warn!(%error, "files that nobody refers to stay behind the finished job");
             }
         }));
     }

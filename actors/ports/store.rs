@@ -338,6 +338,13 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// The store failed, or a manifest of this handle names one of them.
     fn delete_blobs(&self, fence: &Fence, blobs: &[BlobHandle]) -> Result<(), StoreError>;
 
+    /// Removes blobs that no manifest names, whoever wrote them. Only for a job that is over: nothing of it may be under way.
+    ///
+    /// # Errors
+    ///
+    /// The store failed. Calling it again goes on.
+    fn remove_orphans(&self, fence: &Fence) -> Result<(), StoreError>;
+
     /// Deletes every checkpoint of the job, so that its next start begins anew; names, run numbers and ids are still
     /// never reused. Opens and ends a run to say so.
     ///

@@ -7,20 +7,18 @@ use std::sync::Arc;
 use std::task::Context;
 
 use alluvium_actors::ids::{CheckpointId, OperatorUid, RunNumber};
-use alluvium_actors::ports::sink::{CommitAnswer, PreparedCheckpoint, SinkCommitter, SinkCommitterFactory, SinkScope};
+use alluvium_actors::ports::sink::{CommitAnswer, SinkCommitter, SinkCommitterFactory, SinkScope};
 use alluvium_actors::ports::source::{Assignment, Enumerator, EnumeratorContext, EnumeratorFactory, ReaderEvent};
-use alluvium_actors::ports::store::{COMMITTABLES, OperatorSnapshot, Piece, PieceContent};
+use alluvium_actors::ports::store::{OperatorSnapshot, Piece, PieceContent};
 use alluvium_actors::ports::task::Failure;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::sink::{CommitOutcome, Sink, SinkCommit};
+use super::sink_link::WRITER;
 use super::source::{Assigned, Source, SourceContext, SourceEnumerator, SplitAssigner};
 use crate::error::OperatorError;
 use crate::record::Record;
-
-/// The name of the piece that holds the state of a sink's writer.
-pub(crate) const WRITER: &str = "writer";
 
 /// Encodes a value that goes into a checkpoint or to the other side of a connector.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, OperatorError> {
@@ -170,17 +168,6 @@ impl<C: SinkCommit> SinkCommitter for ErasedCommitter<C> {
 
     fn clean_up(&mut self) -> Result<(), Failure> {
         self.committer.clean_up().map_err(|error| error.at(&self.name))
-    }
-}
-
-/// What a snapshot of a sink's writer had prepared and not committed, oldest checkpoint first.
-///
-/// # Errors
-/// When the piece is damaged, or lies in a blob that the caller has not read.
-pub(crate) fn prepared_checkpoints(snapshot: &OperatorSnapshot) -> Result<Vec<PreparedCheckpoint>, Failure> {
-    match snapshot.piece(COMMITTABLES) {
-        None => Ok(Vec::new()),
-        Some(piece) => inline(piece).and_then(decode).map_err(|error| error.at(snapshot.uid.as_str())),
     }
 }
 

@@ -170,6 +170,11 @@ impl<T: Record, S: Sink<T>> Member for SinkLink<T, S> {
         Some(&self.site.place)
     }
 
+    /// A writer may have something to find out before its first cut can be taken.
+    fn poll_restore(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.poll_ready(context)
+    }
+
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         self.check_failed()?;
         self.writer.poll_ready(context).map_err(|error| self.site.place.fail(error))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::ids::{CheckpointId, RunNumber};
 use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::store::{RunRecord, StoreError};
 
@@ -21,8 +21,18 @@ impl Store {
         if !unneeded.is_empty() {
             self.storage.delete(fence, &unneeded)?;
         }
+        self.remove_orphans_of(fence, listing, |run| run < record.run)
+    }
+
+    /// Removes the blobs that no manifest names and that a run wrote of which nothing is under way.
+    pub(super) fn remove_orphans_of(
+        &self,
+        fence: &Fence,
+        listing: &Listing,
+        is_over: impl Fn(RunNumber) -> bool,
+    ) -> Result<(), StoreError> {
         let blobs = self.storage.list(names::BLOBS)?;
-        let old = |name: &str| names::run_of_blob(name).is_some_and(|run| run < record.run);
+        let old = |name: &str| names::run_of_blob(name).is_some_and(&is_over);
         let mut orphans: BTreeSet<String> =
             blobs.into_iter().map(|object| object.name).filter(|name| old(name)).collect();
         if orphans.is_empty() {

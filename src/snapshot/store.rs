@@ -365,6 +365,10 @@ impl CheckpointStore for Store {
         self.storage.delete(fence, &doomed)
     }
 
+    fn remove_orphans(&self, fence: &Fence) -> Result<(), StoreError> {
+        self.remove_orphans_of(fence, &Listing::read(&*self.storage)?, |_| true)
+    }
+
     fn discard_all(&self, fence: &Fence, now: WallTime) -> Result<(), StoreError> {
         // The record of a run that began anew comes first: whatever a crash leaves of the rest is then abandoned.
         let record = self.begin_run(fence, None, now)?;

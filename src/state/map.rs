@@ -8,9 +8,9 @@ use std::marker::PhantomData;
 
 use crate::record::{Key, Record, hash_key};
 
-use super::chunk::{EncodeKey, put};
+use super::chunk::{EncodeKey, Room, put};
 use super::descriptor::{StateDescriptor, StateKind};
-use super::ordered::{Entry, Epoch, Ordered};
+use super::ordered::{Entry, Epoch, Ordered, Position};
 use super::row::{Decoder, RestoreError, Restoring, decode};
 use super::set::{Content, Guard, State};
 use super::snapshot::{Capture, EncodeError};
@@ -59,8 +59,8 @@ impl<U, T> Default for MapContent<U, T> {
     }
 }
 
-fn position_of(hash: u64) -> u32 {
-    (hash >> 32) as u32
+fn position_of(hash: u64) -> Position {
+    Position::new((hash >> 32) as u32)
 }
 
 impl<U: Key, T: Record> MapContent<U, T> {
@@ -87,15 +87,15 @@ impl<U: Key, T: Record> Content for MapContent<U, T> {
         let (Some(entries), Ok(first)) = (&self.0, u32::try_from(from)) else { return Ok(None) };
         let mut result = Ok(None);
         let mut last = None;
-        entries.walk(first, 0, |entry| {
+        entries.walk(Position::new(first), 0, |entry| {
             if capture.budget == 0 && last.is_some_and(|last| last != entry.position) {
-                result = Ok(Some(entry.position.into()));
+                result = Ok(Some(entry.position.get().into()));
                 return false;
             }
             last = Some(entry.position);
             capture.spend(1);
             if entry.epoch <= capture.epoch {
-                let encoded = capture.entry(state, |bytes| put_entry(bytes, key, &entry.key, &entry.value));
+                let encoded = capture.entry(state, |room| put_entry(room, key, &entry.key, &entry.value));
                 if let Err(error) = encoded {
                     result = Err(error);
                     return false;
@@ -122,14 +122,14 @@ impl<U: Key, T: Record> Content for MapContent<U, T> {
 }
 
 fn put_entry<K: EncodeKey + ?Sized, U: Key, T: Record>(
-    bytes: &mut Vec<u8>,
+    room: &mut Room<'_>,
     key: &K,
     user_key: &U,
     value: &T,
 ) -> Result<(), rmp_serde::encode::Error> {
-    key.encode(bytes)?;
-    put(bytes, user_key)?;
-    put(bytes, value)
+    key.encode(room)?;
+    put(room, user_key)?;
+    put(room, value)
 }
 
 /// The map under the current key.
@@ -142,7 +142,7 @@ pub struct MapAccess<'a, U, T> {
 }
 
 impl<U: Key, T: Record> MapAccess<'_, U, T> {
-    fn position(&self, key: &U) -> u32 {
+    fn position(&self, key: &U) -> Position {
         match hash_key(self.guard.seed, key) {
             Ok(hash) => position_of(hash),
             Err(error) => panic!("{error} (in the user key of a map state)"),
@@ -250,7 +250,7 @@ impl<U: Key, T: Record> MapAccess<'_, U, T> {
 }
 
 fn preserve<U: Key, T: Record>(guard: &Guard<'_>, entry: &Entry<U, T>) {
-    guard.preserve_unit(entry.epoch, entry.position.into(), |bytes| {
-        put_entry(bytes, guard.key, &entry.key, &entry.value)
+    guard.preserve_unit(entry.epoch, entry.position.get().into(), |room| {
+        put_entry(room, guard.key, &entry.key, &entry.value)
     });
 }

@@ -44,5 +44,5 @@ pub use list::{List, ListAccess};
 pub use map::{Map, MapAccess};
 pub use row::{Hold, Inline, LARGE_ROW_BYTES, Plain, Row, is_large};
 pub use set::{State, StateSet};
-pub use table::{Progress, Table};
+pub use table::{Progress, Table, TableStatistics};
 pub use value::{Value, ValueAccess};

@@ -17,19 +17,43 @@ use std::num::NonZeroU32;
 
 use super::prefetch::prefetch;
 
-/// The number of an epoch: the time between two snapshots of one table. Starts at one.
-pub(super) type Epoch = NonZeroU32;
+/// The number of an epoch: the time between two snapshots of one table. Starts at zero.
+pub(super) type Epoch = u32;
+
+/// Where an entry stands in the order: 32 bits of its hash, at least one.
+///
+/// Never zero, so that in a table of numbers zero at the position's place marks an empty slot (`Option` does it by itself):
+/// "is there an entry, and is it below?" is then one comparison of one load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub(super) struct Position(NonZeroU32);
+
+impl Position {
+    const MIN: Position = Position(NonZeroU32::MIN);
+
+    #[inline(always)]
+    pub(super) fn new(bits: u32) -> Position {
+        Position(NonZeroU32::new(bits).unwrap_or(NonZeroU32::MIN))
+    }
+
+    #[inline(always)]
+    pub(super) fn get(self) -> u32 {
+        self.0.get()
+    }
+}
 
 /// One key with what is stored under it.
 #[derive(Clone, Debug)]
 pub(super) struct Entry<K, V> {
-    // First, because a `NonZero` makes `Option<Entry>` as small as an `Entry`: 24 bytes for `u64` to `i64`.
     /// The epoch of the last change.
     pub(super) epoch: Epoch,
-    pub(super) position: u32,
+    pub(super) position: Position,
     pub(super) key: K,
     pub(super) value: V,
 }
+
+/// Room for one entry. As small as an entry: 24 bytes for `u64` to `i64`.
+pub(super) type Slot<K, V> = Option<Entry<K, V>>;
 
 /// Where an entry stands, or would stand. Good until the next insertion or removal.
 #[derive(Clone, Copy, Debug)]
@@ -38,16 +62,33 @@ pub(super) struct Place {
     index: u32,
 }
 
+/// The home slot of a position. Good until the table grows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Home {
+    position: Position,
+    chunk: u32,
+    index: u32,
+}
+
+impl Default for Home {
+    fn default() -> Home {
+        Home { position: Position::MIN, chunk: 0, index: 0 }
+    }
+}
+
 struct Chunk<K, V> {
     /// The home slots, 2^`bits` many, and behind them room for the entries that the last ones push out. Empty until the
     /// first entry comes.
-    slots: Vec<Option<Entry<K, V>>>,
+    slots: Vec<Slot<K, V>>,
     entries: u32,
     /// The chunk grows when it has so many entries.
     limit: u32,
     /// How many leading bits of the position are the same for all its entries.
     depth: u8,
     bits: u8,
+    /// The home slot is the spread position, shifted right by this, under the mask.
+    home_shift: u8,
+    home_mask: u32,
 }
 
 /// The table. `K` is compared, never hashed, here.
@@ -60,7 +101,16 @@ pub(super) struct Ordered<K, V> {
     directory: Vec<u32>,
     chunks: Vec<Chunk<K, V>>,
     entries: usize,
+    /// How often a chunk was doubled or split.
+    generation: u64,
 }
+
+/// How many slots from the home on are looked at without a branch, because branches on the contents of a hash table cannot
+/// be predicted.
+const WINDOW: usize = 2;
+
+/// How many keys ahead of the one that is looked up a batch asks for the home slot.
+pub(super) const AHEAD: usize = 16;
 
 /// The bytes that a chunk of slots should have: splitting one takes some hundred microseconds.
 const CHUNK_BYTES: usize = 512 * 1024;
@@ -82,7 +132,8 @@ impl<K, V> Chunk<K, V> {
         } else {
             (((1_usize << bits) * (170 + scattered * 35 / 256)) >> 8) as u32
         };
-        Chunk { slots: Vec::new(), entries: 0, limit, depth, bits }
+        let (home_shift, home_mask) = (64 - depth - bits, (1 << bits) - 1);
+        Chunk { slots: Vec::new(), entries: 0, limit, depth, bits, home_shift, home_mask }
     }
 
     fn allocate(&mut self) {
@@ -92,7 +143,7 @@ impl<K, V> Chunk<K, V> {
 
     #[inline(always)]
     fn home(&self, spread: u64) -> usize {
-        ((spread << self.depth) >> (64 - self.bits)) as usize
+        ((spread >> self.home_shift) as u32 & self.home_mask) as usize
     }
 
     /// Puts an entry behind all others, as near to its home as possible. `next` is the first slot behind the last entry.
@@ -124,7 +175,14 @@ impl<K, V> Ordered<K, V> {
     pub(super) fn new(end: u64) -> Ordered<K, V> {
         // floor(2^64 / end), without 128 bits: exact when `end` divides 2^64, else one division's rounding lower or equal.
         let scale = (u64::MAX / end) + u64::from(end.is_power_of_two());
-        Ordered { scale, shift: 63, directory: vec![0, 0], chunks: vec![Chunk::new(0, 0, FIRST_BITS)], entries: 0 }
+        Ordered {
+            scale,
+            shift: 63,
+            directory: vec![0, 0],
+            chunks: vec![Chunk::new(0, 0, FIRST_BITS)],
+            entries: 0,
+            generation: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -132,16 +190,19 @@ impl<K, V> Ordered<K, V> {
     }
 
     #[inline(always)]
-    fn spread(&self, position: u32) -> u64 {
-        u64::from(position).wrapping_mul(self.scale)
+    fn spread(&self, position: Position) -> u64 {
+        u64::from(position.get()).wrapping_mul(self.scale)
+    }
+
+    #[inline(always)]
+    fn home(&self, position: Position) -> Home {
+        home(&self.directory, &self.chunks, self.shift, self.spread(position), position)
     }
 
     /// Starts to load the home slot of a position.
     #[inline(always)]
-    pub(super) fn prefetch(&self, position: u32) {
-        let spread = self.spread(position);
-        let chunk = &self.chunks[self.directory[(spread >> self.shift) as usize] as usize];
-        prefetch(&chunk.slots, chunk.home(spread));
+    pub(super) fn prefetch(&self, position: Position) {
+        prefetch_home(&self.chunks, self.home(position));
     }
 
     #[inline(always)]
@@ -156,16 +217,23 @@ impl<K, V> Ordered<K, V> {
 
     /// How many entries of the same position stand before the entry at `place`.
     pub(super) fn rank(&self, place: Place) -> u32 {
-        let position = self.entry(place).position;
-        let before = &self.chunks[place.chunk as usize].slots[..place.index as usize];
-        before.iter().rev().take_while(|slot| slot.as_ref().is_some_and(|entry| entry.position == position)).count()
-            as u32
+        rank(&self.chunks[place.chunk as usize].slots, place.index as usize)
+    }
+
+    /// How many slots there are, and by how many slots each entry stands behind its home.
+    pub(super) fn distances(&self) -> (usize, impl Iterator<Item = usize>) {
+        let slots = self.chunks.iter().map(|chunk| chunk.slots.len()).sum();
+        let distances = self.chunks.iter().flat_map(move |chunk| {
+            let occupied = chunk.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot.as_ref()?)));
+            occupied.map(move |(index, entry)| index - chunk.home(self.spread(entry.position)))
+        });
+        (slots, distances)
     }
 
     /// Calls `visit` with every entry from a position on, in order, leaving out the first `rank` entries of exactly that
     /// position, until it answers `false`.
     #[inline]
-    pub(super) fn walk(&self, from: u32, rank: u32, mut visit: impl FnMut(&Entry<K, V>) -> bool) {
+    pub(super) fn walk(&self, from: Position, rank: u32, mut visit: impl FnMut(&Entry<K, V>) -> bool) {
         let mut number = (self.spread(from) >> self.shift) as usize;
         let first = &self.chunks[self.directory[number] as usize];
         let mut rank = rank;
@@ -204,29 +272,127 @@ impl<K, V> Ordered<K, V> {
     }
 }
 
+/// The first slot, of the home and the [`WINDOW`] behind it, whose entry is not below the position. Entries ascend from the
+/// home on, so those below are the ones to be passed over, and counting them needs no branch.
+#[inline(always)]
+fn pass_over<K, V>(slots: &[Slot<K, V>], home: Home) -> usize {
+    let index = home.index as usize;
+    let Some(window) = slots.get(index..index + WINDOW) else { return index };
+    // Zero stands for an empty slot, and one less than it is above everything.
+    let position = |slot: &Slot<K, V>| slot.as_ref().map_or(0, |entry| entry.position.get());
+    let limit = home.position.get() - 1;
+    index + window.iter().map(|slot| usize::from(position(slot).wrapping_sub(1) < limit)).sum::<usize>()
+}
+
+/// How many entries of the same position stand before an entry.
+pub(super) fn rank<K, V>(slots: &[Slot<K, V>], index: usize) -> u32 {
+    let position = |slot: &Slot<K, V>| slot.as_ref().map(|entry| entry.position);
+    let own = position(&slots[index]);
+    slots[..index].iter().rev().take_while(|slot| position(slot) == own).count() as u32
+}
+
+#[inline(always)]
+fn home<K, V>(directory: &[u32], chunks: &[Chunk<K, V>], shift: u32, spread: u64, position: Position) -> Home {
+    let chunk = directory[(spread >> shift) as usize];
+    Home { position, chunk, index: chunks[chunk as usize].home(spread) as u32 }
+}
+
+/// Starts to load the two slots from a home on, or what can be had of them with two cache lines.
+#[inline(always)]
+fn prefetch_home<K, V>(chunks: &[Chunk<K, V>], home: Home) {
+    let second = 48_usize.checked_div(size_of::<Slot<K, V>>()).unwrap_or(1).max(1);
+    let slots = &chunks[home.chunk as usize].slots;
+    prefetch(slots, home.index as usize);
+    prefetch(slots, home.index as usize + second);
+}
+
 impl<K: Eq, V> Ordered<K, V> {
     /// Finds a key: where it stands, or else where it would stand.
-    #[inline(always)]
-    pub(super) fn locate(&self, position: u32, key: &K) -> Result<Place, Place> {
-        let spread = self.spread(position);
-        let number = self.directory[(spread >> self.shift) as usize];
-        let chunk = &self.chunks[number as usize];
-        let mut index = chunk.home(spread);
-        while let Some(Some(entry)) = chunk.slots.get(index) {
-            if entry.position >= position {
-                if entry.position > position {
-                    break;
-                }
-                if entry.key == *key {
-                    return Ok(Place { chunk: number, index: index as u32 });
-                }
+    #[inline]
+    pub(super) fn locate(&self, position: Position, key: &K) -> Result<Place, Place> {
+        let home = self.home(position);
+        let slots = &self.chunks[home.chunk as usize].slots[..];
+        let mut index = pass_over(slots, home);
+        while let Some(Some(entry)) = slots.get(index)
+            && entry.position <= position
+        {
+            if entry.position == position && entry.key == *key {
+                return Ok(Place { chunk: home.chunk, index: index as u32 });
             }
             index += 1;
         }
-        Err(Place { chunk: number, index: index as u32 })
+        Err(Place { chunk: home.chunk, index: index as u32 })
+    }
+
+    /// Goes through a batch of keys, given by their hashes, and lends to `found` the slots of each key's chunk and the
+    /// number of the key's slot. Where a key is not there, `missing` gives the entry to insert.
+    ///
+    /// Homes are computed and asked for [`AHEAD`] keys ahead. The loop holds what it reads of the table in registers and
+    /// leaves it for whatever changes the table's form.
+    #[inline(always)]
+    pub(super) fn visit<T>(
+        &mut self,
+        hashes: &[u64],
+        mut records: impl Iterator<Item = T>,
+        position: impl Fn(u64) -> Position,
+        same: impl Fn(&T, &K) -> bool,
+        mut found: impl FnMut(&mut [Slot<K, V>], usize, T),
+        missing: impl Fn(&T, Position) -> Entry<K, V>,
+    ) {
+        let mut homes = [Home::default(); AHEAD];
+        let mut number = 0;
+        let mut generation = self.generation.wrapping_sub(1);
+        loop {
+            if generation != self.generation {
+                generation = self.generation;
+                for (ahead, hash) in hashes.iter().enumerate().skip(number).take(AHEAD) {
+                    homes[ahead % AHEAD] = self.home(position(*hash));
+                    prefetch_home(&self.chunks, homes[ahead % AHEAD]);
+                }
+            }
+            let (chunks, directory) = (&mut self.chunks[..], &self.directory[..]);
+            let (scale, shift) = (self.scale, self.shift);
+            let (home, index, record) = loop {
+                let Some(record) = records.next() else { return };
+                let home = homes[number % AHEAD];
+                if let Some(hash) = hashes.get(number + AHEAD) {
+                    let position = position(*hash);
+                    let spread = u64::from(position.get()).wrapping_mul(scale);
+                    let ahead = self::home(directory, chunks, shift, spread, position);
+                    prefetch_home(chunks, ahead);
+                    homes[number % AHEAD] = ahead;
+                }
+                number += 1;
+                let slots = &mut chunks[home.chunk as usize].slots[..];
+                let mut index = pass_over(slots, home);
+                let place = loop {
+                    match slots.get(index) {
+                        Some(Some(entry)) if entry.position == home.position && same(&record, &entry.key) => {
+                            break Some(index);
+                        }
+                        Some(Some(entry)) if entry.position <= home.position => index += 1,
+                        Some(_) | None => break None,
+                    }
+                };
+                match place {
+                    Some(index) => found(slots, index, record),
+                    None => break (home, index, record),
+                }
+            };
+            let place = self.insert(Place { chunk: home.chunk, index: index as u32 }, missing(&record, home.position));
+            let slots = &mut self.chunks[place.chunk as usize].slots[..];
+            found(slots, place.index as usize, record);
+        }
+    }
+
+    /// The slots of a chunk and the number of the one at `place`.
+    #[inline(always)]
+    pub(super) fn slots_at(&mut self, place: Place) -> (&mut [Slot<K, V>], usize) {
+        (&mut self.chunks[place.chunk as usize].slots, place.index as usize)
     }
 
     /// Inserts a key that [`locate`](Ordered::locate) did not find, at the place that it named.
+    #[inline(never)]
     pub(super) fn insert(&mut self, mut place: Place, entry: Entry<K, V>) -> Place {
         loop {
             let chunk = &mut self.chunks[place.chunk as usize];
@@ -262,7 +428,7 @@ impl<K: Eq, V> Ordered<K, V> {
         let index = place.index as usize;
         let mut end = index + 1;
         while let Some(Some(entry)) = chunk.slots.get(end)
-            && chunk.home(u64::from(entry.position).wrapping_mul(scale)) < end
+            && chunk.home(u64::from(entry.position.get()).wrapping_mul(scale)) < end
         {
             end += 1;
         }
@@ -278,6 +444,7 @@ impl<K: Eq, V> Ordered<K, V> {
     #[inline(never)]
     fn grow(&mut self, number: usize) {
         let (depth, bits) = (self.chunks[number].depth, self.chunks[number].bits);
+        self.generation += 1;
         if bits < Self::SPLIT_BITS {
             let mut wider = Chunk::new(number, depth, bits + 1);
             wider.allocate();

@@ -15,6 +15,10 @@ pub trait Row: Send + Sized + 'static {
     #[doc(hidden)]
     const STATES: u16;
 
+    /// Whether the epoch of the entry is the epoch of all that it holds.
+    #[doc(hidden)]
+    const CHANGES_AS_ONE: bool = false;
+
     /// Whether nothing is stored: the key can go.
     #[doc(hidden)]
     fn is_empty(&self) -> bool;
@@ -75,13 +79,14 @@ pub struct Plain<A>(pub(super) A);
 
 impl<A: Record> Row for Plain<A> {
     const STATES: u16 = 1;
+    const CHANGES_AS_ONE: bool = true;
 
     #[inline]
     fn is_empty(&self) -> bool {
         false
     }
 
-    #[inline]
+    #[inline(always)]
     fn capture<K: EncodeKey + ?Sized>(
         &self,
         key: &K,
@@ -91,9 +96,9 @@ impl<A: Record> Row for Plain<A> {
     ) -> Result<Option<Within>, EncodeError> {
         capture.spend(1);
         if changed <= capture.epoch {
-            capture.entry(0, |bytes| {
-                key.encode(bytes)?;
-                put(bytes, &self.0)
+            capture.entry(0, |room| {
+                key.encode(room)?;
+                put(room, &self.0)
             })?;
         }
         Ok(None)

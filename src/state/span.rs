@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use super::ordered::Position;
+
 /// A contiguous range of key groups, as hashes and positions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
@@ -52,8 +54,8 @@ impl Span {
 
     /// The position of a hash. Strictly below [`Span::end`] for hashes that the span [contains](Span::contains).
     #[inline(always)]
-    pub(super) fn position(&self, hash: u64) -> u32 {
-        ((hash.wrapping_sub(self.start << 32) << self.shift) >> 32) as u32
+    pub(super) fn position(&self, hash: u64) -> Position {
+        Position::new(((hash.wrapping_sub(self.start << 32) << self.shift) >> 32) as u32)
     }
 
     /// One above the highest position.
@@ -61,7 +63,8 @@ impl Span {
         self.width << self.shift
     }
 
-    /// The key group of a position: exact, because a position keeps all the bits that decide it.
+    /// The key group of a position: exact, because a position keeps all the bits that decide it. (The lowest
+    /// position of all is one more than its hash says, which no key group is narrow enough to notice.)
     #[inline]
     pub(super) fn group_of(&self, position: u32) -> u32 {
         let top = self.start + u64::from(position >> self.shift);
@@ -97,7 +100,7 @@ mod tests {
                 let hash =
                     (span.start << 32) + ((u128::from(span.width << 32 >> 1) * 2 * u128::from(step)) / 100_000) as u64;
                 assert!(span.contains(hash));
-                let position = span.position(hash);
+                let position = span.position(hash).get();
                 assert!(position >= last && u64::from(position) < span.end());
                 let group = span.group_of(position);
                 assert_eq!(group, key_group(hash, max_parallelism));

@@ -11,14 +11,11 @@ use crate::record::{Key, KeySelector, Record, hash_key};
 use super::chunk::{ChunkHeader, ChunkSink};
 use super::descriptor::{StateDescriptor, StateMapping};
 use super::error::StateError;
-use super::ordered::{Entry, Epoch, Ordered, Place};
+use super::ordered::{AHEAD, Entry, Epoch, Ordered, Place, Position, Slot, rank};
 use super::row::{Decoder, Hold, Inline, Plain, RestoreError, Restoring, Row, decode};
 use super::set::{Guard, StateSet};
 use super::snapshot::{Address, Capture, Cursor, EncodeError, Snapshots, Within};
 use super::span::Span;
-
-/// How many records ahead of the one that is processed a batch asks for the home slot.
-const PREFETCH_AHEAD: usize = 16;
 
 /// Rows by key, for the keys of some key groups.
 ///
@@ -38,6 +35,18 @@ pub struct Table<K, R, H = Inline<R>> {
     watched: bool,
     snapshots: RefCell<Snapshots>,
     row: PhantomData<fn() -> R>,
+}
+
+/// The form of a table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TableStatistics {
+    /// How many slots are allocated, full and empty.
+    pub slots: usize,
+    /// By how many slots a row stands behind where its key's hash would have it: so many more slots does a lookup visit.
+    pub mean_distance: f64,
+    /// The same for the row that stands furthest away.
+    pub longest_distance: usize,
 }
 
 /// How far a snapshot is.
@@ -114,6 +123,18 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
         self.rows.iter().map(|entry| (&entry.key, entry.value.row()))
     }
 
+    /// Looks at the form of the whole table: for tests and for those who wonder why it is slow.
+    #[must_use]
+    pub fn statistics(&self) -> TableStatistics {
+        let (slots, distances) = self.rows.distances();
+        let (mut sum, mut longest) = (0, 0);
+        for distance in distances {
+            sum += distance;
+            longest = longest.max(distance);
+        }
+        TableStatistics { slots, mean_distance: sum as f64 / self.len().max(1) as f64, longest_distance: longest }
+    }
+
     /// Starts to load what a later access to the key with this hash will need.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
@@ -136,11 +157,8 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
     }
 
     #[inline(always)]
-    fn position(&self, hash: u64) -> u32 {
-        if !self.span.contains(hash) {
-            foreign_hash(hash, &self.span);
-        }
-        self.span.position(hash)
+    fn position(&self, hash: u64) -> Position {
+        position_in(&self.span, hash)
     }
 
     fn remove_at(&mut self, place: Place) {
@@ -152,7 +170,7 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
     }
 
     fn address(&self, place: Place) -> Address {
-        Address { position: self.rows.entry(place).position, rank: self.rows.rank(place) }
+        Address { position: self.rows.entry(place).position.get(), rank: self.rows.rank(place) }
     }
 
     /// Finds the row of a key, or inserts one.
@@ -166,30 +184,43 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
     }
 
     #[inline(never)]
-    fn insert(&mut self, place: Place, position: u32, key: &K, row: R) -> Place {
+    fn insert(&mut self, place: Place, position: Position, key: &K, row: R) -> Place {
         let entry = Entry { epoch: self.epoch, position, key: key.clone(), value: H::hold(row) };
         self.rows.insert(place, entry)
     }
 
     /// Encodes what the open snapshots still want of a row that is about to change or go.
-    #[inline(never)]
     fn preserve_row(&mut self, place: Place) {
-        let entry = self.rows.entry(place);
-        let snapshots = self.snapshots.get_mut();
-        let rank = if snapshots.rank_matters(entry.position) { self.rows.rank(place) } else { 0 };
-        let address = Address { position: entry.position, rank };
-        for snapshot in &mut snapshots.open {
-            let cursor = snapshot.cursor;
-            if address < cursor.address || snapshot.failure.is_some() {
-                continue;
-            }
-            let from = if address == cursor.address { cursor.within } else { Within::default() };
-            let group = self.span.group_of(entry.position);
-            let mut capture =
-                Capture { output: &mut snapshot.output, group, epoch: snapshot.epoch, budget: usize::MAX };
-            if let Err(error) = entry.value.row().capture(&entry.key, entry.epoch, from, &mut capture) {
-                snapshot.failure = Some(error);
-            }
+        let (slots, index) = self.rows.slots_at(place);
+        preserve_row::<K, R, H>(self.snapshots.get_mut(), slots, index, self.epoch);
+    }
+}
+
+/// Encodes what the open snapshots still want of a row that is about to change or go.
+#[inline(never)]
+fn preserve_row<K: Key, R: Row, H: Hold<R>>(
+    snapshots: &mut Snapshots,
+    slots: &[Slot<K, H>],
+    index: usize,
+    epoch: Epoch,
+) {
+    let Some(entry) = &slots[index] else { return };
+    if R::CHANGES_AS_ONE && entry.epoch == epoch {
+        return;
+    }
+    let position = entry.position.get();
+    let rank = if snapshots.rank_matters(position) { rank(slots, index) } else { 0 };
+    let address = Address { position, rank };
+    let group = snapshots.span.group_of(position);
+    for snapshot in &mut snapshots.open {
+        let cursor = snapshot.cursor;
+        if address < cursor.address || snapshot.failure.is_some() {
+            continue;
+        }
+        let from = if address == cursor.address { cursor.within } else { Within::default() };
+        let mut capture = Capture { output: &mut snapshot.output, group, epoch: snapshot.epoch, budget: usize::MAX };
+        if let Err(error) = entry.value.row().capture(&entry.key, entry.epoch, from, &mut capture) {
+            snapshot.failure = Some(error);
         }
     }
 }
@@ -200,7 +231,12 @@ impl<K: Key, A: Record, H: Hold<Plain<A>>> Table<K, Plain<A>, H> {
     #[inline]
     pub fn value_mut(&mut self, hash: u64, key: &K, zero: impl FnOnce() -> A) -> &mut A {
         let place = self.occupy(hash, key, || Plain(zero()));
-        &mut self.touch(place).value.row_mut().0
+        if self.watched {
+            self.preserve_row(place);
+        }
+        let entry = self.rows.entry_mut(place);
+        entry.epoch = self.epoch;
+        &mut entry.value.row_mut().0
     }
 
     /// The value of a key.
@@ -215,38 +251,40 @@ impl<K: Key, A: Record, H: Hold<Plain<A>>> Table<K, Plain<A>, H> {
     /// one call for each record once the table is larger than the cache. Keys are cloned only when they are new.
     ///
     /// # Panics
-    /// When there are more records than hashes.
+    /// When there are not as many hashes as records.
     #[inline]
     pub fn update_batch<T>(
         &mut self,
         hashes: &[u64],
-        records: impl IntoIterator<Item = T>,
+        records: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
         selector: &impl KeySelector<T, K>,
         zero: impl Fn() -> A,
         mut step: impl FnMut(&K, &mut A, T),
     ) {
-        for hash in hashes.iter().take(PREFETCH_AHEAD) {
-            self.prefetch(*hash);
-        }
-        for (number, record) in records.into_iter().enumerate() {
-            if let Some(hash) = hashes.get(number + PREFETCH_AHEAD) {
-                self.prefetch(*hash);
-            }
-            let place = selector.with_key(&record, |key| self.occupy(hashes[number], key, || Plain(zero())));
-            let entry = self.touch(place);
-            step(&entry.key, &mut entry.value.row_mut().0, record);
-        }
-    }
-
-    #[inline(always)]
-    fn touch(&mut self, place: Place) -> &mut Entry<K, H> {
-        if self.watched && self.rows.entry(place).epoch < self.epoch {
-            self.preserve_row(place);
-        }
-        let epoch = self.epoch;
-        let entry = self.rows.entry_mut(place);
-        entry.epoch = epoch;
-        entry
+        let records = records.into_iter();
+        assert_eq!(records.len(), hashes.len(), "a batch needs one hash for each record");
+        let Table { rows, span, snapshots, epoch, watched, .. } = self;
+        let (span, epoch, watched, snapshots) = (*span, *epoch, *watched, snapshots.get_mut());
+        rows.visit(
+            hashes,
+            records,
+            |hash| position_in(&span, hash),
+            |record, key| selector.with_key(record, |wanted| wanted == key),
+            |slots, index, record| {
+                if watched {
+                    preserve_row::<K, Plain<A>, H>(snapshots, slots, index, epoch);
+                }
+                let Some(entry) = &mut slots[index] else { return };
+                entry.epoch = epoch;
+                step(&entry.key, &mut entry.value.row_mut().0, record);
+            },
+            |record, position| Entry {
+                epoch,
+                position,
+                key: selector.with_key(record, K::clone),
+                value: H::hold(Plain(zero())),
+            },
+        );
     }
 }
 
@@ -279,11 +317,11 @@ impl<K: Key, R: Row + Default, H: Hold<R>> Table<K, R, H> {
         selector: &impl KeySelector<T, K>,
         mut step: impl FnMut(&K, S::Access<'_>, T) -> Result<(), E>,
     ) -> Result<(), E> {
-        for hash in hashes.iter().take(PREFETCH_AHEAD) {
+        for hash in hashes.iter().take(AHEAD) {
             self.prefetch(*hash);
         }
         for (number, record) in records.into_iter().enumerate() {
-            if let Some(hash) = hashes.get(number + PREFETCH_AHEAD) {
+            if let Some(hash) = hashes.get(number + AHEAD) {
                 self.prefetch(*hash);
             }
             let place = selector.with_key(&record, |key| self.occupy(hashes[number], key, R::default));
@@ -296,7 +334,7 @@ impl<K: Key, R: Row + Default, H: Hold<R>> Table<K, R, H> {
     fn lend<S: StateSet<Row = R>, T>(&mut self, place: Place, then: impl FnOnce(&K, S::Access<'_>) -> T) -> T {
         let mut rank = 0;
         if self.watched {
-            let position = self.rows.entry(place).position;
+            let position = self.rows.entry(place).position.get();
             if self.snapshots.get_mut().rank_matters(position) {
                 rank = self.rows.rank(place);
             }
@@ -305,7 +343,7 @@ impl<K: Key, R: Row + Default, H: Hold<R>> Table<K, R, H> {
         let guard = Guard {
             snapshots: self.watched.then_some(&self.snapshots),
             key: &entry.key,
-            address: Address { position: entry.position, rank },
+            address: Address { position: entry.position.get(), rank },
             state: 0,
             epoch: self.epoch,
             seed: self.seed,
@@ -323,7 +361,7 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
     /// Costs the same for any size. Several snapshots may be open.
     ///
     /// # Errors
-    /// When the checkpoint has an open snapshot already, or after 2^32 - 2 snapshots.
+    /// When the checkpoint has an open snapshot already, or after 2^32 - 1 snapshots.
     pub fn close_epoch(&mut self, checkpoint: CheckpointId) -> Result<(), StateError> {
         let next = self.epoch.checked_add(1).ok_or(StateError::EpochsExhausted)?;
         self.snapshots.get_mut().open(checkpoint, self.epoch)?;
@@ -353,16 +391,17 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
         let mut done = failure.is_none();
         let mut capture = Capture { output: &mut snapshot.output, group, epoch: snapshot.epoch, budget };
         if failure.is_none() {
-            self.rows.walk(cursor.address.position, cursor.address.rank, |entry| {
+            self.rows.walk(Position::new(cursor.address.position), cursor.address.rank, |entry| {
                 if capture.budget == 0 {
                     done = false;
                     return false;
                 }
-                if entry.position != cursor.address.position {
-                    cursor = Cursor { address: Address { position: entry.position, rank: 0 }, ..Cursor::default() };
-                    if u64::from(entry.position) >= group_end {
+                let position = entry.position.get();
+                if position != cursor.address.position {
+                    cursor = Cursor { address: Address { position, rank: 0 }, ..Cursor::default() };
+                    if u64::from(position) >= group_end {
                         let passed = group;
-                        group = self.span.group_of(entry.position);
+                        group = self.span.group_of(position);
                         group_end = self.span.group_end(group);
                         capture.output.seal_groups(passed, group);
                         capture.group = group;
@@ -489,6 +528,14 @@ fn at_end(decoder: &mut Decoder<'_>) -> bool {
         Err(Error::InvalidMarkerRead(error)) => error.kind() == std::io::ErrorKind::UnexpectedEof,
         Ok(_) | Err(_) => false,
     }
+}
+
+#[inline(always)]
+fn position_in(span: &Span, hash: u64) -> Position {
+    if !span.contains(hash) {
+        foreign_hash(hash, span);
+    }
+    span.position(hash)
 }
 
 #[cold]

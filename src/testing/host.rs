@@ -105,15 +105,16 @@ impl ManualHost {
         while self.run_one_blocking() {}
     }
 
+    /// The waker that a poll is given here; it counts.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        Waker::from(Arc::clone(&self.inner.wakes))
+    }
+
     /// How often the host's waker was woken and a wake-up fell due.
     #[must_use]
     pub fn wakes(&self) -> usize {
         self.inner.wakes.0.load(Ordering::Relaxed)
-    }
-
-    /// The waker that counts.
-    pub(crate) fn waker(&self) -> Waker {
-        Waker::from(Arc::clone(&self.inner.wakes))
     }
 
     /// Polls until it is ready, and moves blocking work and, when there is none, time meanwhile.

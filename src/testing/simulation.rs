@@ -151,6 +151,8 @@ pub struct World<'a> {
     pub complete: Option<CheckpointId>,
     /// The state of the job.
     pub state: JobState,
+    /// Whether nothing goes wrong with the disk in this process.
+    pub calm: bool,
 }
 
 /// What happened in a run that went well.
@@ -339,11 +341,12 @@ impl<'a> Run<'a> {
                 End::NotStarted(reason) => return Err(format!("the job cannot be built: {reason}")),
                 End::Over(state) => {
                     let complete = self.watch().complete();
-                    self.scenario.ended(&World { disk: &self.disk, complete, state })?
+                    let calm = !self.schedule.may_fail();
+                    self.report.effects = self.disk.effects();
+                    self.scenario.ended(&World { disk: &self.disk, complete, state, calm })?
                 }
             };
             if next == Next::Nothing {
-                self.report.effects = self.disk.effects();
                 let completed = self.watch().completed();
                 self.report.completed = completed;
                 self.report.time = self.now.since(Moment::default());
@@ -404,7 +407,8 @@ impl<'a> Run<'a> {
                 effects = self.disk.effects();
                 let complete = self.watch().complete();
                 let state = self.watch().state();
-                self.scenario.observe(&World { disk: &self.disk, complete, state })?;
+                let calm = !self.schedule.may_fail();
+                self.scenario.observe(&World { disk: &self.disk, complete, state, calm })?;
             }
             if over {
                 return Ok(End::Over(self.watch().state()));

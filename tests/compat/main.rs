@@ -10,9 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use alluvium::storage::SystemFiles;
 use alluvium::snapshot::{PieceReader, PieceWriter, StateReader, StateWriter, Store, StoreOptions};
 use alluvium::storage::FileStorage;
+use alluvium::storage::SystemFiles;
 use alluvium::testing::disk::SimulatedDisk;
 use alluvium_actors::ids::{CheckpointId, OperatorUid, RunNumber, SubtaskId, WallTime};
 use alluvium_actors::ports::fence::{Fence, FenceSource};
@@ -154,7 +154,10 @@ fn a_store_of_version_1_is_read_and_goes_on() {
     let storage = FileStorage::open(Arc::new(disk), Path::new(ROOT)).unwrap();
     let expected = write_session(&Arc::new(Store::new(Arc::new(storage), None, options()).unwrap()));
 
-    let store = Arc::new(Store::open_directory(Arc::new(SystemFiles::new()), directory.path(), StoreOptions::new("flights of 2013", 1)).unwrap());
+    let store = Arc::new(
+        Store::open_directory(Arc::new(SystemFiles::new()), directory.path(), StoreOptions::new("flights of 2013", 1))
+            .unwrap(),
+    );
     assert_eq!(store.hash_seed(), 0x0123_4567_89ab_cdef);
     let recovered = store.recover().unwrap().unwrap();
     assert_eq!(recovered, expected[1]);

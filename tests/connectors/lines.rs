@@ -14,7 +14,6 @@ use alluvium::testing::host::{ManualHost, Site};
 use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::fence::FenceSource;
 use alluvium_actors::ports::files::FileOperation;
-use alluvium_actors::ports::host::Host;
 
 use crate::site;
 

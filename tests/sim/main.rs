@@ -1,4 +1,8 @@
 //! Whole jobs on the simulator: crashed at every effect, with a disk that forgets and fails, against oracles that know every record.
 
+mod chance;
+mod files;
+mod flights;
 mod schedules;
+mod second_job;
 mod union;

@@ -5,6 +5,8 @@ use alluvium::testing::simulation::{Faults, Report, Scenario, Simulation};
 /// What a number of runs came to.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
+    /// Whether the environment asked for one certain run.
+    pub(crate) is_asked: bool,
     pub(crate) runs: u64,
     pub(crate) processes: u64,
     pub(crate) crashes: u64,
@@ -31,8 +33,8 @@ pub(crate) fn run<S: Scenario>(
     build: impl Fn() -> S,
 ) -> Tally {
     std::panic::set_hook(Box::new(|_| {}));
-    let mut tally = Tally::default();
     let asked = Simulation::from_environment();
+    let mut tally = Tally { is_asked: asked.is_some(), ..Tally::default() };
     let simulations: Vec<Simulation> = match asked {
         Some(asked) => vec![asked],
         None => simulations.into_iter().collect(),
@@ -51,9 +53,11 @@ pub(crate) fn run<S: Scenario>(
     tally
 }
 
-/// Runs with several crashes and faults each.
-pub(crate) fn random(seeds: std::ops::Range<u64>) -> impl Iterator<Item = Simulation> {
-    seeds.map(Simulation::new)
+/// Runs with several crashes and faults each, as many as given or as `ALLUVIUM_SIMULATION_RUNS` says.
+pub(crate) fn random(first_seed: u64, runs: u64) -> impl Iterator<Item = Simulation> {
+    let asked = std::env::var("ALLUVIUM_SIMULATION_RUNS").ok();
+    let runs = asked.map_or(runs, |text| text.parse().expect("ALLUVIUM_SIMULATION_RUNS is a number"));
+    (first_seed..first_seed + runs).map(Simulation::new)
 }
 
 /// One run per change of the disk that the job makes, crashed directly before it.

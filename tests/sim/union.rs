@@ -67,5 +67,5 @@ fn a_union_survives_crashes_at_events() {
 
 #[test]
 fn a_union_survives_random_schedules() {
-    schedules::run("union, random", schedules::random(0..200), Union::new);
+    schedules::run("union, random", schedules::random(0, 200), Union::new);
 }

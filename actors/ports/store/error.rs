@@ -99,7 +99,8 @@ impl StoreError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            StoreError::OutOfSpace { .. } | StoreError::Failed { .. } => true,
+            // The next attempt has a right to write of its own.
+            StoreError::OutOfSpace { .. } | StoreError::Failed { .. } | StoreError::Fenced(_) => true,
             StoreError::Poisoned { .. }
             | StoreError::Damaged { .. }
             | StoreError::Missing { .. }
@@ -107,8 +108,7 @@ impl StoreError {
             | StoreError::TooNew { .. }
             | StoreError::Locked { .. }
             | StoreError::OtherJob { .. }
-            | StoreError::Refused { .. }
-            | StoreError::Fenced(_) => false,
+            | StoreError::Refused { .. } => false,
         }
     }
 }

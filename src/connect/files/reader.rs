@@ -1,7 +1,7 @@
 //! Emits the records of one file after the other. A worker reads and parses the next chunk meanwhile.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::vec;
@@ -75,7 +75,7 @@ fn load<P: Parser>(parser: P, began: Option<Position>) -> (P, LoadedChunk<P::Rec
     (parser, LoadedChunk { began, chunk, stored_offset, stored_length })
 }
 
-fn open<F: Format>(format: &F, files: &dyn Files, path: &PathBuf, stored: Position) -> Loaded<F> {
+fn open<F: Format>(format: &F, files: &dyn Files, path: &Path, stored: Position) -> Loaded<F> {
     let head = format.head(Text::open(files, path)?)?;
     let mut text = Text::open(files, path)?;
     let place = find(&mut text, head.length, stored)?;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use alluvium_actors::ports::files::FileOperation;
+
 use super::Simulation;
 use crate::testing::disk::{DiskFault, SimulatedDisk};
 use crate::testing::random::Random;
@@ -61,11 +63,15 @@ const FAULTY_PROCESSES: u64 = 8;
 const DISK_FAULTS: [DiskFault; 4] =
     [DiskFault::Error, DiskFault::ErrorAfterwards, DiskFault::FullDisk, DiskFault::FailedSync];
 
+/// What may fail beside changes of the disk.
+const READS: [FileOperation; 5] =
+    [FileOperation::Open, FileOperation::Read, FileOperation::List, FileOperation::Metadata, FileOperation::Lock];
+
 /// Carries out what goes wrong.
 pub(super) struct Schedule {
     faults: Faults,
     random: Random,
-    /// How many processes to come have faults.
+    /// How many processes to come have random faults.
     faulty: u64,
     /// Before this event the current process crashes.
     crash_at: Option<u64>,
@@ -75,11 +81,7 @@ pub(super) struct Schedule {
 
 impl Schedule {
     pub(super) fn new(faults: Faults, mut random: Random) -> Schedule {
-        let faulty = match faults {
-            Faults::None => 0,
-            Faults::CrashAtEvent(_) | Faults::CrashAtEffect(_) => 1,
-            Faults::Random => 1 + random.below(FAULTY_PROCESSES),
-        };
+        let faulty = 1 + random.below(FAULTY_PROCESSES);
         Schedule { faults, random, faulty, crash_at: None, meddled: false }
     }
 
@@ -87,16 +89,20 @@ impl Schedule {
     pub(super) fn process_starts(&mut self, events: u64, disk: &SimulatedDisk) {
         self.crash_at = None;
         self.meddled = false;
-        if self.faulty == 0 {
-            disk.clear_faults();
-            return;
-        }
-        self.faulty -= 1;
         match self.faults {
             Faults::None => {}
-            Faults::CrashAtEvent(number) => self.crash_at = Some(number),
-            Faults::CrashAtEffect(number) => disk.fail_at_effect(number, DiskFault::PowerCut),
-            Faults::Random => self.plan(events, disk),
+            Faults::CrashAtEvent(number) => self.crash_at = Some(number).filter(|number| *number > events),
+            Faults::CrashAtEffect(number) => {
+                if number > disk.effects() {
+                    disk.fail_at_effect(number, DiskFault::PowerCut);
+                }
+            }
+            Faults::Random => {
+                if self.faulty > 0 {
+                    self.faulty -= 1;
+                    self.plan(events, disk);
+                }
+            }
         }
     }
 
@@ -108,6 +114,11 @@ impl Schedule {
                 let effect = disk.effects() + self.soon(256);
                 disk.fail_at_effect(effect, fault);
             }
+        }
+        if self.random.below(6) == 0 {
+            self.meddled = true;
+            let operation = READS[self.random.below(READS.len() as u64) as usize];
+            disk.fail_at(operation, disk.count(operation) + self.soon(64), DiskFault::Error);
         }
         match self.random.below(8) {
             // It comes to its end, or fails by a fault of the disk.

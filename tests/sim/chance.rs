@@ -1,0 +1,92 @@
+//! What differs from process to process by chance: how the job is configured, what its users ask for, and when their code panics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use alluvium::testing::catalogue::SimulatedCatalogue;
+use alluvium::testing::simulation::{Boot, Next, World};
+use alluvium::{JobState, Options, RestartStrategy};
+use alluvium_actors::drive::control::{Control, Reply};
+use alluvium_actors::ports::host::Address;
+
+/// How a process runs the job.
+pub(crate) fn options(boot: &mut Boot<'_>) -> Options {
+    let options = Options::default()
+        .store("/store")
+        // The state is small; so that some of it goes into blobs all the same, little of it fits into a manifest.
+        .inline_limit([64, 500, 20_000][boot.random() as usize % 3])
+        .checkpoint_every(Duration::from_millis([10, 10, 25][boot.random() as usize % 3]))
+        .checkpoint_timeout(Duration::from_millis([15, 100, 10_000][boot.random() as usize % 3]))
+        .retained_checkpoints(1 + boot.random() as usize % 3)
+        .restart(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(3) });
+    match boot.random() % 4 {
+        0 => options.minimum_pause(Duration::from_millis(5)),
+        more => options.maximum_concurrent_checkpoints(more as usize),
+    }
+}
+
+/// What users ask for: a checkpoint now and then, at times a stop or a cancellation.
+pub(crate) fn users(boot: &mut Boot<'_>) {
+    for _ in 0..boot.random() % 3 {
+        let after = Duration::from_micros(boot.random() % 60_000);
+        boot.send_after(after, Address::Coordinator, Control::TakeCheckpoint(Reply(Box::new(drop))));
+    }
+    if boot.number() > 6 {
+        return;
+    }
+    let after = Duration::from_micros(boot.random() % 60_000);
+    match boot.random() % 12 {
+        0..2 => boot.send_after(after, Address::Supervisor, Control::Stop(Reply(Box::new(drop)))),
+        2 => boot.send_after(after, Address::Supervisor, Control::CancelJob),
+        _ => {}
+    }
+}
+
+/// The catalogue that a process finds: the one before, with gaps, empty, broken, or none.
+pub(crate) fn catalogue(boot: &mut Boot<'_>, kept: &SimulatedCatalogue) -> Option<Arc<SimulatedCatalogue>> {
+    kept.set_broken(false);
+    match boot.random() % 8 {
+        0 => return None,
+        1 => kept.lose_everything(),
+        2 => kept.lose_some(boot.random()),
+        3 => kept.set_broken(true),
+        _ => {}
+    }
+    Some(Arc::new(kept.clone()))
+}
+
+/// A user's function that panics once in a while: after so many calls, in this process.
+#[derive(Clone, Debug)]
+pub(crate) struct Fuse(Arc<AtomicU64>);
+
+impl Fuse {
+    pub(crate) fn new(boot: &mut Boot<'_>, calls: u64) -> Fuse {
+        let burns = boot.number() <= 6 && boot.random().is_multiple_of(4);
+        Fuse(Arc::new(AtomicU64::new(if burns { 1 + boot.random() % calls } else { 0 })))
+    }
+
+    pub(crate) fn burn(&self) {
+        let left = self.0.load(Ordering::Relaxed);
+        self.0.store(left.saturating_sub(1), Ordering::Relaxed);
+        assert!(left != 1, "the user's code panics");
+    }
+}
+
+/// Whether the job has come to its end; a stopped and a cancelled one go on in the next process.
+pub(crate) fn finished(world: &World<'_>) -> Result<Option<Next>, String> {
+    match world.state {
+        JobState::Finished => Ok(None),
+        JobState::Stopped | JobState::Cancelled => Ok(Some(Next::StartAgain)),
+        other => Err(format!("the job is {other}")),
+    }
+}
+
+/// What follows the end of a job that has left something over: a process without faults must have cleaned up, another start must do so.
+pub(crate) fn cleaned_up(world: &World<'_>, left_over: Result<(), String>) -> Result<Next, String> {
+    match left_over {
+        Ok(()) => Ok(Next::Nothing),
+        Err(_) if !world.calm => Ok(Next::StartAgain),
+        Err(left_over) => Err(left_over),
+    }
+}
