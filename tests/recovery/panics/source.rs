@@ -74,6 +74,11 @@ impl<E: SourceEnumerator> SourceEnumerator for Fused<E> {
     fn split_requested(&mut self, reader: u32, assigner: &mut SplitAssigner<E::Split>) -> OperatorResult {
         self.inner.split_requested(reader, assigner)
     }
+
+    fn completed(&mut self, checkpoint: CheckpointId) {
+        self.fuse.pass("enumerator notice");
+        self.inner.completed(checkpoint);
+    }
 }
 
 impl<R: SourceReader> SourceReader for Fused<R> {
@@ -104,5 +109,10 @@ impl<R: SourceReader> SourceReader for Fused<R> {
 
     fn take_requests(&mut self) -> Vec<ReaderRequest> {
         self.inner.take_requests()
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) {
+        self.fuse.pass("reader notice");
+        self.inner.completed(checkpoint);
     }
 }
