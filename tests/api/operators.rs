@@ -76,10 +76,7 @@ fn rebalance_reaches_every_subtask_about_equally() {
     let note = seen.clone();
     many(&job, "numbers")
         .rebalance()
-        .map(|number| {
-            // Subtasks run in turn on one thread here, so the index is known by the clone that runs.
-            number
-        })
+        .map(|number| number)
         .parallelism(4)
         .for_each("seen", move |number| note.note(number))
         .parallelism(4);
