@@ -4,8 +4,8 @@ use serde::de::DeserializeOwned;
 
 use crate::record::{KeyError, Record};
 
-use super::chunk::{EncodeKey, put};
-use super::ordered::Epoch;
+use super::encode::{EncodeKey, put};
+use super::slots::Epoch;
 use super::snapshot::{Capture, EncodeError, Within};
 
 /// Everything that an operator stores under one key. Implemented here only: by [`Plain`], and by the rows of the
@@ -14,10 +14,6 @@ pub trait Row: Send + Sized + 'static {
     /// How many states share the row.
     #[doc(hidden)]
     const STATES: u16;
-
-    /// Whether the epoch of the entry is the epoch of all that it holds.
-    #[doc(hidden)]
-    const CHANGES_AS_ONE: bool = false;
 
     /// Whether nothing is stored: the key can go.
     #[doc(hidden)]
@@ -79,7 +75,6 @@ pub struct Plain<A>(pub(super) A);
 
 impl<A: Record> Row for Plain<A> {
     const STATES: u16 = 1;
-    const CHANGES_AS_ONE: bool = true;
 
     #[inline]
     fn is_empty(&self) -> bool {
