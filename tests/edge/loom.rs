@@ -57,7 +57,7 @@ struct Sleeper {
 
 impl Wake for Sleeper {
     fn wake(self: Arc<Self>) {
-        *self.woken.lock().unwrap() = true;
+        *self.woken.lock().expect("loom has no poisoned locks") = true;
         self.signal.notify_one();
     }
 }
@@ -71,9 +71,9 @@ fn wait_for<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
         if let Poll::Ready(ready) = poll(&mut context) {
             return ready;
         }
-        let mut woken = sleeper.woken.lock().unwrap();
+        let mut woken = sleeper.woken.lock().expect("loom has no poisoned locks");
         while !*woken {
-            woken = sleeper.signal.wait(woken).unwrap();
+            woken = sleeper.signal.wait(woken).expect("loom has no poisoned locks");
         }
         *woken = false;
     }
@@ -134,7 +134,7 @@ fn batches_arrive(credits: u32, batches: u64) {
         });
         let expected: Vec<String> = (0..batches).map(|number| number.to_string()).chain(["end".to_owned()]).collect();
         assert_eq!(read_to_the_end(&receiver), expected);
-        producer.join().unwrap();
+        producer.join().expect("the producer comes to its end");
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     });
 }
@@ -172,7 +172,7 @@ fn a_barrier_passes_a_full_edge_while_the_producer_waits_for_credit() {
             sender.force_send(Frame::EndOfChannel);
         });
         assert_eq!(read_to_the_end(&receiver), ["0", "1", "barrier 1", "2", "cancel 2", "end"]);
-        producer.join().unwrap();
+        producer.join().expect("the producer comes to its end");
     });
 }
 
@@ -195,7 +195,7 @@ fn a_producer_whose_consumer_is_dropped_does_not_sleep_for_ever_and_leaves_nothi
                 assert_eq!(name(receive(&receiver)), number.to_string());
             }
             drop(receiver);
-            let sender = producer.join().unwrap();
+            let sender = producer.join().expect("the producer comes to its end");
             assert_eq!(alive.load(Ordering::SeqCst), 0, "an edge that nobody reads holds batches");
             drop(sender);
         });
@@ -212,7 +212,7 @@ fn who_has_the_message_of_a_barrier_finds_its_marker_or_has_taken_it() {
         let producer = thread::spawn(move || {
             send(&sender, Numbered::payload(0, &alive));
             sender.force_send(barrier(1));
-            let mut mailbox = mailbox_of_consumer.lock().unwrap();
+            let mut mailbox = mailbox_of_consumer.lock().expect("loom has no poisoned locks");
             mailbox.0 = true;
             let waker = mailbox.1.take();
             drop(mailbox);
@@ -222,7 +222,7 @@ fn who_has_the_message_of_a_barrier_finds_its_marker_or_has_taken_it() {
         });
         let (mut message, mut marker) = (false, false);
         wait_for(|context| {
-            let mut mailbox = mailbox.lock().unwrap();
+            let mut mailbox = mailbox.lock().expect("loom has no poisoned locks");
             message |= mailbox.0;
             mailbox.1 = Some(context.waker().clone());
             drop(mailbox);
@@ -232,7 +232,7 @@ fn who_has_the_message_of_a_barrier_finds_its_marker_or_has_taken_it() {
             assert!(marker || !message, "the message is there, and its marker is not");
             if message { Poll::Ready(()) } else { Poll::Pending }
         });
-        producer.join().unwrap();
+        producer.join().expect("the producer comes to its end");
     });
 }
 
@@ -262,7 +262,7 @@ fn every_emptied_buffer_comes_back_once_or_is_freed_with_the_edge() {
             assert_eq!(batch.number, number);
             receiver.give_back(batch);
         }
-        producer.join().unwrap();
+        producer.join().expect("the producer comes to its end");
         assert_eq!(alive.load(Ordering::SeqCst), 0, "a buffer outlived the producer that it was kept for");
     });
 }
@@ -320,6 +320,6 @@ fn destructors_of_records_run_outside_of_the_lock() {
             send(&sender, Box::new(Curious { sender: Arc::clone(&sender) }));
         });
         drop(receiver);
-        producer.join().unwrap();
+        producer.join().expect("the producer comes to its end");
     });
 }
