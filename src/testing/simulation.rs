@@ -264,7 +264,7 @@ impl Simulation {
 
     fn tell(self, scenario: &mut dyn Scenario) -> (Result<Report, Trouble>, Story) {
         let story = Arc::new(Mutex::new(Story::default()));
-        let outcome = Run::new(self, scenario, Arc::clone(&story)).to_the_end();
+        let outcome = Run::new(self, scenario, Arc::clone(&story)).run_out();
         let story = std::mem::take(&mut *story.lock().unwrap_or_else(PoisonError::into_inner));
         let outcome = match outcome {
             Ok(report) => Ok(Report { fingerprint: story.fingerprint(), events: story.events(), ..report }),
@@ -322,7 +322,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn to_the_end(mut self) -> Result<Report, String> {
+    fn run_out(mut self) -> Result<Report, String> {
         self.scenario.prepare(&self.disk);
         loop {
             if self.report.processes == PROCESSES {
@@ -372,7 +372,7 @@ impl<'a> Run<'a> {
                 let random = Random::new(self.random.next());
                 let story = Arc::clone(&self.story);
                 let process = process.insert(Process::new(setup, self.now, random, story, self.disk.clone(), commands));
-                let end = self.step_to_the_end(process)?;
+                let end = self.step_run_out(process)?;
                 self.now = process.now();
                 end
             }
@@ -388,7 +388,7 @@ impl<'a> Run<'a> {
         Ok(end)
     }
 
-    fn step_to_the_end(&mut self, process: &mut Process) -> Result<End, String> {
+    fn step_run_out(&mut self, process: &mut Process) -> Result<End, String> {
         let mut effects = self.disk.effects();
         loop {
             let events = self.events();

@@ -1,0 +1,11 @@
+//! The typed graph as a user meets it: what is refused, how it is planned, what each operator does, and that state comes back.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests end the test, as tests do")]
+
+mod build_errors;
+mod by_hand;
+mod ends;
+mod keyed;
+mod operators;
+mod planning;
+mod snapshots;
