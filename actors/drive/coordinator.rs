@@ -337,8 +337,8 @@ impl CoordinatorDriver {
                 }
                 self.host.send(Address::Supervisor, Control::StopCalledOff);
             }
-            Effect::Suspended { last_completed: _, closed: _ } => {
-                self.host.send(Address::Supervisor, Control::Suspended);
+            Effect::Suspended { last_completed: _, closed } => {
+                self.host.send(Address::Supervisor, Control::Suspended { closed });
             }
             Effect::FailJob { failure } => {
                 let failed = match failure {

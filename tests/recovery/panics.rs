@@ -200,7 +200,7 @@ fn expected() -> BTreeSet<(&'static str, u64)> {
 }
 
 /// That every line comes once, and the counts of each side and key are 1, 2, 3 and so on. Gives what came out.
-fn check<'a>(collected: &'a [String]) -> Verdict<BTreeSet<(&'a str, u64)>> {
+fn check(collected: &[String]) -> Verdict<BTreeSet<(&str, u64)>> {
     let mut ids = BTreeSet::new();
     let mut counts: BTreeMap<(&str, &str), HashSet<u64>> = BTreeMap::new();
     for line in collected {
