@@ -115,7 +115,9 @@ fn check_all(lines: &[String]) -> Result<(), String> {
     let mut sequences: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for line in lines {
         let fields: Vec<u64> = line.split(',').filter_map(|field| field.parse().ok()).collect();
-        let [of, sequence, different, id] = fields[..] else { return Err(format!("`{line}` is not a line of the job")) };
+        let [of, sequence, different, id] = fields[..] else {
+            return Err(format!("`{line}` is not a line of the job"));
+        };
         if of != key(id) || sequence != different {
             return Err(format!("`{line}`: the key of {id} is {}, the state has seen {different} ids", key(id)));
         }
