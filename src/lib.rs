@@ -1,4 +1,4 @@
-//! alluvium: a stream-processing runtime that a service embeds.
+#![doc = include_str!("../README.md")]
 
 pub mod connect;
 pub mod error;

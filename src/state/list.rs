@@ -11,7 +11,7 @@ use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 use crate::record::Record;
 
-use super::chunk::{EncodeKey, put};
+use super::chunk::{EncodeKey, put_any};
 use super::descriptor::{StateDescriptor, StateKind};
 use super::ordered::Epoch;
 use super::row::{Decoder, RestoreError, Restoring};
@@ -93,9 +93,9 @@ impl<T: Record> Content for ListContent<T> {
             if elements == 0 {
                 return Ok(Some(next as u64));
             }
-            capture.entry(state, |bytes| {
-                key.encode(bytes)?;
-                put(bytes, &Elements(&self.0[next..next + elements]))
+            capture.entry(state, |room| {
+                key.encode(room)?;
+                put_any(room, &Elements(&self.0[next..next + elements]))
             })?;
             capture.spend(elements);
             next += elements;

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 use crate::record::{Key, Record, hash_key};
 
-use super::chunk::{EncodeKey, put};
+use super::chunk::{EncodeKey, Room, put};
 use super::descriptor::{StateDescriptor, StateKind};
 use super::ordered::{Entry, Epoch, Ordered, Position};
 use super::row::{Decoder, RestoreError, Restoring, decode};
@@ -95,7 +95,7 @@ impl<U: Key, T: Record> Content for MapContent<U, T> {
             last = Some(entry.position);
             capture.spend(1);
             if entry.epoch <= capture.epoch {
-                let encoded = capture.entry(state, |bytes| put_entry(bytes, key, &entry.key, &entry.value));
+                let encoded = capture.entry(state, |room| put_entry(room, key, &entry.key, &entry.value));
                 if let Err(error) = encoded {
                     result = Err(error);
                     return false;
@@ -122,14 +122,14 @@ impl<U: Key, T: Record> Content for MapContent<U, T> {
 }
 
 fn put_entry<K: EncodeKey + ?Sized, U: Key, T: Record>(
-    bytes: &mut Vec<u8>,
+    room: &mut Room<'_>,
     key: &K,
     user_key: &U,
     value: &T,
 ) -> Result<(), rmp_serde::encode::Error> {
-    key.encode(bytes)?;
-    put(bytes, user_key)?;
-    put(bytes, value)
+    key.encode(room)?;
+    put(room, user_key)?;
+    put(room, value)
 }
 
 /// The map under the current key.
@@ -250,7 +250,7 @@ impl<U: Key, T: Record> MapAccess<'_, U, T> {
 }
 
 fn preserve<U: Key, T: Record>(guard: &Guard<'_>, entry: &Entry<U, T>) {
-    guard.preserve_unit(entry.epoch, entry.position.get().into(), |bytes| {
-        put_entry(bytes, guard.key, &entry.key, &entry.value)
+    guard.preserve_unit(entry.epoch, entry.position.get().into(), |room| {
+        put_entry(room, guard.key, &entry.key, &entry.value)
     });
 }

@@ -86,7 +86,7 @@ impl<A: Record> Row for Plain<A> {
         false
     }
 
-    #[inline]
+    #[inline(always)]
     fn capture<K: EncodeKey + ?Sized>(
         &self,
         key: &K,
@@ -96,9 +96,9 @@ impl<A: Record> Row for Plain<A> {
     ) -> Result<Option<Within>, EncodeError> {
         capture.spend(1);
         if changed <= capture.epoch {
-            capture.entry(0, |bytes| {
-                key.encode(bytes)?;
-                put(bytes, &self.0)
+            capture.entry(0, |room| {
+                key.encode(room)?;
+                put(room, &self.0)
             })?;
         }
         Ok(None)

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::chunk::EncodeKey;
+use super::chunk::{EncodeKey, Room};
 use super::descriptor::StateDescriptor;
 use super::ordered::Epoch;
 use super::row::{Decoder, RestoreError, Restoring, Row};
@@ -93,7 +93,7 @@ impl<'a> Guard<'a> {
         &self,
         changed: Epoch,
         unit: u64,
-        encode: impl Fn(&mut Vec<u8>) -> Result<(), rmp_serde::encode::Error>,
+        encode: impl Fn(&mut Room<'_>) -> Result<(), rmp_serde::encode::Error>,
     ) {
         if let Some(snapshots) = self.snapshots
             && changed < self.epoch

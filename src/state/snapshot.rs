@@ -8,7 +8,7 @@
 
 use alluvium_actors::ids::CheckpointId;
 
-use super::chunk::Output;
+use super::chunk::{Output, Room};
 use super::error::StateError;
 use super::ordered::Epoch;
 use super::span::Span;
@@ -56,7 +56,7 @@ impl Capture<'_> {
     pub(super) fn entry(
         &mut self,
         state: u16,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), rmp_serde::encode::Error>,
+        encode: impl Fn(&mut Room<'_>) -> Result<(), rmp_serde::encode::Error>,
     ) -> Result<(), EncodeError> {
         self.output.append(state, self.group, encode).map_err(|error| EncodeError::new(state, &error))
     }
@@ -140,7 +140,7 @@ impl Snapshots {
         address: Address,
         within: Within,
         changed: Epoch,
-        encode: impl Fn(&mut Vec<u8>) -> Result<(), rmp_serde::encode::Error>,
+        encode: impl Fn(&mut Room<'_>) -> Result<(), rmp_serde::encode::Error>,
     ) {
         let group = self.span.group_of(address.position);
         self.each_wanting(address, within.state, group, changed, |from, capture| {

@@ -78,9 +78,9 @@ impl<T: Record> Content for ValueContent<T> {
         if let Some(value) = &self.0
             && changed <= capture.epoch
         {
-            capture.entry(state, |bytes| {
-                key.encode(bytes)?;
-                put(bytes, value)
+            capture.entry(state, |room| {
+                key.encode(room)?;
+                put(room, value)
             })?;
         }
         Ok(None)
@@ -149,9 +149,9 @@ impl<T: Record> ValueAccess<'_, T> {
 
     fn preserve(&mut self) {
         if let Some(value) = &self.value {
-            self.guard.preserve_unit(self.changed.get(), 0, |bytes| {
-                self.guard.key.encode(bytes)?;
-                put(bytes, value)
+            self.guard.preserve_unit(self.changed.get(), 0, |room| {
+                self.guard.key.encode(room)?;
+                put(room, value)
             });
         }
         self.changed.set(self.guard.epoch);

@@ -156,12 +156,12 @@ impl ChunkSink for Kept {
 fn snapshot(table: &mut Sums, keys: u64, checkpoint: u64, updates: u64) -> (Duration, Duration, u64, Kept) {
     let (checkpoint, mut kept, mut feeder) = (CheckpointId(checkpoint), Kept::default(), Feeder::new());
     let (mut longest, mut applied) = (Duration::ZERO, 0);
-    let start = Instant::now();
+    let start = busy_time();
     table.close_epoch(checkpoint).expect("a new checkpoint");
     loop {
-        let slice = Instant::now();
+        let slice = busy_time();
         let progress = table.advance(checkpoint, 4_096, &mut kept).expect("integers encode");
-        longest = longest.max(slice.elapsed());
+        longest = longest.max(busy_time() - slice);
         if progress == Progress::Done {
             break;
         }
@@ -170,7 +170,7 @@ fn snapshot(table: &mut Sums, keys: u64, checkpoint: u64, updates: u64) -> (Dura
             applied += SLICE as u64;
         }
     }
-    (start.elapsed(), longest, applied, kept)
+    (busy_time() - start, longest, applied, kept)
 }
 
 fn run(keys: u64, updates: u64, rounds: u64) {
@@ -227,13 +227,13 @@ fn run(keys: u64, updates: u64, rounds: u64) {
 
     let descriptors = new_table().descriptors().to_vec();
     let mapping = StateMapping::new(&descriptors, &descriptors).expect("the same states");
-    let start = Instant::now();
+    let start = busy_time();
     let mut restored = new_table();
     restored.reserve(keys as usize);
     for chunk in &kept.chunks {
         restored.restore_chunk(&mapping, chunk).expect("a chunk of this table");
     }
-    let elapsed = start.elapsed();
+    let elapsed = busy_time() - start;
     assert_eq!(restored.len() as u64, keys);
     println!("  restore             {:7.1} ns an entry", per_entry(elapsed));
 }

@@ -1,6 +1,6 @@
 //! Sources and sinks, each against the trial that a stranger's would have to pass, and against what happens to files.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests end the test, as tests do")]
 
 mod collect;
 mod csv_files;

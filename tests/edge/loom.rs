@@ -1,19 +1,25 @@
 //! The edge under loom: every interleaving of two threads at its lock, within a bound of preemptions.
 //!
 //! A thread that has nothing to do sleeps until its waker is called, without spurious wake-ups. So a lost wake-up is a
-//! deadlock, and loom reports it. Which model finds which fault was tried out by breaking the edge:
+//! deadlock, and loom reports it. The models are about batches, a barrier that is forced into a full edge, a dropped
+//! consumer, a marker and its message, buffers that come back, and destructors of records. Which of them finds which fault
+//! was tried out by breaking the edge:
 //!
 //! | broken on purpose | found by |
 //! | --- | --- |
-//! | the consumer leaves its waker after the lock of the look was released | every model in which it sleeps |
-//! | the producer leaves its waker after the lock of the look was released | batches, a forced barrier, a dropped consumer |
-//! | no wake-up at half of the credits | batches, a forced barrier, buffers |
-//! | the wake-up only when the queue is empty and a forced batch lies in it | a forced barrier |
-//! | a control frame wakes nobody | a forced barrier, marker then message |
-//! | the dropped consumer wakes nobody | a dropped consumer |
-//! | a closed edge still takes frames | a dropped consumer, destructors |
+//! | the consumer leaves its waker after the lock of the look was released | batches, forced barrier, dropped consumer, buffers |
+//! | the producer leaves its waker after the lock of the look was released | the same, and destructors |
+//! | no wake-up at half of the credits | batches, forced barrier, dropped consumer, buffers |
+//! | the producer is woken only by the batch that empties the queue | batches of two and three credits, forced barrier |
+//! | a control frame wakes nobody | batches (their end), forced barrier |
+//! | a frame wakes the consumer only if another one waits | batches, forced barrier, dropped consumer, buffers |
+//! | a dropped consumer wakes nobody | dropped consumer, destructors |
+//! | a batch waits for credit although nobody reads | dropped consumer, destructors |
+//! | an edge that nobody reads still takes frames | dropped consumer, destructors |
 //! | the message goes before the marker | marker then message |
-//! | the dropped consumer drops its frames under the lock | destructors |
+//! | frames are dropped under the lock, by either end | destructors |
+//! | frames leave in another order | batches, forced barrier |
+//! | buffers are kept for a producer that is gone | buffers |
 
 #![cfg(loom)]
 

@@ -95,7 +95,10 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         *this.watch.real.lock().unwrap() = Some(context.waker().clone());
-        this.watch.state.store(POLLED, Ordering::SeqCst);
+        if this.watch.state.swap(POLLED, Ordering::SeqCst) == ASLEEP {
+            // The real waker of an earlier wake-up came late, after the poll that it asked for.
+            this.watch.group.change(|count| count.awake += 1);
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| this.task.as_mut().poll(&mut Context::from_waker(&this.waker))));
         match polled {
             Ok(Poll::Pending) => {

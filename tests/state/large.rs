@@ -4,7 +4,7 @@ use alluvium::record::{hash_key, key_group, key_group_range};
 use alluvium::state::{Plain, StateDescriptor, StateKind, Table};
 use alluvium_actors::ids::CheckpointId;
 
-use crate::support::{Kept, SEED, finish, owned_hash, restore};
+use crate::support::{Kept, KeysByHash, SEED, finish, owned_hash, restore};
 
 type Sums = Table<u64, Plain<u64>>;
 
@@ -45,23 +45,6 @@ fn the_table_is_in_the_order_of_the_hashes_after_growth_and_removals() {
     }
 }
 
-/// The keys whose hashes under `seed` are `first`, `first` + 1 and so on: XXH3 of eight bytes can be run backwards.
-fn keys_with_neighbouring_hashes(seed: u64, first: u64, count: u64) -> impl Iterator<Item = u64> {
-    const PRIME: u64 = 0x9FB2_1C65_1E98_DF25;
-    // Newton's iteration doubles the number of right bits.
-    let inverse = (0..6).fold(PRIME, |x, _| x.wrapping_mul(2_u64.wrapping_sub(PRIME.wrapping_mul(x))));
-    let keyed = move |hash: u64| {
-        let mut h = hash ^ (hash >> 28) ^ (hash >> 56);
-        h = h.wrapping_mul(inverse);
-        h ^= (h >> 35) + 8;
-        h = h.wrapping_mul(inverse);
-        // The map is a polynomial of rotations over GF(2) whose 64th power is one.
-        (0..63).fold(h, |h, _| h ^ h.rotate_left(49) ^ h.rotate_left(24))
-    };
-    let mask = keyed(hash_key(seed, &0_u64).unwrap());
-    (0..count).map(move |number| (keyed(first + number) ^ mask).rotate_left(32))
-}
-
 #[test]
 fn a_million_keys_that_collide_under_another_seed_do_not_collide_here() {
     const KEYS: u64 = 1_000_000;
@@ -70,19 +53,20 @@ fn a_million_keys_that_collide_under_another_seed_do_not_collide_here() {
         keys.for_each(|key| _ = table.value_mut(hash_key(seed, &key).unwrap(), &key, || 0));
         table
     };
-    let chosen = keys_with_neighbouring_hashes(1, 77 << 32, KEYS);
-    assert!(chosen.enumerate().step_by(1000).all(|(n, key)| hash_key(1, &key).unwrap() == (77 << 32) + n as u64));
+    let backwards = KeysByHash::new(1);
+    let chosen = |number: u64| backwards.key((77 << 32) + number);
+    assert!((0..KEYS).step_by(1000).all(|number| hash_key(1, &chosen(number)).unwrap() == (77 << 32) + number));
 
     let normal = fill(&mut (0..KEYS), SEED).statistics();
-    let hostile = fill(&mut keys_with_neighbouring_hashes(1, 77 << 32, KEYS), SEED).statistics();
+    let hostile = fill(&mut (0..KEYS).map(&chosen), SEED).statistics();
     assert!(hostile.mean_distance <= 10.0 * normal.mean_distance, "{hostile:?}, {normal:?} with ordinary keys");
     assert!(hostile.longest_distance <= 10 * normal.longest_distance, "{hostile:?}, {normal:?} with ordinary keys");
     assert!(hostile.slots <= 2 * normal.slots);
 
     // The same keys under the seed that they were chosen for are one long run, in slots that do not run away.
-    let attacked = fill(&mut keys_with_neighbouring_hashes(1, 77 << 32, 2_000), 1);
+    let attacked = fill(&mut (0..2_000).map(&chosen), 1);
     assert!(attacked.statistics().longest_distance > 1_900 && attacked.statistics().slots < 40_000);
-    for key in keys_with_neighbouring_hashes(1, 77 << 32, 2_000) {
+    for key in (0..2_000).map(&chosen) {
         assert!(attacked.value(hash_key(1, &key).unwrap(), &key).is_some());
     }
 }

@@ -53,3 +53,36 @@ pub(crate) fn restore<K: Key, R: Row, H: Hold<R>>(
     }
     Ok(table)
 }
+
+/// Finds the key of a hash: XXH3 of eight bytes can be run backwards.
+pub(crate) struct KeysByHash {
+    mask: u64,
+}
+
+impl KeysByHash {
+    pub(crate) fn new(seed: u64) -> KeysByHash {
+        KeysByHash { mask: KeysByHash::keyed(hash_key(seed, &0_u64).expect("an integer")) }
+    }
+
+    pub(crate) fn key(&self, hash: u64) -> u64 {
+        (KeysByHash::keyed(hash) ^ self.mask).rotate_left(32)
+    }
+
+    fn keyed(hash: u64) -> u64 {
+        const PRIME: u64 = 0x9FB2_1C65_1E98_DF25;
+        // Newton's iteration doubles the number of right bits.
+        let inverse = (0..6).fold(PRIME, |x, _| x.wrapping_mul(2_u64.wrapping_sub(PRIME.wrapping_mul(x))));
+        let mut h = hash ^ (hash >> 28) ^ (hash >> 56);
+        h = h.wrapping_mul(inverse);
+        h ^= (h >> 35) + 8;
+        h = h.wrapping_mul(inverse);
+        // The map is a polynomial of rotations over GF(2) whose 64th power is one.
+        (0..63).fold(h, |h, _| h ^ h.rotate_left(49) ^ h.rotate_left(24))
+    }
+}
+
+/// `count` keys, most of which stand at the same position of a table as some others.
+pub(crate) fn keys_at_few_positions(count: u64) -> Vec<u64> {
+    let keys = KeysByHash::new(SEED);
+    (0..count).map(|number| keys.key(((number / 7).wrapping_mul(0x9E37_79B9) << 32) | number)).collect()
+}

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use alluvium::snapshot::Store;
-use alluvium::storage::{CatalogueCondition, SledCatalogue};
+use alluvium::storage::{CatalogueCondition, SledCatalogue, SystemFiles};
 use alluvium::testing::catalogue::SimulatedCatalogue;
 use alluvium::testing::disk::{DiskFault, SimulatedDisk};
 use alluvium_actors::ids::CheckpointId;
@@ -151,7 +152,7 @@ fn a_catalogue_that_is_deleted_or_unopenable_between_two_kills_loses_no_checkpoi
     let root = directory.path().join("store");
     let mut last = None;
     for (what, harm) in harms {
-        let store = Store::open_directory(&root, options()).unwrap();
+        let store = Store::open_directory(Arc::new(SystemFiles::new()), &root, options()).unwrap();
         assert_eq!(recovered(&store), last, "before: {what}");
         let record = begin(&store, last);
         let next = record.first_checkpoint.0;
@@ -160,7 +161,7 @@ fn a_catalogue_that_is_deleted_or_unopenable_between_two_kills_loses_no_checkpoi
         let before = listed(&store);
         drop(store);
         harm(&root.join("catalogue.sled"));
-        let store = Store::open_directory(&root, options()).unwrap();
+        let store = Store::open_directory(Arc::new(SystemFiles::new()), &root, options()).unwrap();
         assert_eq!(recovered(&store), last, "{what}");
         assert_eq!(listed(&store), before, "{what}");
     }
