@@ -107,7 +107,8 @@ impl OperatorDriver {
         }
         let Poll::Ready((channel, frame)) = self.gate.poll_frame(context) else {
             // Idle: nothing is held back. What the flush sends may need credit, and leaves its waker if it gets none.
-            guarded(&core.name().to_owned(), task, |task| task.flush(&mut core.outputs))?;
+            let name = core.name().to_owned();
+            guarded(&name, task, |task| task.flush(&mut core.outputs))?;
             core.outputs.poll_drained(context);
             return Ok(Step::Wait);
         };
@@ -115,7 +116,7 @@ impl OperatorDriver {
         match frame {
             Frame::Batch(batch) => {
                 let input = self.gate.input_of(channel);
-                guarded(&core.name().to_owned(), task, |task| task.accept(input, batch))?;
+                guarded(core.name(), task, |task| task.accept(input, batch))?;
                 self.working = Some(channel);
             }
             Frame::Barrier(barrier) => {

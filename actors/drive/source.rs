@@ -79,7 +79,7 @@ impl SourceDriver {
             let progress = self.slice(context)?;
             let core = &mut self.core;
             let task = self.task.as_mut().expect("the task lives until the driver ends");
-            for event in guarded(&core.name().to_owned(), task.as_mut(), |task| task.take_reader_events())? {
+            for event in guarded(core.name(), task.as_mut(), |task| task.take_reader_events())? {
                 core.host
                     .send(Address::Coordinator, Control::Reader { attempt: core.attempt, subtask: core.id, event });
             }

@@ -61,7 +61,7 @@ impl Process {
         commands.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
         let shared = Rc::new(RefCell::new(Shared::new(now, random)));
         let lanes = Lanes::default();
-        let host = SimulatedHost::new(Address::Supervisor, Rc::clone(&shared), lanes.door());
+        let host = SimulatedHost::of(Address::Supervisor, Rc::clone(&shared), lanes.door());
         let build = Box::new(move |host| Box::new(SupervisorDriver::new(host, setup)) as Box<dyn Driver>);
         host.spawn(Address::Supervisor, Placement::Coordination, DriverFactory { role: Role::Supervisor, build });
         Process { shared, ready: Ready::default(), lanes, drivers: BTreeMap::new(), commands, story, disk }
@@ -153,7 +153,7 @@ impl Process {
 
     fn build(&mut self, address: Address) -> Result<(), String> {
         let factory = self.shared.borrow_mut().actors.get_mut(&address).and_then(|actor| actor.factory.take());
-        let host = SimulatedHost::new(address, Rc::clone(&self.shared), self.lanes.door());
+        let host = SimulatedHost::of(address, Rc::clone(&self.shared), self.lanes.door());
         self.tell(Some(address), What::Built);
         let build = factory.expect("an actor is built once").build;
         let driver = guarded(address, || build(host))?;
