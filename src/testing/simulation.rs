@@ -13,6 +13,7 @@ mod faults;
 mod host;
 mod lanes;
 mod process;
+mod run;
 mod story;
 mod watch;
 
@@ -22,28 +23,20 @@ use std::time::Duration;
 
 use alluvium_actors::drive::control::Control;
 use alluvium_actors::drive::supervisor::SupervisorSetup;
-use alluvium_actors::ids::{CheckpointId, Moment};
+use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::host::Address;
-use alluvium_actors::ports::listener::{JobEvent, Listener};
+use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::protocol::lifecycle::JobState;
 
-use self::faults::Schedule;
-use self::process::Process;
-use self::story::{Story, What};
-use self::watch::Watch;
+use self::run::Run;
+use self::story::Story;
 use super::disk::SimulatedDisk;
 use super::random::Random;
 use crate::graph::Graph;
 use crate::job::{self, Options, StartError};
 
 pub use self::faults::{Faults, ParseSimulationError};
-
-/// How many events a run may have before it counts as hanging.
-const EVENTS: u64 = 400_000;
-
-/// How many processes a run may start before it counts as hanging.
-const PROCESSES: u32 = 200;
 
 /// A job, the world it lives in, and what must be true of both.
 pub trait Scenario {
@@ -264,7 +257,11 @@ impl Simulation {
 
     fn tell(self, scenario: &mut dyn Scenario) -> (Result<Report, Trouble>, Story) {
         let story = Arc::new(Mutex::new(Story::default()));
+<<<<<<< HEAD
         let outcome = Run::new(self, scenario, Arc::clone(&story)).run_out();
+=======
+        let outcome = Run::new(self, scenario, Arc::clone(&story)).finish();
+>>>>>>> sim
         let story = std::mem::take(&mut *story.lock().unwrap_or_else(PoisonError::into_inner));
         let outcome = match outcome {
             Ok(report) => Ok(Report { fingerprint: story.fingerprint(), events: story.events(), ..report }),
@@ -273,6 +270,7 @@ impl Simulation {
         (outcome, story)
     }
 }
+<<<<<<< HEAD
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -441,3 +439,5 @@ impl Listener for Tell {
         self.story.lock().unwrap_or_else(PoisonError::into_inner).tell_job(&event);
     }
 }
+=======
+>>>>>>> sim

@@ -56,6 +56,10 @@ impl FromStr for Simulation {
     }
 }
 
+/// How far into a process its faults lie, at most: about as far as small jobs come.
+const EFFECTS: u64 = 120;
+const EVENTS: u64 = 1024;
+
 /// After so many processes with faults, at most, nothing goes wrong any more.
 const FAULTY_PROCESSES: u64 = 8;
 
@@ -111,7 +115,7 @@ impl Schedule {
             self.meddled = true;
             for _ in 0..=self.random.below(2) {
                 let fault = DISK_FAULTS[self.random.below(DISK_FAULTS.len() as u64) as usize];
-                let effect = disk.effects() + self.soon(256);
+                let effect = disk.effects() + 1 + self.random.below(EFFECTS);
                 disk.fail_at_effect(effect, fault);
             }
         }
@@ -124,14 +128,15 @@ impl Schedule {
             // It comes to its end, or fails by a fault of the disk.
             0 => {}
             1..4 => {
-                let effect = disk.effects() + self.soon(256);
+                let effect = disk.effects() + 1 + self.random.below(EFFECTS);
                 disk.fail_at_effect(effect, DiskFault::PowerCut);
             }
-            _ => self.crash_at = Some(events + self.soon(8192)),
+            4..6 => self.crash_at = Some(events + 1 + self.random.below(EVENTS)),
+            _ => self.crash_at = Some(events + self.soon(EVENTS)),
         }
     }
 
-    /// A number from 1 to `most`, small ones as likely as large ones: half of the crashes come while a job starts.
+    /// A number from 1 to about `most`, small ones as likely as large ones: many crashes come while a job starts.
     fn soon(&mut self, most: u64) -> u64 {
         let magnitude = self.random.below(u64::from(most.ilog2()) + 1);
         (1 << magnitude) + self.random.below(1 << magnitude)
