@@ -15,6 +15,10 @@ pub trait Row: Send + Sized + 'static {
     #[doc(hidden)]
     const STATES: u16;
 
+    /// Whether one stored entry is a whole row, so that a second one for the same key is an error.
+    #[doc(hidden)]
+    const IS_ONE_ENTRY: bool = false;
+
     /// Whether nothing is stored: the key can go.
     #[doc(hidden)]
     fn is_empty(&self) -> bool;
@@ -75,6 +79,7 @@ pub struct Plain<A>(pub(super) A);
 
 impl<A: Record> Row for Plain<A> {
     const STATES: u16 = 1;
+    const IS_ONE_ENTRY: bool = true;
 
     #[inline]
     fn is_empty(&self) -> bool {
