@@ -106,12 +106,7 @@ impl OperatorDriver {
         }
         let Poll::Ready((channel, frame)) = self.gate.poll_frame(context) else {
             // Idle: nothing is held back. What the flush sends may need credit, and leaves its waker if it gets none.
-<<<<<<< HEAD
             guarded(&core.name, task, |task| task.flush(&mut core.outputs))?;
-=======
-            let name = core.name().to_owned();
-            guarded(&name, task, |task| task.flush(&mut core.outputs))?;
->>>>>>> sim
             core.outputs.poll_drained(context);
             return Ok(Step::Wait);
         };
@@ -119,11 +114,7 @@ impl OperatorDriver {
         match frame {
             Frame::Batch(batch) => {
                 let input = self.gate.input_of(channel);
-<<<<<<< HEAD
                 guarded(&core.name, task, |task| task.accept(input, batch))?;
-=======
-                guarded(core.name(), task, |task| task.accept(input, batch))?;
->>>>>>> sim
                 self.working = Some(channel);
             }
             Frame::Barrier(barrier) => {

@@ -78,11 +78,7 @@ impl SourceDriver {
             let progress = self.slice(context)?;
             let core = &mut self.core;
             let task = self.task.as_mut().expect("the task lives until the driver ends");
-<<<<<<< HEAD
             for event in guarded(&core.name, task.as_mut(), |task| task.take_reader_events())? {
-=======
-            for event in guarded(core.name(), task.as_mut(), |task| task.take_reader_events())? {
->>>>>>> sim
                 core.host
                     .send(Address::Coordinator, Control::Reader { attempt: core.attempt, subtask: core.id, event });
             }
