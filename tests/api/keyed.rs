@@ -270,8 +270,10 @@ fn the_sketch_of_the_design_compiles_by_inference() {
     }
     let (job, seen) = (Job::new("flights"), Seen::new());
     let note = seen.clone();
-    let flight =
-        |index: u64| Flight { tailnum: format!("N{}", index % 2), dep_delay: (!index.is_multiple_of(3)).then_some(index as i64) };
+    let flight = |index: u64| Flight {
+        tailnum: format!("N{}", index % 2),
+        dep_delay: (!index.is_multiple_of(3)).then_some(index as i64),
+    };
     job.source("flights", Generator::bounded(6, flight))
         .filter(|flight| flight.dep_delay.is_some())
         .key_by(|flight| &flight.tailnum)
