@@ -81,7 +81,7 @@ pub(super) struct AttemptHost {
 }
 
 impl AttemptHost {
-    pub(super) fn new(inner: Rc<dyn Host>, count: Arc<WorkCount>) -> Rc<dyn Host> {
+    pub(super) fn around(inner: Rc<dyn Host>, count: Arc<WorkCount>) -> Rc<dyn Host> {
         let blocking = Arc::new(CountedBlocking { inner: inner.blocking(), count });
         Rc::new(AttemptHost { inner, blocking })
     }

@@ -129,7 +129,10 @@ pub enum Control {
         kind: CheckpointKind,
     },
     /// To the supervisor: the coordinator has settled everything after a suspend or shutdown.
-    Suspended,
+    Suspended {
+        /// The kind of the last completed checkpoint, if nothing comes after it: then only its commits are owed.
+        closed: Option<CheckpointKind>,
+    },
     /// To the supervisor: a subtask has its state.
     Restored {
         /// Of which attempt.

@@ -65,6 +65,8 @@ pub struct CoordinatorDriver {
     replies: BTreeMap<RequestId, Reply<CheckpointId>>,
     requests: u64,
     under_way: Vec<UnderWay>,
+    /// The attempt that was asked for last, deployed or not: failures belong to it.
+    attempt: Attempt,
 }
 
 /// The attempt that runs.
@@ -118,6 +120,7 @@ impl CoordinatorDriver {
             replies: BTreeMap::new(),
             requests: 0,
             under_way: Vec::new(),
+            attempt: Attempt(0),
         }
     }
 
@@ -170,6 +173,7 @@ impl CoordinatorDriver {
     /// A new attempt is being deployed: build and restore the enumerators, so that readers can register.
     fn resume(&mut self, resume: Resume) -> Result<(), Failure> {
         let Resume { attempt, run, restored, retained, fence } = resume;
+        self.attempt = attempt;
         let mut enumerators = Vec::new();
         for source in &self.setup.plan.sources {
             let context = EnumeratorContext {
@@ -271,8 +275,9 @@ impl CoordinatorDriver {
             Effect::SnapshotEnumerators { attempt, checkpoint, kind } => {
                 let outcome = match self.snapshot_enumerators(checkpoint, kind) {
                     Ok(()) => Outcome::Done,
+                    // A failed synchronous part fails the attempt (rule 23); the machine gives up the checkpoint besides.
                     Err(failure) => {
-                        tracing::warn!(%checkpoint, %failure, "an enumerator could not be snapshotted");
+                        self.report(failure);
                         Outcome::Failed
                     }
                 };
@@ -332,8 +337,8 @@ impl CoordinatorDriver {
                 }
                 self.host.send(Address::Supervisor, Control::StopCalledOff);
             }
-            Effect::Suspended { last_completed: _, closed: _ } => {
-                self.host.send(Address::Supervisor, Control::Suspended);
+            Effect::Suspended { last_completed: _, closed } => {
+                self.host.send(Address::Supervisor, Control::Suspended { closed });
             }
             Effect::FailJob { failure } => {
                 let failed = match failure {
@@ -434,11 +439,7 @@ impl CoordinatorDriver {
             // Before the subtasks hear of it: their ends reach the supervisor after this.
             self.host.send(Address::Supervisor, Control::Closed { kind });
         }
-        if let Some(deployment) = self.deployment.as_mut() {
-            for enumerator in &mut deployment.enumerators {
-                let _ = catch_unwind(AssertUnwindSafe(|| enumerator.completed(checkpoint)));
-            }
-        }
+        self.tell_enumerators(|enumerator| enumerator.completed(checkpoint));
         for subtask in self.setup.plan.subtasks() {
             self.host.send(Address::Subtask(subtask, attempt), Control::Completed { checkpoint, kind });
         }
@@ -452,14 +453,19 @@ impl CoordinatorDriver {
         reason: FailureReason,
     ) {
         self.setup.listener.event(JobEvent::Aborted { checkpoint, reason });
-        if let Some(deployment) = self.deployment.as_mut() {
-            for enumerator in &mut deployment.enumerators {
-                let _ = catch_unwind(AssertUnwindSafe(|| enumerator.aborted(checkpoint)));
-            }
-        }
+        self.tell_enumerators(|enumerator| enumerator.aborted(checkpoint));
         for subtask in self.setup.plan.subtasks() {
             let notice = Control::Aborted { checkpoint, last_completed };
             self.host.send(Address::Subtask(subtask, attempt), notice);
+        }
+    }
+
+    fn tell_enumerators(&mut self, tell: impl Fn(&mut dyn Enumerator)) {
+        let Some(deployment) = self.deployment.as_mut() else { return };
+        let enumerators = self.setup.plan.sources.iter().zip(&mut deployment.enumerators);
+        let told = enumerators.map(|(source, enumerator)| caught(source.uid.as_str(), || tell(enumerator.as_mut())));
+        for failure in told.filter_map(Result::err).collect::<Vec<_>>() {
+            self.report(failure);
         }
     }
 
@@ -492,6 +498,10 @@ impl CoordinatorDriver {
 
     fn promise<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Promise<T> {
         Promise::start(self.host.blocking().as_ref(), Lane::Metadata, work)
+    }
+
+    fn report(&self, failure: Failure) {
+        self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, failure });
     }
 
     fn deployment(&self) -> &Deployment {
@@ -601,8 +611,7 @@ impl Driver for CoordinatorDriver {
 
     fn step(&mut self, context: &mut Context<'_>) -> Step {
         if let Err(failure) = self.try_step(context) {
-            let attempt = self.deployment.as_ref().map_or(Attempt(0), |deployment| deployment.attempt);
-            self.host.send(Address::Supervisor, Control::Failed { attempt, failure });
+            self.report(failure);
         }
         Step::Wait
     }

@@ -75,7 +75,7 @@ impl Deployment {
             };
             let work = Arc::clone(&self.work);
             let build = Box::new(move |host: Rc<dyn Host>| {
-                Box::new(SinkDriver::new(AttemptHost::new(host, work), setup)) as Box<dyn Driver>
+                Box::new(SinkDriver::new(AttemptHost::around(host, work), setup)) as Box<dyn Driver>
             });
             let factory = DriverFactory { role: Role::Sink, build };
             host.spawn(Address::Sink(sink, self.attempt), Placement::Coordination, factory);
@@ -107,7 +107,7 @@ impl Deployment {
         inputs: Vec<(usize, EdgeReceiver)>,
         outputs: Vec<Vec<OutputChannel>>,
     ) -> Box<dyn Driver> {
-        let host = AttemptHost::new(host, Arc::clone(&self.work));
+        let host = AttemptHost::around(host, Arc::clone(&self.work));
         let node = self.plan.node(subtask.node);
         let name = format!("{}[{}]", node.name, subtask.index);
         let finished_before = self.restored.as_ref().is_some_and(|manifest| {

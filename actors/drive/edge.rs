@@ -10,7 +10,7 @@
 //!   looked*, then returns pending. The other side either made its change before the look, and the look found it, or comes
 //!   after, and finds the waker. There is no gap in which a wake-up can be lost, and no second look is needed.
 //! - **Wake.** Whoever makes the change takes the waker out under the lock and wakes after the lock is released. Every
-//!   frame wakes the consumer; the producer is woken when half of its credits are back, as [`Credit`] decides. A wake-up
+//!   frame wakes the consumer; the producer is woken when half of its credits are back, as [the credits](crate::protocol::credit) decide. A wake-up
 //!   may be one too many, never one too few: who is woken looks again.
 //! - **Marker, then message.** A barrier's marker is pushed before its message goes to the consumer's mailbox, so a
 //!   consumer that has the message finds the marker in the queue, or has already taken it.

@@ -54,7 +54,7 @@ impl OperatorDriver {
                     ForHead::Block(channel, blocked) => self.gate.set_blocked(channel, blocked),
                     ForHead::Message(Control::Cancel) => return Ok(Step::Finished),
                     ForHead::Message(message) => {
-                        return Err(Failure::unrecoverable(core.name(), format!("unexpected message {message:?}")));
+                        return Err(Failure::unrecoverable(&core.name, format!("unexpected message {message:?}")));
                     }
                 }
             }
@@ -93,13 +93,12 @@ impl OperatorDriver {
         if !core.outputs.poll_drained(context) {
             return Ok(Step::Wait);
         }
-        match guarded(core.name(), task, |task| task.poll_ready(context))? {
+        match guarded(&core.name, task, |task| task.poll_ready(context))? {
             Poll::Pending => return Ok(Step::Wait),
             Poll::Ready(ready) => ready?,
         }
         if let Some(channel) = self.working {
-            let name = core.name().to_owned();
-            if let Some(emptied) = guarded(&name, task, |task| task.step(&mut core.outputs))?? {
+            if let Some(emptied) = guarded(&core.name, task, |task| task.step(&mut core.outputs))?? {
                 self.gate.give_back(channel, emptied);
                 self.working = None;
             }
@@ -107,7 +106,7 @@ impl OperatorDriver {
         }
         let Poll::Ready((channel, frame)) = self.gate.poll_frame(context) else {
             // Idle: nothing is held back. What the flush sends may need credit, and leaves its waker if it gets none.
-            guarded(&core.name().to_owned(), task, |task| task.flush(&mut core.outputs))?;
+            guarded(&core.name, task, |task| task.flush(&mut core.outputs))?;
             core.outputs.poll_drained(context);
             return Ok(Step::Wait);
         };
@@ -115,7 +114,7 @@ impl OperatorDriver {
         match frame {
             Frame::Batch(batch) => {
                 let input = self.gate.input_of(channel);
-                guarded(&core.name().to_owned(), task, |task| task.accept(input, batch))?;
+                guarded(&core.name, task, |task| task.accept(input, batch))?;
                 self.working = Some(channel);
             }
             Frame::Barrier(barrier) => {

@@ -46,23 +46,22 @@ impl SourceDriver {
             let stops = matches!(&message, Control::Trigger(barrier) if barrier.kind == CheckpointKind::Stopping);
             core.on_message(message, task.as_mut(), &mut for_head)?;
             self.stopped |= stops;
-            let name = core.name().to_owned();
             for item in for_head.drain(..) {
                 match item {
                     ForHead::Block(..) => {}
                     ForHead::Message(Control::Cancel) => return Ok(Step::Finished),
                     ForHead::Message(Control::GoOn) => self.stopped = false,
                     ForHead::Message(Control::AddSplits(splits)) => {
-                        guarded(&name, task.as_mut(), |task| task.add_splits(splits))??;
+                        guarded(&core.name, task.as_mut(), |task| task.add_splits(splits))??;
                     }
                     ForHead::Message(Control::NoMoreSplits) => {
-                        guarded(&name, task.as_mut(), |task| task.no_more_splits())?;
+                        guarded(&core.name, task.as_mut(), |task| task.no_more_splits())?;
                     }
                     ForHead::Message(Control::EnumeratorEvent(event)) => {
-                        guarded(&name, task.as_mut(), |task| task.enumerator_event(event))??;
+                        guarded(&core.name, task.as_mut(), |task| task.enumerator_event(event))??;
                     }
                     ForHead::Message(message) => {
-                        return Err(Failure::unrecoverable(name, format!("unexpected message {message:?}")));
+                        return Err(Failure::unrecoverable(&core.name, format!("unexpected message {message:?}")));
                     }
                 }
             }
@@ -79,7 +78,7 @@ impl SourceDriver {
             let progress = self.slice(context)?;
             let core = &mut self.core;
             let task = self.task.as_mut().expect("the task lives until the driver ends");
-            for event in guarded(&core.name().to_owned(), task.as_mut(), |task| task.take_reader_events())? {
+            for event in guarded(&core.name, task.as_mut(), |task| task.take_reader_events())? {
                 core.host
                     .send(Address::Coordinator, Control::Reader { attempt: core.attempt, subtask: core.id, event });
             }
@@ -104,12 +103,11 @@ impl SourceDriver {
         if self.stopped || core.state == SubtaskState::EndOfData {
             return Ok(Step::Wait);
         }
-        let name = core.name().to_owned();
-        match guarded(&name, task, |task| task.poll_ready(context))? {
+        match guarded(&core.name, task, |task| task.poll_ready(context))? {
             Poll::Pending => return Ok(Step::Wait),
             Poll::Ready(ready) => ready?,
         }
-        match guarded(&name, task, |task| task.poll_records(&mut core.outputs, context))? {
+        match guarded(&core.name, task, |task| task.poll_records(&mut core.outputs, context))? {
             Poll::Ready(step) => match step? {
                 SourceStep::Emitted => Ok(Step::Again),
                 SourceStep::Ended => {
@@ -118,7 +116,7 @@ impl SourceDriver {
                 }
             },
             Poll::Pending => {
-                guarded(&name, task, |task| task.flush(&mut core.outputs))?;
+                guarded(&core.name, task, |task| task.flush(&mut core.outputs))?;
                 core.outputs.poll_drained(context);
                 Ok(Step::Wait)
             }

@@ -34,7 +34,7 @@ pub struct SubtaskCore {
     pub(super) outputs: Outputs,
     pub(super) mailbox: VecDeque<Control>,
     pub(super) state: SubtaskState,
-    name: String,
+    pub(super) name: String,
     aligner: Aligner,
     effects: Vec<align::Effect>,
     barriers: BTreeMap<CheckpointId, Barrier>,
@@ -286,10 +286,6 @@ impl SubtaskCore {
 
     pub(super) fn tell_supervisor(&self, message: Control) {
         self.host.send(Address::Supervisor, message);
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
     }
 }
 

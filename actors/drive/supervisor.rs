@@ -231,11 +231,13 @@ impl SupervisorDriver {
         let plan = Arc::clone(&self.setup.plan);
         let check_fit = Arc::clone(&self.setup.check_fit);
         let started = self.host.wall();
+        let stopped = self.closed == Some(CheckpointKind::Stopping);
         let promise = Promise::start(self.host.blocking().as_ref(), Lane::Metadata, move || {
             let manifest = store.recover()?;
             if let Some(manifest) = &manifest {
                 check_fit(&plan, manifest).map_err(|failure| StoreError::Refused { reason: failure.message })?;
-                if manifest.kind == CheckpointKind::Final {
+                // Nothing follows a final checkpoint; nor, in the process that asked for it, the one of a stop. Only their commits are owed.
+                if manifest.kind == CheckpointKind::Final || (stopped && manifest.kind == CheckpointKind::Stopping) {
                     let manifest = Some(Arc::new(manifest.clone()));
                     return Ok(Recovered { manifest, run: None, retained: Vec::new(), fence });
                 }
@@ -293,8 +295,9 @@ impl SupervisorDriver {
             return;
         }
         let Some(resume) = resume.take() else {
-            // The job had finished; what was left to commit is committed now.
-            self.ending = Some(Ending::Finished);
+            // The job had finished, or was stopped; what was left to commit is committed now.
+            let stopped = self.closed == Some(CheckpointKind::Stopping);
+            self.ending = Some(if stopped { Ending::Stopped } else { Ending::Finished });
             self.subtasks_never_started();
             self.end_sinks();
             return;
@@ -334,7 +337,10 @@ impl SupervisorDriver {
                     self.enter(JobState::Running);
                 }
             }
-            Control::Suspended => self.settled(),
+            Control::Suspended { closed } => {
+                self.closed = closed.or(self.closed);
+                self.settled();
+            }
             Control::Stop(reply) => {
                 self.stop = Some(reply);
                 self.try_stop();
@@ -438,7 +444,6 @@ impl SupervisorDriver {
     /// Ends everything of the attempt. From here on no effect of it begins.
     fn end_attempt(&mut self) {
         self.ending = None;
-        self.closed = None;
         let _ = self.fences.advance();
         self.phase = Phase::Cancelling;
         self.subtasks_never_started();
@@ -481,6 +486,8 @@ impl SupervisorDriver {
             Address::Coordinator => {
                 self.coordinator_gone = true;
                 self.fail(Failure::panic("coordinator", text));
+                // Nobody is left who could answer.
+                self.settled();
             }
             Address::Subtask(subtask, attempt) if attempt == self.attempt => {
                 let name = self.setup.plan.node(subtask.node).name.clone();

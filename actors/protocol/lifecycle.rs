@@ -72,8 +72,8 @@ impl JobState {
         };
         match self {
             JobState::Created => &[Restoring, Cancelling, Failing],
-            // Finished if the restored checkpoint was the final one: then only its commits are made sure of.
-            JobState::Restoring => &[Running, Finished, Restarting, Cancelling, Failing],
+            // Finished or stopped if the restored checkpoint ended the job: then only its commits are made sure of.
+            JobState::Restoring => &[Running, Finished, Stopped, Restarting, Cancelling, Failing],
             JobState::Running => &[Stopping, Finished, Restarting, Cancelling, Failing],
             // Back to running if the checkpoint of the stop was aborted; finished if the input ended first.
             JobState::Stopping => &[Running, Stopped, Finished, Restarting, Cancelling, Failing],

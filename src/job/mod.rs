@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium_actors::drive::supervisor::SupervisorSetup;
-use alluvium_actors::ids::WallTime;
+use alluvium_actors::ids::{RunNumber, WallTime};
 use alluvium_actors::ports::catalogue::Catalogue;
-use alluvium_actors::ports::fence::FenceSource;
+use alluvium_actors::ports::fence::{Fence, FenceSource};
 use alluvium_actors::ports::listener::Listener;
-use alluvium_actors::ports::sink::PreparedCheckpoint;
+use alluvium_actors::ports::sink::{PreparedCheckpoint, SinkScope};
 use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError};
 use alluvium_actors::ports::task::{Failure, Severity};
 use alluvium_actors::run::{self, Arbiters};
@@ -41,6 +41,9 @@ pub enum StartError {
     /// The checkpoint store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A sink refuses that the job begins anew; the checkpoints are as they were.
+    #[error("the job cannot begin anew: {0}")]
+    Fresh(Failure),
     /// The operating system gave no thread.
     #[error("no thread for the job: {0}")]
     Threads(String),
@@ -77,17 +80,36 @@ impl Graph {
         Ok(JobHandle { running, monitor })
     }
 
-    fn open_store(&self, options: &Options) -> Result<Arc<dyn CheckpointStore>, StoreError> {
+    fn open_store(&self, options: &Options) -> Result<Arc<dyn CheckpointStore>, StartError> {
         let store_options = store_options(self, options, random_seed());
         let store = match &options.store {
             Some(directory) => open_patiently(options, directory, &store_options)?,
             None => Store::new(Arc::new(MemoryStorage::new()), None, store_options)?,
         };
         if options.fresh {
-            let fences = FenceSource::new();
-            store.discard_all(&fences.advance(), WallTime(0))?;
+            let fence = FenceSource::new().advance();
+            self.ask_sinks(options, &store, &fence)?;
+            store.discard_all(&fence, WallTime(0))?;
         }
         Ok(Arc::new(store))
+    }
+
+    /// Asks every sink whether the job may begin anew, before anything is deleted: one that finds output of this job refuses.
+    fn ask_sinks(&self, options: &Options, store: &Store, fence: &Fence) -> Result<(), StartError> {
+        let plan = self.plan();
+        for sink in &plan.sinks {
+            let scope = SinkScope {
+                job: Arc::clone(&plan.job),
+                store: format!("{:016x}", store.hash_seed()),
+                uid: sink.uid.clone(),
+                run: RunNumber(0),
+                restored: None,
+                files: Arc::clone(&options.files),
+                fence: fence.clone(),
+            };
+            (sink.committer)(scope).and_then(|mut committer| committer.open(&[])).map_err(StartError::Fresh)?;
+        }
+        Ok(())
     }
 }
 

@@ -11,11 +11,11 @@ use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 use crate::record::Record;
 
-use super::chunk::{EncodeKey, put_any};
 use super::descriptor::{StateDescriptor, StateKind};
-use super::ordered::Epoch;
+use super::encode::{EncodeKey, put_any};
 use super::row::{Decoder, RestoreError, Restoring};
 use super::set::{Content, Guard, State};
+use super::slots::Epoch;
 use super::snapshot::{Capture, EncodeError};
 
 /// Declares a state that holds a list of `T` per key.

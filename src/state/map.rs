@@ -8,11 +8,12 @@ use std::marker::PhantomData;
 
 use crate::record::{Key, Record, hash_key};
 
-use super::chunk::{EncodeKey, Room, put};
 use super::descriptor::{StateDescriptor, StateKind};
-use super::ordered::{Entry, Epoch, Ordered, Position};
+use super::encode::{EncodeKey, Room, put};
+use super::ordered::Ordered;
 use super::row::{Decoder, RestoreError, Restoring, decode};
 use super::set::{Content, Guard, State};
+use super::slots::{Entry, Epoch, Position};
 use super::snapshot::{Capture, EncodeError};
 
 /// Declares a state that holds a map from `U` to `T` per key.

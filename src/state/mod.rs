@@ -25,17 +25,22 @@
 
 mod chunk;
 mod descriptor;
+mod encode;
 mod error;
 mod list;
 mod map;
 mod ordered;
+mod output;
 mod prefetch;
+mod restore;
 mod row;
 mod set;
+mod slots;
 mod snapshot;
 mod span;
 mod table;
 mod value;
+mod write;
 
 pub use chunk::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkSink};
 pub use descriptor::{STATE_ENCODING, STATE_WRITER, StateDescriptor, StateKind, StateMapping, check_names};
@@ -44,5 +49,6 @@ pub use list::{List, ListAccess};
 pub use map::{Map, MapAccess};
 pub use row::{Hold, Inline, LARGE_ROW_BYTES, Plain, Row, is_large};
 pub use set::{State, StateSet};
-pub use table::{Progress, Table, TableStatistics};
+pub use table::{Table, TableStatistics};
 pub use value::{Value, ValueAccess};
+pub use write::Progress;

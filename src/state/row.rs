@@ -4,8 +4,8 @@ use serde::de::DeserializeOwned;
 
 use crate::record::{KeyError, Record};
 
-use super::chunk::{EncodeKey, put};
-use super::ordered::Epoch;
+use super::encode::{EncodeKey, put};
+use super::slots::Epoch;
 use super::snapshot::{Capture, EncodeError, Within};
 
 /// Everything that an operator stores under one key. Implemented here only: by [`Plain`], and by the rows of the
@@ -15,9 +15,9 @@ pub trait Row: Send + Sized + 'static {
     #[doc(hidden)]
     const STATES: u16;
 
-    /// Whether the epoch of the entry is the epoch of all that it holds.
+    /// Whether one stored entry is a whole row, so that a second one for the same key is an error.
     #[doc(hidden)]
-    const CHANGES_AS_ONE: bool = false;
+    const IS_ONE_ENTRY: bool = false;
 
     /// Whether nothing is stored: the key can go.
     #[doc(hidden)]
@@ -79,7 +79,7 @@ pub struct Plain<A>(pub(super) A);
 
 impl<A: Record> Row for Plain<A> {
     const STATES: u16 = 1;
-    const CHANGES_AS_ONE: bool = true;
+    const IS_ONE_ENTRY: bool = true;
 
     #[inline]
     fn is_empty(&self) -> bool {

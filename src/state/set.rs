@@ -2,10 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 
-use super::chunk::{EncodeKey, Room};
 use super::descriptor::StateDescriptor;
-use super::ordered::Epoch;
+use super::encode::{EncodeKey, Room};
 use super::row::{Decoder, RestoreError, Restoring, Row};
+use super::slots::Epoch;
 use super::snapshot::{Address, Capture, EncodeError, Snapshots, Within};
 
 /// A set of states: [`Value`](super::Value), [`List`](super::List), [`Map`](super::Map), or a tuple of two to six of them.

@@ -8,9 +8,10 @@
 
 use alluvium_actors::ids::CheckpointId;
 
-use super::chunk::{Output, Room};
+use super::encode::Room;
 use super::error::StateError;
-use super::ordered::Epoch;
+use super::output::Output;
+use super::slots::Epoch;
 use super::span::Span;
 
 /// Where an entry stands, such that no growth, insertion or removal of others changes what has been passed.
@@ -116,7 +117,7 @@ impl Snapshots {
             return Err(StateError::SnapshotExists(checkpoint));
         }
         let groups = self.span.groups();
-        let output = Output::new(groups.start, groups.end - groups.start, self.states, self.open.len() + 1);
+        let output = Output::new(groups.start, groups.end - groups.start, self.states, self.open.len());
         self.open.push(Snapshot { checkpoint, epoch, cursor: Cursor::default(), output, failure: None });
         Ok(())
     }

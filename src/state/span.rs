@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::ordered::Position;
+use super::slots::Position;
 
 /// A contiguous range of key groups, as hashes and positions.
 #[derive(Clone, Copy, Debug)]

@@ -4,36 +4,36 @@ use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use alluvium_actors::ids::CheckpointId;
+use crate::record::{Key, KeySelector, Record};
 
-use crate::record::{Key, KeySelector, Record, hash_key};
-
-use super::chunk::{ChunkHeader, ChunkSink};
-use super::descriptor::{StateDescriptor, StateMapping};
-use super::error::StateError;
-use super::ordered::{AHEAD, Entry, Epoch, Ordered, Place, Position, Slot, rank};
-use super::row::{Decoder, Hold, Inline, Plain, RestoreError, Restoring, Row, decode};
+use super::descriptor::StateDescriptor;
+use super::ordered::{AHEAD, Ordered, Place};
+use super::row::{Hold, Inline, Plain, Row};
 use super::set::{Guard, StateSet};
-use super::snapshot::{Address, Capture, Cursor, EncodeError, Snapshots, Within};
+use super::slots::{Entry, Epoch, Position};
+use super::snapshot::{Address, Snapshots};
 use super::span::Span;
+use super::write::preserve_row;
 
 /// Rows by key, for the keys of some key groups.
 ///
-/// Every method that takes a `hash` wants the key's [`hash_key`] under the table's seed, which must belong to one of the
+/// Every method that takes a `hash` wants the key's [`hash_key`](crate::record::hash_key) under the table's seed, which must belong to one of the
 /// table's key groups.
+///
+/// The table grows in small steps and does not shrink: the room of removed keys is for later ones.
 ///
 /// # Panics
 /// Those methods panic when the hash belongs to another subtask.
 pub struct Table<K, R, H = Inline<R>> {
-    rows: Ordered<K, H>,
-    span: Span,
-    seed: u64,
-    states: Vec<StateDescriptor>,
+    pub(super) rows: Ordered<K, H>,
+    pub(super) span: Span,
+    pub(super) seed: u64,
+    pub(super) states: Vec<StateDescriptor>,
     /// Entries that change now belong to this epoch; all open snapshots are of earlier ones.
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     /// Whether there are open snapshots: looked at for each change.
-    watched: bool,
-    snapshots: RefCell<Snapshots>,
+    pub(super) watched: bool,
+    pub(super) snapshots: RefCell<Snapshots>,
     row: PhantomData<fn() -> R>,
 }
 
@@ -47,15 +47,6 @@ pub struct TableStatistics {
     pub mean_distance: f64,
     /// The same for the row that stands furthest away.
     pub longest_distance: usize,
-}
-
-/// How far a snapshot is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// There is more to write.
-    More,
-    /// The sink has all chunks; the snapshot is closed.
-    Done,
 }
 
 impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
@@ -192,36 +183,7 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
     /// Encodes what the open snapshots still want of a row that is about to change or go.
     fn preserve_row(&mut self, place: Place) {
         let (slots, index) = self.rows.slots_at(place);
-        preserve_row::<K, R, H>(self.snapshots.get_mut(), slots, index, self.epoch);
-    }
-}
-
-/// Encodes what the open snapshots still want of a row that is about to change or go.
-#[inline(never)]
-fn preserve_row<K: Key, R: Row, H: Hold<R>>(
-    snapshots: &mut Snapshots,
-    slots: &[Slot<K, H>],
-    index: usize,
-    epoch: Epoch,
-) {
-    let Some(entry) = &slots[index] else { return };
-    if R::CHANGES_AS_ONE && entry.epoch == epoch {
-        return;
-    }
-    let position = entry.position.get();
-    let rank = if snapshots.rank_matters(position) { rank(slots, index) } else { 0 };
-    let address = Address { position, rank };
-    let group = snapshots.span.group_of(position);
-    for snapshot in &mut snapshots.open {
-        let cursor = snapshot.cursor;
-        if address < cursor.address || snapshot.failure.is_some() {
-            continue;
-        }
-        let from = if address == cursor.address { cursor.within } else { Within::default() };
-        let mut capture = Capture { output: &mut snapshot.output, group, epoch: snapshot.epoch, budget: usize::MAX };
-        if let Err(error) = entry.value.row().capture(&entry.key, entry.epoch, from, &mut capture) {
-            snapshot.failure = Some(error);
-        }
+        preserve_row::<K, R, H>(self.snapshots.get_mut(), slots, index);
     }
 }
 
@@ -231,7 +193,7 @@ impl<K: Key, A: Record, H: Hold<Plain<A>>> Table<K, Plain<A>, H> {
     #[inline]
     pub fn value_mut(&mut self, hash: u64, key: &K, zero: impl FnOnce() -> A) -> &mut A {
         let place = self.occupy(hash, key, || Plain(zero()));
-        if self.watched {
+        if self.watched && self.rows.entry(place).epoch != self.epoch {
             self.preserve_row(place);
         }
         let entry = self.rows.entry_mut(place);
@@ -271,8 +233,8 @@ impl<K: Key, A: Record, H: Hold<Plain<A>>> Table<K, Plain<A>, H> {
             |hash| position_in(&span, hash),
             |record, key| selector.with_key(record, |wanted| wanted == key),
             |slots, index, record| {
-                if watched {
-                    preserve_row::<K, Plain<A>, H>(snapshots, slots, index, epoch);
+                if watched && slots[index].as_ref().is_some_and(|entry| entry.epoch != epoch) {
+                    preserve_row::<K, Plain<A>, H>(snapshots, slots, index);
                 }
                 let Some(entry) = &mut slots[index] else { return };
                 entry.epoch = epoch;
@@ -290,6 +252,8 @@ impl<K: Key, A: Record, H: Hold<Plain<A>>> Table<K, Plain<A>, H> {
 
 impl<K: Key, R: Row + Default, H: Hold<R>> Table<K, R, H> {
     /// Lends the states of a key to `then`. A key whose states are all empty afterwards is removed from the table.
+    ///
+    /// Who goes through a batch should [prefetch](Table::prefetch) some records ahead.
     #[inline]
     pub fn with_states<S: StateSet<Row = R>, T>(
         &mut self,
@@ -353,180 +317,6 @@ impl<K: Key, R: Row + Default, H: Hold<R>> Table<K, R, H> {
             self.remove_at(place);
         }
         result
-    }
-}
-
-impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
-    /// Opens a snapshot: what the table holds now is what [`advance`](Table::advance) writes, whatever changes meanwhile.
-    /// Costs the same for any size. Several snapshots may be open.
-    ///
-    /// # Errors
-    /// When the checkpoint has an open snapshot already, or after 2^32 - 1 snapshots.
-    pub fn close_epoch(&mut self, checkpoint: CheckpointId) -> Result<(), StateError> {
-        let next = self.epoch.checked_add(1).ok_or(StateError::EpochsExhausted)?;
-        self.snapshots.get_mut().open(checkpoint, self.epoch)?;
-        self.epoch = next;
-        self.watched = true;
-        Ok(())
-    }
-
-    /// Writes on at a snapshot until about `budget` entries (or elements) were visited, and gives the chunks that are
-    /// full to the sink. To be called between steps, also when the budget is zero: entries that change fill chunks too.
-    ///
-    /// # Errors
-    /// When the snapshot is not open, or when a key or value cannot be encoded; then the snapshot is closed.
-    pub fn advance(
-        &mut self,
-        checkpoint: CheckpointId,
-        budget: usize,
-        sink: &mut dyn ChunkSink,
-    ) -> Result<Progress, StateError> {
-        let snapshots = self.snapshots.get_mut();
-        let number = snapshots.find(checkpoint)?;
-        let snapshot = &mut snapshots.open[number];
-        let mut cursor = snapshot.cursor;
-        let mut group = self.span.group_of(cursor.address.position);
-        let mut group_end = self.span.group_end(group);
-        let mut failure = snapshot.failure.take();
-        let mut done = failure.is_none();
-        let mut capture = Capture { output: &mut snapshot.output, group, epoch: snapshot.epoch, budget };
-        if failure.is_none() {
-            self.rows.walk(Position::new(cursor.address.position), cursor.address.rank, |entry| {
-                if capture.budget == 0 {
-                    done = false;
-                    return false;
-                }
-                let position = entry.position.get();
-                if position != cursor.address.position {
-                    cursor = Cursor { address: Address { position, rank: 0 }, ..Cursor::default() };
-                    if u64::from(position) >= group_end {
-                        let passed = group;
-                        group = self.span.group_of(position);
-                        group_end = self.span.group_end(group);
-                        capture.output.seal_groups(passed, group);
-                        capture.group = group;
-                    }
-                }
-                match entry.value.row().capture(&entry.key, entry.epoch, cursor.within, &mut capture) {
-                    Ok(None) => {
-                        cursor.address.rank += 1;
-                        cursor.within = Within::default();
-                        true
-                    }
-                    Ok(Some(within)) => {
-                        cursor.within = within;
-                        done = false;
-                        false
-                    }
-                    Err(error) => {
-                        failure = Some(error);
-                        false
-                    }
-                }
-            });
-        }
-        snapshot.cursor = cursor;
-        if let Some(EncodeError { state, message }) = failure {
-            self.abort(checkpoint);
-            return Err(StateError::Encode { state: self.states[usize::from(state)].name.clone(), message });
-        }
-        if done {
-            snapshot.output.seal_groups(group, self.span.groups().end);
-        }
-        snapshot.output.drain(checkpoint, sink);
-        if done {
-            self.abort(checkpoint);
-        }
-        Ok(if done { Progress::Done } else { Progress::More })
-    }
-
-    /// Closes a snapshot and frees what it holds. Nothing happens when it is not open.
-    pub fn abort(&mut self, checkpoint: CheckpointId) {
-        let snapshots = self.snapshots.get_mut();
-        snapshots.open.retain(|snapshot| snapshot.checkpoint != checkpoint);
-        self.watched = !snapshots.open.is_empty();
-    }
-
-    /// The checkpoints of the open snapshots, in the order of their closing.
-    pub fn open_snapshots(&self) -> Vec<CheckpointId> {
-        self.snapshots.borrow().open.iter().map(|snapshot| snapshot.checkpoint).collect()
-    }
-
-    /// The encoded bytes that the open snapshots hold: chunks that are not full, and full ones that the next
-    /// [`advance`](Table::advance) gives away.
-    #[must_use]
-    pub fn snapshot_bytes(&self) -> usize {
-        self.snapshots.borrow().open.iter().map(|snapshot| snapshot.output.bytes()).sum()
-    }
-
-    /// Inserts the entries of one stored chunk, header included, and answers how many they are. [Reserve](Table::reserve)
-    /// first, and restore before the first record. The chunks of one state and key group must come in the order in which
-    /// they were written.
-    ///
-    /// # Errors
-    /// When the bytes are damaged or of other types, belong to key groups that the table does not own, or stand there
-    /// twice. The table is then half restored and must not be used.
-    pub fn restore_chunk(&mut self, mapping: &StateMapping, bytes: &[u8]) -> Result<u32, StateError> {
-        let (header, entries) = ChunkHeader::open(bytes)?;
-        let groups = self.span.groups();
-        if !groups.contains(&header.key_group) {
-            let (first, last) = (groups.start, groups.end - 1);
-            return Err(StateError::ForeignKeyGroup { group: header.key_group, first, last });
-        }
-        let state = mapping
-            .current(header.state)
-            .filter(|state| *state < R::STATES)
-            .ok_or_else(|| StateError::Damaged(format!("a chunk names state number {}", header.state)))?;
-        let mut decoder = Decoder::from_read_ref(entries);
-        for _ in 0..header.count {
-            self.restore_entry(state, header.key_group, &mut decoder)?;
-        }
-        if !at_end(&mut decoder) {
-            return Err(StateError::Damaged(format!(
-                "a chunk of key group {} holds more than its {} entries",
-                header.key_group, header.count
-            )));
-        }
-        Ok(header.count)
-    }
-
-    fn restore_entry(&mut self, state: u16, group: u32, decoder: &mut Decoder<'_>) -> Result<(), StateError> {
-        let name = || self.states[usize::from(state)].name.clone();
-        let explain = |error| match error {
-            RestoreError::Decode(message) => StateError::Damaged(format!("state {:?}: {message}", name())),
-            RestoreError::Duplicate => StateError::Duplicate { state: name(), group },
-            RestoreError::Key(error) => StateError::Key(error),
-        };
-        let key: K = decode(decoder).map_err(explain)?;
-        let hash = hash_key(self.seed, &key)?;
-        let current = crate::record::key_group(hash, self.span.max_parallelism());
-        if current != group {
-            return Err(StateError::KeyMoved { state: name(), stored: group, current });
-        }
-        let position = self.span.position(hash);
-        let context = Restoring { epoch: self.epoch, seed: self.seed };
-        match self.rows.locate(position, &key) {
-            Ok(place) => {
-                let row = self.rows.entry_mut(place).value.row_mut();
-                R::restore(Some(row), state, decoder, context).map_err(explain)?;
-            }
-            Err(place) => {
-                if let Some(row) = R::restore(None, state, decoder, context).map_err(explain)? {
-                    self.rows.insert(place, Entry { epoch: self.epoch, position, key, value: H::hold(row) });
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether a decoder has read all its bytes.
-fn at_end(decoder: &mut Decoder<'_>) -> bool {
-    use rmp_serde::decode::Error;
-    use serde::Deserialize;
-    match serde::de::IgnoredAny::deserialize(decoder) {
-        Err(Error::InvalidMarkerRead(error)) => error.kind() == std::io::ErrorKind::UnexpectedEof,
-        Ok(_) | Err(_) => false,
     }
 }
 

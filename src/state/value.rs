@@ -7,11 +7,11 @@ use std::marker::PhantomData;
 
 use crate::record::Record;
 
-use super::chunk::{EncodeKey, put};
 use super::descriptor::{StateDescriptor, StateKind};
-use super::ordered::Epoch;
+use super::encode::{EncodeKey, put};
 use super::row::{Decoder, RestoreError, Restoring, decode};
 use super::set::{Content, Guard, State};
+use super::slots::Epoch;
 use super::snapshot::{Capture, EncodeError};
 
 /// Declares a state that holds at most one `T` per key.

@@ -1,19 +1,25 @@
 //! The edge under loom: every interleaving of two threads at its lock, within a bound of preemptions.
 //!
 //! A thread that has nothing to do sleeps until its waker is called, without spurious wake-ups. So a lost wake-up is a
-//! deadlock, and loom reports it. Which model finds which fault was tried out by breaking the edge:
+//! deadlock, and loom reports it. The models are about batches, a barrier that is forced into a full edge, a dropped
+//! consumer, a marker and its message, buffers that come back, and destructors of records. Which of them finds which fault
+//! was tried out by breaking the edge:
 //!
 //! | broken on purpose | found by |
 //! | --- | --- |
-//! | the consumer leaves its waker after the lock of the look was released | every model in which it sleeps |
-//! | the producer leaves its waker after the lock of the look was released | batches, a forced barrier, a dropped consumer |
-//! | no wake-up at half of the credits | batches, a forced barrier, buffers |
-//! | the wake-up only when the queue is empty and a forced batch lies in it | a forced barrier |
-//! | a control frame wakes nobody | a forced barrier, marker then message |
-//! | the dropped consumer wakes nobody | a dropped consumer |
-//! | a closed edge still takes frames | a dropped consumer, destructors |
+//! | the consumer leaves its waker after the lock of the look was released | batches, forced barrier, dropped consumer, buffers |
+//! | the producer leaves its waker after the lock of the look was released | the same, and destructors |
+//! | no wake-up at half of the credits | batches, forced barrier, dropped consumer, buffers |
+//! | the producer is woken only by the batch that empties the queue | batches of two and three credits, forced barrier |
+//! | a control frame wakes nobody | batches (their end), forced barrier |
+//! | a frame wakes the consumer only if another one waits | batches, forced barrier, dropped consumer, buffers |
+//! | a dropped consumer wakes nobody | dropped consumer, destructors |
+//! | a batch waits for credit although nobody reads | dropped consumer, destructors |
+//! | an edge that nobody reads still takes frames | dropped consumer, destructors |
 //! | the message goes before the marker | marker then message |
-//! | the dropped consumer drops its frames under the lock | destructors |
+//! | frames are dropped under the lock, by either end | destructors |
+//! | frames leave in another order | batches, forced barrier |
+//! | buffers are kept for a producer that is gone | buffers |
 
 #![cfg(loom)]
 
@@ -51,7 +57,7 @@ struct Sleeper {
 
 impl Wake for Sleeper {
     fn wake(self: Arc<Self>) {
-        *self.woken.lock().unwrap() = true;
+        *self.woken.lock().expect("loom has no poisoned locks") = true;
         self.signal.notify_one();
     }
 }
@@ -65,9 +71,9 @@ fn wait_for<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
         if let Poll::Ready(ready) = poll(&mut context) {
             return ready;
         }
-        let mut woken = sleeper.woken.lock().unwrap();
+        let mut woken = sleeper.woken.lock().expect("loom has no poisoned locks");
         while !*woken {
-            woken = sleeper.signal.wait(woken).unwrap();
+            woken = sleeper.signal.wait(woken).expect("loom has no poisoned locks");
         }
         *woken = false;
     }
@@ -128,7 +134,7 @@ fn batches_arrive(credits: u32, batches: u64) {
         });
         let expected: Vec<String> = (0..batches).map(|number| number.to_string()).chain(["end".to_owned()]).collect();
         assert_eq!(read_to_the_end(&receiver), expected);
-        producer.join().unwrap();
+        producer.join().expect("the producer comes to its end");
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     });
 }
@@ -166,7 +172,7 @@ fn a_barrier_passes_a_full_edge_while_the_producer_waits_for_credit() {
             sender.force_send(Frame::EndOfChannel);
         });
         assert_eq!(read_to_the_end(&receiver), ["0", "1", "barrier 1", "2", "cancel 2", "end"]);
-        producer.join().unwrap();
+        producer.join().expect("the producer comes to its end");
     });
 }
 
@@ -189,7 +195,7 @@ fn a_producer_whose_consumer_is_dropped_does_not_sleep_for_ever_and_leaves_nothi
                 assert_eq!(name(receive(&receiver)), number.to_string());
             }
             drop(receiver);
-            let sender = producer.join().unwrap();
+            let sender = producer.join().expect("the producer comes to its end");
             assert_eq!(alive.load(Ordering::SeqCst), 0, "an edge that nobody reads holds batches");
             drop(sender);
         });
@@ -206,7 +212,7 @@ fn who_has_the_message_of_a_barrier_finds_its_marker_or_has_taken_it() {
         let producer = thread::spawn(move || {
             send(&sender, Numbered::payload(0, &alive));
             sender.force_send(barrier(1));
-            let mut mailbox = mailbox_of_consumer.lock().unwrap();
+            let mut mailbox = mailbox_of_consumer.lock().expect("loom has no poisoned locks");
             mailbox.0 = true;
             let waker = mailbox.1.take();
             drop(mailbox);
@@ -216,7 +222,7 @@ fn who_has_the_message_of_a_barrier_finds_its_marker_or_has_taken_it() {
         });
         let (mut message, mut marker) = (false, false);
         wait_for(|context| {
-            let mut mailbox = mailbox.lock().unwrap();
+            let mut mailbox = mailbox.lock().expect("loom has no poisoned locks");
             message |= mailbox.0;
             mailbox.1 = Some(context.waker().clone());
             drop(mailbox);
@@ -226,7 +232,7 @@ fn who_has_the_message_of_a_barrier_finds_its_marker_or_has_taken_it() {
             assert!(marker || !message, "the message is there, and its marker is not");
             if message { Poll::Ready(()) } else { Poll::Pending }
         });
-        producer.join().unwrap();
+        producer.join().expect("the producer comes to its end");
     });
 }
 
@@ -256,7 +262,7 @@ fn every_emptied_buffer_comes_back_once_or_is_freed_with_the_edge() {
             assert_eq!(batch.number, number);
             receiver.give_back(batch);
         }
-        producer.join().unwrap();
+        producer.join().expect("the producer comes to its end");
         assert_eq!(alive.load(Ordering::SeqCst), 0, "a buffer outlived the producer that it was kept for");
     });
 }
@@ -314,6 +320,6 @@ fn destructors_of_records_run_outside_of_the_lock() {
             send(&sender, Box::new(Curious { sender: Arc::clone(&sender) }));
         });
         drop(receiver);
-        producer.join().unwrap();
+        producer.join().expect("the producer comes to its end");
     });
 }

@@ -6,3 +6,5 @@ mod payload;
 mod quiet;
 mod script;
 mod stress;
+mod tasks;
+mod tie;

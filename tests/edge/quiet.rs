@@ -41,7 +41,7 @@ impl Group {
     }
 
     fn change(&self, change: impl FnOnce(&mut Count)) {
-        let mut count = self.count.lock().unwrap();
+        let mut count = self.count.lock().expect("no holder of this lock panics");
         change(&mut count);
         let verdict = match *count {
             Count { unfinished: 0, .. } => Ok(()),
@@ -53,7 +53,7 @@ impl Group {
     }
 
     fn decide(&self, verdict: Verdict) {
-        if let Some(sender) = self.verdict.lock().unwrap().take() {
+        if let Some(sender) = self.verdict.lock().expect("no holder of this lock panics").take() {
             // Nobody listens any more when an earlier verdict ended the test.
             let _ = sender.send(verdict);
         }
@@ -75,7 +75,7 @@ impl Wake for Watch {
         if self.state.swap(WOKEN, Ordering::SeqCst) == ASLEEP {
             self.group.change(|count| count.awake += 1);
         }
-        let real = self.real.lock().unwrap().clone();
+        let real = self.real.lock().expect("no holder of this lock panics").clone();
         if let Some(real) = real {
             real.wake();
         }
@@ -94,8 +94,11 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        *this.watch.real.lock().unwrap() = Some(context.waker().clone());
-        this.watch.state.store(POLLED, Ordering::SeqCst);
+        *this.watch.real.lock().expect("no holder of this lock panics") = Some(context.waker().clone());
+        if this.watch.state.swap(POLLED, Ordering::SeqCst) == ASLEEP {
+            // The real waker of an earlier wake-up came late, after the poll that it asked for.
+            this.watch.group.change(|count| count.awake += 1);
+        }
         let polled = catch_unwind(AssertUnwindSafe(|| this.task.as_mut().poll(&mut Context::from_waker(&this.waker))));
         match polled {
             Ok(Poll::Pending) => {

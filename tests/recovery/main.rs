@@ -5,9 +5,14 @@
 //! when to kill, not how far the job has come by then: no verdict depends on it.
 
 mod child;
+mod final_checkpoint;
+mod flights;
+mod flights_endings;
+mod kill_points;
 mod killing;
 mod misalignment;
 mod oracle;
+mod panics;
 mod random_kills;
 mod scratch;
 mod seed;

@@ -71,8 +71,10 @@ pub(crate) fn nothing_is_left_over(disk: &SimulatedDisk, job: &str, outputs: &[&
         }
     }
     for directory in outputs {
-        let left: Vec<String> =
-            names(disk, directory).into_iter().filter(|name| !name.ends_with(".csv") && !name.starts_with('.')).collect();
+        let left: Vec<String> = names(disk, directory)
+            .into_iter()
+            .filter(|name| !name.ends_with(".csv") && !name.starts_with('.'))
+            .collect();
         if !left.is_empty() {
             return Err(format!("left over in {directory}: {left:?}"));
         }

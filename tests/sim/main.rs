@@ -5,4 +5,5 @@ mod files;
 mod flights;
 mod schedules;
 mod second_job;
+mod simulator;
 mod union;

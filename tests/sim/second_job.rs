@@ -96,11 +96,12 @@ impl KeyedCoProcess for Join {
 struct SecondJob {
     parallelism: u32,
     catalogue: SimulatedCatalogue,
+    promises: chance::Promises,
 }
 
 impl SecondJob {
     fn new(parallelism: u32) -> SecondJob {
-        SecondJob { parallelism, catalogue: SimulatedCatalogue::new() }
+        SecondJob { parallelism, catalogue: SimulatedCatalogue::new(), promises: chance::Promises::default() }
     }
 }
 
@@ -115,7 +116,9 @@ fn check_all(lines: &[String]) -> Result<(), String> {
     let mut sequences: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for line in lines {
         let fields: Vec<u64> = line.split(',').filter_map(|field| field.parse().ok()).collect();
-        let [of, sequence, different, id] = fields[..] else { return Err(format!("`{line}` is not a line of the job")) };
+        let [of, sequence, different, id] = fields[..] else {
+            return Err(format!("`{line}` is not a line of the job"));
+        };
         if of != key(id) || sequence != different {
             return Err(format!("`{line}`: the key of {id} is {}, the state has seen {different} ids", key(id)));
         }
@@ -156,13 +159,14 @@ impl Scenario for SecondJob {
         let odd = joined.filter(|joined| joined.id % 2 == 1).rebalance().map(|joined| joined.id.to_string());
         odd.sink("odd", Lines::exactly_once(ODD).suffix(".csv"));
         let graph = job.build().map_err(|errors| errors.to_string())?;
-        chance::users(boot);
+        chance::users(boot, &self.promises);
         let options = chance::options(boot);
         let catalogue = chance::catalogue(boot, &self.catalogue);
         boot.setup(&graph, &options, catalogue.map(|catalogue| catalogue as _)).map_err(|error| error.to_string())
     }
 
     fn observe(&mut self, world: &World<'_>) -> Result<(), String> {
+        self.promises.are_kept(world)?;
         files::output_is_of_complete_checkpoints(world, ALL)?;
         files::output_is_of_complete_checkpoints(world, ODD)
     }
@@ -185,6 +189,12 @@ impl Scenario for SecondJob {
 fn the_second_job_survives_a_crash_at_every_effect() {
     let build = || SecondJob::new(1);
     schedules::run("second job, effects", schedules::crashes_at_every_effect(5, build), build);
+}
+
+#[test]
+fn the_second_job_survives_crashes_at_events() {
+    let build = || SecondJob::new(2);
+    schedules::run("second job, events", schedules::crashes_at_events(6, 7, build), build);
 }
 
 #[test]

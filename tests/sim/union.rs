@@ -62,7 +62,7 @@ fn a_union_survives_a_crash_at_every_effect() {
 
 #[test]
 fn a_union_survives_crashes_at_events() {
-    schedules::run("union, events", schedules::crashes_at_events(2, 7, Union::new), Union::new);
+    schedules::run("union, events", schedules::crashes_at_events(2, 3, Union::new), Union::new);
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use alluvium::snapshot::Store;
-use alluvium::storage::{CatalogueCondition, SledCatalogue};
+use alluvium::storage::{CatalogueCondition, SledCatalogue, SystemFiles};
 use alluvium::testing::catalogue::SimulatedCatalogue;
 use alluvium::testing::disk::{DiskFault, SimulatedDisk};
 use alluvium_actors::ids::CheckpointId;

@@ -13,13 +13,13 @@ use crate::common::{ROOT, open, open_with, options};
 #[test]
 fn a_second_handle_on_the_same_directory_is_refused_until_the_first_is_gone() {
     let directory = tempfile::tempdir().unwrap();
-    let first = Store::open_directory(directory.path(), options()).unwrap();
-    let error = Store::open_directory(directory.path(), options()).map(drop).unwrap_err();
+    let first = Store::open_directory(Arc::new(SystemFiles::new()), directory.path(), options()).unwrap();
+    let error = Store::open_directory(Arc::new(SystemFiles::new()), directory.path(), options()).map(drop).unwrap_err();
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
     assert!(error.to_string().contains("store.lock"), "{error}");
     assert!(!error.is_retryable());
     drop(first);
-    Store::open_directory(directory.path(), options()).unwrap();
+    Store::open_directory(Arc::new(SystemFiles::new()), directory.path(), options()).unwrap();
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn the_lock_of_a_process_that_ended_is_gone() {
 fn a_directory_with_other_things_in_it_is_refused_and_left_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("thesis.txt"), "years of work").unwrap();
-    let error = Store::open_directory(directory.path(), options()).map(drop).unwrap_err();
+    let error = Store::open_directory(Arc::new(SystemFiles::new()), directory.path(), options()).map(drop).unwrap_err();
     assert!(matches!(error, StoreError::Alien { .. }), "{error}");
     assert!(error.to_string().contains("thesis.txt"), "{error}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);

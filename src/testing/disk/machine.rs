@@ -49,6 +49,7 @@ impl Pending {
 pub(super) struct Machine {
     pub(super) generation: u64,
     pub(super) powered_off: bool,
+    pub(super) ignores_syncs: bool,
     pub(super) effects: u64,
     pub(super) counts: BTreeMap<FileOperation, u64>,
     pub(super) at_effect: BTreeMap<u64, DiskFault>,

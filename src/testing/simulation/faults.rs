@@ -56,6 +56,10 @@ impl FromStr for Simulation {
     }
 }
 
+/// How far into a process its faults lie, at most: about as far as small jobs come.
+const EFFECTS: u64 = 120;
+const EVENTS: u64 = 1024;
+
 /// After so many processes with faults, at most, nothing goes wrong any more.
 const FAULTY_PROCESSES: u64 = 8;
 
@@ -64,13 +68,8 @@ const DISK_FAULTS: [DiskFault; 4] =
     [DiskFault::Error, DiskFault::ErrorAfterwards, DiskFault::FullDisk, DiskFault::FailedSync];
 
 /// What may fail beside changes of the disk.
-const READS: [FileOperation; 5] = [
-    FileOperation::Open,
-    FileOperation::Read,
-    FileOperation::List,
-    FileOperation::Metadata,
-    FileOperation::Lock,
-];
+const READS: [FileOperation; 5] =
+    [FileOperation::Open, FileOperation::Read, FileOperation::List, FileOperation::Metadata, FileOperation::Lock];
 
 /// Carries out what goes wrong.
 pub(super) struct Schedule {
@@ -80,6 +79,8 @@ pub(super) struct Schedule {
     faulty: u64,
     /// Before this event the current process crashes.
     crash_at: Option<u64>,
+    /// Before this event an actor of the current process panics.
+    panic_at: Option<u64>,
     /// Whether the disk of the current process fails: then the job may fail too.
     meddled: bool,
 }
@@ -87,12 +88,13 @@ pub(super) struct Schedule {
 impl Schedule {
     pub(super) fn new(faults: Faults, mut random: Random) -> Schedule {
         let faulty = 1 + random.below(FAULTY_PROCESSES);
-        Schedule { faults, random, faulty, crash_at: None, meddled: false }
+        Schedule { faults, random, faulty, crash_at: None, panic_at: None, meddled: false }
     }
 
     /// Plans what goes wrong in the process that starts now, after `events` events.
     pub(super) fn process_starts(&mut self, events: u64, disk: &SimulatedDisk) {
         self.crash_at = None;
+        self.panic_at = None;
         self.meddled = false;
         match self.faults {
             Faults::None => {}
@@ -116,7 +118,7 @@ impl Schedule {
             self.meddled = true;
             for _ in 0..=self.random.below(2) {
                 let fault = DISK_FAULTS[self.random.below(DISK_FAULTS.len() as u64) as usize];
-                let effect = disk.effects() + self.soon(256);
+                let effect = disk.effects() + 1 + self.random.below(EFFECTS);
                 disk.fail_at_effect(effect, fault);
             }
         }
@@ -125,18 +127,22 @@ impl Schedule {
             let operation = READS[self.random.below(READS.len() as u64) as usize];
             disk.fail_at(operation, disk.count(operation) + self.soon(64), DiskFault::Error);
         }
+        if self.random.below(6) == 0 {
+            self.panic_at = Some(events + 1 + self.random.below(EVENTS));
+        }
         match self.random.below(8) {
             // It comes to its end, or fails by a fault of the disk.
             0 => {}
             1..4 => {
-                let effect = disk.effects() + self.soon(256);
+                let effect = disk.effects() + 1 + self.random.below(EFFECTS);
                 disk.fail_at_effect(effect, DiskFault::PowerCut);
             }
-            _ => self.crash_at = Some(events + self.soon(8192)),
+            4..6 => self.crash_at = Some(events + 1 + self.random.below(EVENTS)),
+            _ => self.crash_at = Some(events + self.soon(EVENTS)),
         }
     }
 
-    /// A number from 1 to `most`, small ones as likely as large ones: half of the crashes come while a job starts.
+    /// A number from 1 to about `most`, small ones as likely as large ones: many crashes come while a job starts.
     fn soon(&mut self, most: u64) -> u64 {
         let magnitude = self.random.below(u64::from(most.ilog2()) + 1);
         (1 << magnitude) + self.random.below(1 << magnitude)
@@ -145,6 +151,11 @@ impl Schedule {
     /// Whether the process crashes before its next event, after `events` events.
     pub(super) fn crashes_before(&self, events: u64) -> bool {
         self.crash_at.is_some_and(|at| events + 1 >= at)
+    }
+
+    /// Whether an actor panics before the next event, after `events` events.
+    pub(super) fn panics_before(&mut self, events: u64) -> bool {
+        self.panic_at.take_if(|at| events + 1 >= *at).is_some()
     }
 
     /// Whether the job may fail: its disk does.

@@ -81,7 +81,7 @@ pub(super) struct SimulatedHost {
 }
 
 impl SimulatedHost {
-    pub(super) fn new(address: Address, shared: Rc<RefCell<Shared>>, blocking: Arc<dyn Blocking>) -> Rc<dyn Host> {
+    pub(super) fn of(address: Address, shared: Rc<RefCell<Shared>>, blocking: Arc<dyn Blocking>) -> Rc<dyn Host> {
         Rc::new(SimulatedHost { address, shared, blocking })
     }
 }

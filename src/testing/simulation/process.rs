@@ -61,7 +61,7 @@ impl Process {
         commands.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
         let shared = Rc::new(RefCell::new(Shared::new(now, random)));
         let lanes = Lanes::default();
-        let host = SimulatedHost::new(Address::Supervisor, Rc::clone(&shared), lanes.door());
+        let host = SimulatedHost::of(Address::Supervisor, Rc::clone(&shared), lanes.door());
         let build = Box::new(move |host| Box::new(SupervisorDriver::new(host, setup)) as Box<dyn Driver>);
         host.spawn(Address::Supervisor, Placement::Coordination, DriverFactory { role: Role::Supervisor, build });
         Process { shared, ready: Ready::default(), lanes, drivers: BTreeMap::new(), commands, story, disk }
@@ -97,6 +97,25 @@ impl Process {
                 Ok(false)
             }
         }
+    }
+
+    /// Lets one of the actors panic outside of user code. The supervisor is left out: the job ends with it, as by a crash.
+    pub(super) fn panic(&mut self) {
+        let candidates: Vec<Address> = self.drivers.keys().copied().filter(|at| *at != Address::Supervisor).collect();
+        let drawn = self.shared.borrow_mut().random.below(candidates.len() as u64) as usize;
+        let Some(address) = candidates.get(drawn).copied() else { return };
+        self.remove(address);
+        self.tell(Some(address), What::Panicked);
+        let text = "it was told to".to_owned();
+        self.shared.borrow_mut().send(Address::Supervisor, Control::DriverPanicked { address, text });
+    }
+
+    /// Ends an actor.
+    fn remove(&mut self, address: Address) {
+        let actor = self.shared.borrow_mut().actors.remove(&address);
+        drop(actor);
+        self.drivers.remove(&address);
+        self.ready.take(address);
     }
 
     fn pass_time(&mut self) {
@@ -153,7 +172,7 @@ impl Process {
 
     fn build(&mut self, address: Address) -> Result<(), String> {
         let factory = self.shared.borrow_mut().actors.get_mut(&address).and_then(|actor| actor.factory.take());
-        let host = SimulatedHost::new(address, Rc::clone(&self.shared), self.lanes.door());
+        let host = SimulatedHost::of(address, Rc::clone(&self.shared), self.lanes.door());
         self.tell(Some(address), What::Built);
         let build = factory.expect("an actor is built once").build;
         let driver = guarded(address, || build(host))?;
@@ -193,10 +212,7 @@ impl Process {
             Step::Again => self.ready.wake(address),
             Step::Wait => {}
             Step::Finished => {
-                let actor = self.shared.borrow_mut().actors.remove(&address);
-                drop(actor);
-                self.drivers.remove(&address);
-                self.ready.take(address);
+                self.remove(address);
                 if address == Address::Supervisor {
                     self.close();
                     return Ok(true);

@@ -160,7 +160,7 @@ impl Files for KillingFiles {
     }
 
     fn sync_directory(&self, directory: &Path) -> Result<(), FileError> {
-        self.around("sync", directory, |files| files.sync_directory(directory))
+        self.around("sync-directory", directory, |files| files.sync_directory(directory))
     }
 
     fn list(&self, directory: &Path) -> Result<Vec<DirectoryEntry>, FileError> {

@@ -57,6 +57,9 @@ struct Arguments {
     /// The time from one checkpoint to the next in milliseconds; none of them if it is zero.
     #[arg(long, default_value_t = 20)]
     interval: u64,
+    /// Stops the job with a checkpoint after so many periodic ones.
+    #[arg(long)]
+    stop_after: Option<usize>,
     /// Breaks the rule that a barrier blocks its channel.
     #[arg(long)]
     without_alignment: bool,
@@ -119,7 +122,14 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     if arguments.interval > 0 {
         options = options.checkpoint_every(Duration::from_millis(arguments.interval));
     }
-    let report = graph.start(&options)?.wait_blocking()?;
+    let handle = graph.start(&options)?;
+    let report = match arguments.stop_after {
+        None => handle.wait_blocking()?,
+        Some(count) => {
+            handle.events().filter(|event| matches!(event, JobEvent::Completed { .. })).take(count).for_each(drop);
+            handle.stop_blocking()?
+        }
+    };
     println!("ended: {:?}{}", report.outcome, if report.was_finished_before() { " before" } else { "" });
     Ok(())
 }

@@ -1,0 +1,193 @@
+//! A run from its first process to the end of the job.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use alluvium_actors::ids::Moment;
+use alluvium_actors::ports::listener::{JobEvent, Listener};
+use alluvium_actors::protocol::lifecycle::JobState;
+
+use super::faults::Schedule;
+use super::process::Process;
+use super::story::{Story, What};
+use super::watch::Watch;
+use super::{Boot, Next, Report, Scenario, Simulation, World};
+use crate::testing::disk::SimulatedDisk;
+use crate::testing::random::Random;
+
+/// How many processes a run may start before it counts as hanging.
+const PROCESSES: u32 = 200;
+
+/// How many events a run may have before it counts as hanging.
+const EVENTS: u64 = 400_000;
+
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum End {
+    /// Everything in memory is gone.
+    Crashed,
+    /// The job could not be built.
+    NotStarted(String),
+    /// The job came to its end.
+    Over(JobState),
+}
+
+/// A simulation under way.
+pub(super) struct Run<'a> {
+    scenario: &'a mut dyn Scenario,
+    schedule: Schedule,
+    random: Random,
+    disk: SimulatedDisk,
+    story: Arc<Mutex<Story>>,
+    watch: Arc<Mutex<Watch>>,
+    now: Moment,
+    report: Report,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(simulation: Simulation, scenario: &'a mut dyn Scenario, story: Arc<Mutex<Story>>) -> Run<'a> {
+        let mut random = Random::new(simulation.seed);
+        let report = Report {
+            events: 0,
+            effects: 0,
+            processes: 0,
+            crashes: 0,
+            failures: 0,
+            completed: 0,
+            time: Duration::ZERO,
+            fingerprint: 0,
+        };
+        Run {
+            scenario,
+            schedule: Schedule::new(simulation.faults, Random::new(random.next())),
+            random,
+            disk: SimulatedDisk::new(),
+            story,
+            watch: Arc::default(),
+            now: Moment::default(),
+            report,
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Result<Report, String> {
+        self.scenario.prepare(&self.disk);
+        loop {
+            if self.report.processes == PROCESSES {
+                return Err(format!("the job hangs: it is not over after {PROCESSES} starts"));
+            }
+            self.report.processes += 1;
+            let next = match self.process()? {
+                End::Crashed => {
+                    self.report.crashes += 1;
+                    Next::StartAgain
+                }
+                End::NotStarted(_) | End::Over(JobState::Failed) if self.schedule.may_fail() => {
+                    self.report.failures += 1;
+                    Next::StartAgain
+                }
+                End::NotStarted(reason) => return Err(format!("the job cannot be built: {reason}")),
+                End::Over(state) => {
+                    let complete = self.watch().complete();
+                    let calm = !self.schedule.may_fail();
+                    self.report.effects = self.disk.effects();
+                    self.scenario.ended(&World { disk: &self.disk, complete, state, calm })?
+                }
+            };
+            if next == Next::Nothing {
+                let completed = self.watch().completed();
+                self.report.completed = completed;
+                self.report.time = self.now.since(Moment::default());
+                return Ok(self.report);
+            }
+        }
+    }
+
+    /// One process, from its start to its end.
+    fn process(&mut self) -> Result<End, String> {
+        let number = self.report.processes;
+        self.tell(What::Started { process: number });
+        self.watch().starts();
+        self.schedule.process_starts(self.events(), &self.disk);
+        let listener = Arc::new(Tell { story: Arc::clone(&self.story), watch: Arc::clone(&self.watch) });
+        let mut boot =
+            Boot { number, disk: self.disk.clone(), listener, random: &mut self.random, commands: Vec::new() };
+        let built = self.scenario.boot(&mut boot);
+        let commands = boot.commands;
+        let mut process = None;
+        let end = match built {
+            Ok(setup) => {
+                let random = Random::new(self.random.next());
+                let story = Arc::clone(&self.story);
+                let process = process.insert(Process::new(setup, self.now, random, story, self.disk.clone(), commands));
+                let end = self.step_to_the_end(process)?;
+                self.now = process.now();
+                end
+            }
+            Err(_) if self.disk.is_powered_off() => End::Crashed,
+            Err(reason) => End::NotStarted(reason),
+        };
+        // The disk's generation ends first: what destructors write is ignored (rule 35).
+        let effects = self.disk.effects();
+        let (disk, machine) = self.schedule.process_ends(&self.disk);
+        drop(process);
+        self.disk = disk;
+        self.tell(What::Ended { crashed: end == End::Crashed, machine, effects });
+        Ok(end)
+    }
+
+    fn step_to_the_end(&mut self, process: &mut Process) -> Result<End, String> {
+        let mut effects = self.disk.effects();
+        loop {
+            let events = self.events();
+            if events >= EVENTS {
+                return Err(format!("the job hangs: it is not over after {EVENTS} events"));
+            }
+            if self.schedule.crashes_before(events) {
+                return Ok(End::Crashed);
+            }
+            if self.schedule.panics_before(events) {
+                process.panic();
+            }
+            let over = process.event()?;
+            if self.disk.is_powered_off() {
+                return Ok(End::Crashed);
+            }
+            self.watch().verdict()?;
+            if self.disk.effects() != effects {
+                effects = self.disk.effects();
+                let complete = self.watch().complete();
+                let state = self.watch().state();
+                let calm = !self.schedule.may_fail();
+                self.scenario.observe(&World { disk: &self.disk, complete, state, calm })?;
+            }
+            if over {
+                return Ok(End::Over(self.watch().state()));
+            }
+        }
+    }
+
+    fn events(&self) -> u64 {
+        self.story.lock().unwrap_or_else(PoisonError::into_inner).events()
+    }
+
+    fn tell(&self, what: What) {
+        self.story.lock().unwrap_or_else(PoisonError::into_inner).tell(self.now, None, what);
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells the story and the watch what the job tells.
+struct Tell {
+    story: Arc<Mutex<Story>>,
+    watch: Arc<Mutex<Watch>>,
+}
+
+impl Listener for Tell {
+    fn event(&self, event: JobEvent) {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).event(&event);
+        self.story.lock().unwrap_or_else(PoisonError::into_inner).tell_job(&event);
+    }
+}

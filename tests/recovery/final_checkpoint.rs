@@ -1,0 +1,112 @@
+//! The last checkpoint, at the end of all input and at a stop: killed at every point of it and of the commit behind it, the output is exact.
+
+use crate::killing::Victim;
+use crate::random_kills::SecondJob;
+use crate::seed::Seed;
+
+/// Points from the trigger of the last checkpoint to the end of the process.
+const POINTS: [&str; 36] = [
+    "event-triggered:1",
+    "event-acknowledged:1",
+    "event-acknowledged:2",
+    "event-acknowledged:3",
+    "event-acknowledged:4",
+    "event-acknowledged:5",
+    "event-acknowledged:6",
+    "event-acknowledged:7",
+    "during-append-blobs:1",
+    "before-rename-blobs:1",
+    "after-sync-directory-blobs:1",
+    "before-sync-unprepared:1",
+    "after-sync-unprepared:1",
+    "before-rename-pending:1",
+    "after-rename-pending:1",
+    "after-rename-pending:2",
+    "before-create-manifests:1",
+    "during-append-manifests:1",
+    "before-sync-manifests:1",
+    "after-sync-manifests:1",
+    "before-rename-manifests:1",
+    "after-rename-manifests:1",
+    "before-sync-directory-manifests:1",
+    "after-sync-directory-manifests:1",
+    "event-completed:1",
+    "before-rename-output:1",
+    "after-rename-output:1",
+    "before-sync-directory-output:1",
+    "after-sync-directory-output:1",
+    "before-rename-output:2",
+    "after-rename-output:2",
+    "after-sync-directory-output:2",
+    "before-remove-manifests:1",
+    "after-remove-manifests:1",
+    "before-remove-blobs:1",
+    "after-remove-blobs:1",
+];
+
+/// The end of the job's life.
+const ENDS: [&str; 2] = ["event-state-finished:1", "event-state-stopped:1"];
+
+fn quick_job(seed: &mut Seed, parallelism: u32) -> SecondJob {
+    let mut job = SecondJob::new(seed, 10, parallelism);
+    job.speed = 2_000;
+    job.work = 10;
+    job.interval = 10;
+    job
+}
+
+/// Kills at the point, then lets the job end. True if the point was reached.
+fn kill_in_the_last_checkpoint(job: &mut SecondJob, point: &str, more: &[&str]) -> bool {
+    let point = format!("final/{point}");
+    let ended = job.start_with(&[more, &["--kill-at", &point]].concat()).wait();
+    let passed_by = ended.expect_success_or_kill(&point);
+    job.check().unwrap_or_else(|fault| panic!("killed at {point}: {fault}\n{}", ended.output));
+    job.start().wait().expect_success(&format!("the start after {point}"));
+    job.check_complete().unwrap_or_else(|fault| panic!("killed at {point}, in the end: {fault}"));
+    let before = job.scratch.picture();
+    let again = job.start().wait();
+    again.expect_success("a start after the end");
+    assert!(again.output.contains("Finished before"), "killed at {point}: {}", again.output);
+    assert!(job.scratch.picture() == before, "killed at {point}: a start after the end changed a file");
+    !passed_by
+}
+
+/// Kills a new job at each point. The last checkpoint has these points always, unless they hold a word of `perhaps`.
+fn kill_at_every_point_of_the_last_checkpoint(make: impl Fn(&mut Seed) -> SecondJob, more: &[&str], perhaps: &[&str]) {
+    let mut seed = Seed::draw("the last checkpoint");
+    for point in POINTS.iter().chain(&ENDS) {
+        let reached = kill_in_the_last_checkpoint(&mut make(&mut seed), point, more);
+        assert!(reached || perhaps.iter().any(|word| point.contains(word)), "{point} is never reached");
+    }
+}
+
+/// All output belongs to the last checkpoint, which is the only one.
+fn kill_in_the_only_checkpoint(parallelism: u32) {
+    let make = |seed: &mut Seed| SecondJob { interval: 0, ..quick_job(seed, parallelism) };
+    kill_at_every_point_of_the_last_checkpoint(make, &[], &["remove", "stopped"]);
+}
+
+/// How much output is left for the last of several checkpoints, time decides.
+const PERHAPS: [&str; 6] = ["blobs", "unprepared", "pending", "output", "remove", "finished"];
+
+#[test]
+fn at_the_end_of_input_a_kill_at_every_point_of_the_only_checkpoint_is_survived() {
+    kill_in_the_only_checkpoint(1);
+}
+
+#[test]
+fn in_two_instances_a_kill_at_every_point_of_the_only_checkpoint_is_survived() {
+    kill_in_the_only_checkpoint(2);
+}
+
+#[test]
+fn at_the_end_of_input_a_kill_at_every_point_of_the_last_of_several_checkpoints_is_survived() {
+    let make = |seed: &mut Seed| quick_job(seed, 2);
+    kill_at_every_point_of_the_last_checkpoint(make, &[], &[&PERHAPS[..], &["stopped"]].concat());
+}
+
+#[test]
+fn at_a_stop_a_kill_at_every_point_of_its_checkpoint_is_survived() {
+    let make = |seed: &mut Seed| SecondJob { speed: 100, ..quick_job(seed, 1) };
+    kill_at_every_point_of_the_last_checkpoint(make, &["--stop-after", "2"], &PERHAPS);
+}

@@ -1,0 +1,133 @@
+//! The flights example on real data, killed at random moments: plain and compressed input, one and two instances.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::child::{Process, program};
+use crate::killing::{Catalogue, Victim, kill_again_and_again};
+use crate::oracle::{FlightsOracle, Verdict, Witness};
+use crate::scratch::Scratch;
+use crate::seed::Seed;
+
+/// The real input: all flights that left New York in January 2013.
+pub fn real_input() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/flights-2013-01.csv"))
+        .expect("the data is there")
+}
+
+/// The flights example in a directory of its own, with its input.
+#[derive(Debug)]
+pub struct Flights {
+    pub scratch: Scratch,
+    pub input: String,
+    pub parallelism: u32,
+    pub rate: u64,
+    pub interval: u64,
+    oracle: FlightsOracle,
+    witness: Witness,
+}
+
+impl Flights {
+    /// On an input of this text, as a file of this name.
+    pub fn new(text: &str, input: &str, parallelism: u32) -> Flights {
+        let scratch = Scratch::new();
+        write_input(&scratch.path(input), text);
+        let witness = Witness::new(scratch.output());
+        let oracle = FlightsOracle::new(text, usize::MAX);
+        Flights { scratch, input: input.to_owned(), parallelism, rate: 15_000, interval: 20, oracle, witness }
+    }
+
+    /// The same job, as it is now, in another directory.
+    pub fn copy(&self) -> Flights {
+        let scratch = self.scratch.copy();
+        let witness = Witness::new(scratch.output());
+        Flights { scratch, input: self.input.clone(), oracle: self.oracle.clone(), witness, ..*self }
+    }
+
+    pub fn input_path(&self) -> PathBuf {
+        self.scratch.path(&self.input)
+    }
+
+    /// The committed lines; each is right.
+    pub fn committed(&mut self) -> Verdict<Vec<String>> {
+        let committed = self.witness.committed()?;
+        self.oracle.check(&committed)?;
+        Ok(committed)
+    }
+}
+
+/// Writes a file, compressed if its name ends so.
+pub fn write_input(path: &std::path::Path, text: &str) {
+    let mut bytes = text.as_bytes().to_vec();
+    if path.extension().is_some_and(|end| end == "gz") {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&bytes).expect("memory can be written");
+        bytes = encoder.finish().expect("memory can be written");
+    }
+    fs::write(path, bytes).expect("the input can be written");
+}
+
+impl Victim for Flights {
+    fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    fn start(&self) -> Process {
+        let numbers = [
+            ("--parallelism", self.parallelism.to_string()),
+            ("--checkpoint-interval", format!("{}ms", self.interval)),
+            ("--rate", self.rate.to_string()),
+        ];
+        let paths =
+            [("--input", self.input_path()), ("--output", self.scratch.output()), ("--store", self.scratch.store())];
+        let paths = paths.map(|(name, path)| (name, path.display().to_string()));
+        Process::start(
+            &program("flights"),
+            paths.into_iter().chain(numbers).flat_map(|(name, value)| [name.to_owned(), value]),
+        )
+    }
+
+    fn watch(&self, _: &mut Process, _: &mut Seed) {
+        // It says nothing before its end: the delay alone decides.
+    }
+
+    fn check(&mut self) -> Verdict<usize> {
+        Ok(self.committed()?.len())
+    }
+
+    fn check_complete(&mut self) -> Verdict {
+        let committed = self.witness.committed()?;
+        self.oracle.check_complete(&committed)
+    }
+}
+
+fn kill_flights(test: &str, input: &str, parallelism: u32, catalogue: Catalogue) {
+    let mut seed = Seed::draw(test);
+    let mut flights = Flights::new(&real_input(), input, parallelism);
+    flights.interval = seed.within(10..50);
+    kill_again_and_again(&mut flights, catalogue, 8, &mut seed);
+}
+
+#[test]
+fn flights_survive_kills_at_random_moments() {
+    kill_flights("flights, one instance", "flights.csv", 1, Catalogue::Kept);
+}
+
+#[test]
+fn flights_in_two_instances_survive_kills_at_random_moments() {
+    kill_flights("flights, two instances", "flights.csv", 2, Catalogue::Kept);
+}
+
+#[test]
+fn compressed_flights_survive_kills_at_random_moments() {
+    kill_flights("compressed flights", "flights.csv.gz", 2, Catalogue::Kept);
+}
+
+#[test]
+fn compressed_flights_survive_the_loss_of_the_catalogue_between_kills() {
+    kill_flights("compressed flights, damaged catalogue", "flights.csv.gz", 1, Catalogue::Damaged);
+}

@@ -1,0 +1,137 @@
+//! The second job, killed at every named point of its life. `second_job/kill.rs` says how a point is written.
+
+use crate::killing::Victim;
+use crate::random_kills::SecondJob;
+use crate::seed::Seed;
+
+/// Points that only the first start has: the store and the directories are new.
+const FIRST_START: [&str; 6] = [
+    "after-create-runs:1",
+    "during-append-runs:1",
+    "before-sync-directory-runs:1",
+    "before-rename-owner:1",
+    "after-rename-owner:1",
+    "after-rename-owner:2",
+];
+
+/// Points of every start, and of every checkpoint while records flow.
+const WHILE_RUNNING: [&str; 56] = [
+    // A run begins: its record comes before everything else.
+    "event-state-restoring:1",
+    "before-create-runs:1",
+    "during-append-runs:1",
+    "before-sync-runs:1",
+    "after-sync-runs:1",
+    "before-rename-runs:1",
+    "after-rename-runs:1",
+    "after-sync-directory-runs:2",
+    "event-run-began:1",
+    "event-state-running:1",
+    // A checkpoint is triggered, its parts arrive one by one.
+    "event-triggered:1",
+    "event-triggered:3",
+    "event-acknowledged:1",
+    "event-acknowledged:2",
+    "event-acknowledged:4",
+    "event-acknowledged:5",
+    "event-acknowledged:7",
+    // A piece of state is written.
+    "before-create-blobs:1",
+    "during-append-blobs:1",
+    "before-sync-blobs:1",
+    "after-sync-blobs:2",
+    "before-rename-blobs:1",
+    "after-rename-blobs:2",
+    "before-sync-directory-blobs:1",
+    "after-sync-directory-blobs:3",
+    // A file of lines is written and prepared.
+    "after-create-unprepared:1",
+    "during-append-unprepared:1",
+    "during-append-unprepared:4",
+    "before-sync-unprepared:1",
+    "after-sync-unprepared:2",
+    "before-rename-pending:1",
+    "after-rename-pending:1",
+    "after-rename-pending:3",
+    // The manifest is published: the one commit point.
+    "before-create-manifests:2",
+    "during-append-manifests:1",
+    "after-append-manifests:2",
+    "before-sync-manifests:1",
+    "after-sync-manifests:2",
+    "before-rename-manifests:1",
+    "before-rename-manifests:3",
+    "after-rename-manifests:1",
+    "after-rename-manifests:2",
+    "before-sync-directory-manifests:2",
+    "after-sync-directory-manifests:3",
+    "event-completed:1",
+    "event-completed:3",
+    // What was prepared is committed.
+    "before-rename-output:1",
+    "before-rename-output:2",
+    "after-rename-output:1",
+    "after-rename-output:3",
+    "before-sync-directory-output:2",
+    "after-sync-directory-output:5",
+    // The checkpoint before it is removed, manifest first.
+    "before-remove-manifests:1",
+    "after-remove-manifests:2",
+    "before-remove-blobs:1",
+    "after-remove-blobs:3",
+];
+
+/// A job that takes long enough to be killed at many points.
+fn long_job(seed: &mut Seed, parallelism: u32) -> SecondJob {
+    let mut job = SecondJob::new(seed, 100, parallelism);
+    job.speed = 25;
+    job.interval = 10;
+    job
+}
+
+fn kill_at_every_point(parallelism: u32) {
+    let mut seed = Seed::draw("every point");
+    let mut points = WHILE_RUNNING;
+    for last in (1..points.len()).rev() {
+        points.swap(last, seed.within(0..last as u64 + 1) as usize);
+    }
+    for first in FIRST_START {
+        kill_at(&mut SecondJob::new(&mut seed, 1, parallelism), first);
+    }
+    let mut job = long_job(&mut seed, parallelism);
+    for point in points {
+        if kill_at(&mut job, point) {
+            continue;
+        }
+        // It came to its end before: a new one has the whole way in front of it.
+        job.check_complete().unwrap_or_else(|fault| panic!("in the end: {fault}"));
+        job = long_job(&mut seed, parallelism);
+        assert!(kill_at(&mut job, point), "{point} is never reached");
+    }
+    finish(&mut job);
+}
+
+/// Whether the job was killed there, and not at its end before.
+fn kill_at(job: &mut SecondJob, point: &str) -> bool {
+    let ended = job.start_with(&["--kill-at", point]).wait();
+    let finished = ended.expect_success_or_kill(point);
+    job.check().unwrap_or_else(|fault| panic!("killed at {point}: {fault}\n{}", ended.output));
+    !finished
+}
+
+fn finish(job: &mut SecondJob) {
+    job.speed = 1_000;
+    job.work = 10;
+    job.start().wait().expect_success("the start after the last kill");
+    job.check_complete().unwrap_or_else(|fault| panic!("in the end: {fault}"));
+}
+
+#[test]
+fn the_second_job_survives_a_kill_at_every_point() {
+    kill_at_every_point(1);
+}
+
+#[test]
+fn the_second_job_in_two_instances_survives_a_kill_at_every_point() {
+    kill_at_every_point(2);
+}
