@@ -105,12 +105,12 @@ mod tests {
         (Outputs::new(vec![vec![channel]]), receiver)
     }
 
-    fn arrived(outputs: &mut Outputs, receiver: &EdgeReceiver) -> Vec<Box<Batch<u64>>> {
+    fn arrived(outputs: &mut Outputs, receiver: &EdgeReceiver) -> Vec<Batch<u64>> {
         let mut context = Context::from_waker(Waker::noop());
         assert!(outputs.poll_drained(&mut context));
         let mut batches = Vec::new();
         while let Poll::Ready(Frame::Batch(batch)) = receiver.poll_frame(&mut context) {
-            batches.push(Batch::from_payload(batch));
+            batches.push(*Batch::from_payload(batch));
         }
         batches
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use alluvium::connect::sink::{CommitOutcome, Guarantee, Sink, SinkCommit, SinkContext, SinkScope, SinkWriter};
 use alluvium::connect::{Collect, Generator};
 use alluvium::record::batch::Slice;
-use alluvium::{CheckpointId, Job, JobEvent, JobOutcome, JobState, Options, OperatorError, OperatorResult, RestartStrategy};
+use alluvium::{
+    CheckpointId, Job, JobEvent, JobOutcome, JobState, OperatorError, OperatorResult, Options, RestartStrategy,
+};
 
 use crate::{assert_exact, every_20_ms, lines, numbers, wait_for};
 

@@ -58,8 +58,7 @@ fn assert_exact(lines: &[String]) {
     numbers.sort_unstable();
     assert_eq!(numbers, (0..NUMBERS).collect::<Vec<_>>(), "every number once");
     for digit in 0..10 {
-        let mut counts: Vec<u64> =
-            fields.iter().filter(|fields| fields[0] == digit).map(|fields| fields[1]).collect();
+        let mut counts: Vec<u64> = fields.iter().filter(|fields| fields[0] == digit).map(|fields| fields[1]).collect();
         counts.sort_unstable();
         assert_eq!(counts, (1..=NUMBERS / 10).collect::<Vec<_>>(), "digit {digit}");
     }

@@ -62,7 +62,10 @@ fn another_parallelism_is_refused_by_the_operators_name() {
     handle.stop_blocking().unwrap();
     let handle = numbers_named("numbers", &output, None, 2).start(&every_20_ms(&store)).unwrap();
     let error = handle.wait_blocking().unwrap_err();
-    assert!(matches!(&error, JobError::Failed(failure) if failure.message.contains("`counts` has parallelism 2 and had 1")), "{error}");
+    assert!(
+        matches!(&error, JobError::Failed(failure) if failure.message.contains("`counts` has parallelism 2 and had 1")),
+        "{error}"
+    );
     // Nothing was changed: the right width goes on.
     numbers(&output, None).start(&every_20_ms(&store)).unwrap().wait_blocking().unwrap();
     assert_exact(&lines(&output));
@@ -84,8 +87,7 @@ fn a_fresh_start_is_refused_over_output_that_the_job_committed_and_deletes_nothi
 #[test]
 fn a_fresh_start_begins_anew_where_no_output_stands_against_it() {
     let place = tempfile::tempdir().unwrap();
-    let (first, second, store) =
-        (place.path().join("first"), place.path().join("second"), place.path().join("store"));
+    let (first, second, store) = (place.path().join("first"), place.path().join("second"), place.path().join("store"));
     numbers(&first, None).start(&every_20_ms(&store)).unwrap().wait_blocking().unwrap();
     let report = numbers(&second, None).start(&every_20_ms(&store).fresh()).unwrap().wait_blocking().unwrap();
     assert_eq!(report.outcome, JobOutcome::Finished);
