@@ -486,6 +486,8 @@ impl SupervisorDriver {
             Address::Coordinator => {
                 self.coordinator_gone = true;
                 self.fail(Failure::panic("coordinator", text));
+                // Nobody is left who could answer.
+                self.settled();
             }
             Address::Subtask(subtask, attempt) if attempt == self.attempt => {
                 let name = self.setup.plan.node(subtask.node).name.clone();

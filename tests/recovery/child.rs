@@ -95,6 +95,11 @@ impl Process {
         true
     }
 
+    /// Whether the child has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_none()
+    }
+
     /// Sends a signal; nothing happens if the child is gone.
     pub(crate) fn signal(&self, signal: Signal) {
         // The child is not waited for yet, so the id is still its own.

@@ -1,12 +1,12 @@
 //! What differs from process to process by chance: how the job is configured, what its users ask for, and when their code panics.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alluvium::testing::catalogue::SimulatedCatalogue;
 use alluvium::testing::simulation::{Boot, Next, World};
-use alluvium::{JobState, Options, RestartStrategy};
+use alluvium::{CheckpointId, JobState, Options, RestartStrategy};
 use alluvium_actors::drive::control::{Control, Reply};
 use alluvium_actors::ports::host::Address;
 
@@ -26,18 +26,37 @@ pub(crate) fn options(boot: &mut Boot<'_>) -> Options {
     }
 }
 
+/// What users asked for and were promised: checkpoints that are complete.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Promises(Arc<Mutex<Vec<CheckpointId>>>);
+
+impl Promises {
+    fn reply(&self) -> Reply<CheckpointId> {
+        let promises = Arc::clone(&self.0);
+        Reply(Box::new(move |answer| promises.lock().unwrap().extend(answer)))
+    }
+
+    pub(crate) fn are_kept(&self, world: &World<'_>) -> Result<(), String> {
+        let promised = self.0.lock().unwrap().iter().max().copied();
+        if promised <= world.complete {
+            return Ok(());
+        }
+        Err(format!("a user was told of checkpoint {promised:?}, complete is {:?}", world.complete))
+    }
+}
+
 /// What users ask for: a checkpoint now and then, at times a stop or a cancellation.
-pub(crate) fn users(boot: &mut Boot<'_>) {
+pub(crate) fn users(boot: &mut Boot<'_>, promises: &Promises) {
     for _ in 0..boot.random() % 3 {
         let after = Duration::from_micros(boot.random() % 60_000);
-        boot.send_after(after, Address::Coordinator, Control::TakeCheckpoint(Reply(Box::new(drop))));
+        boot.send_after(after, Address::Coordinator, Control::TakeCheckpoint(promises.reply()));
     }
     if boot.number() > 6 {
         return;
     }
     let after = Duration::from_micros(boot.random() % 60_000);
     match boot.random() % 12 {
-        0..2 => boot.send_after(after, Address::Supervisor, Control::Stop(Reply(Box::new(drop)))),
+        0..2 => boot.send_after(after, Address::Supervisor, Control::Stop(promises.reply())),
         2 => boot.send_after(after, Address::Supervisor, Control::CancelJob),
         _ => {}
     }

@@ -36,6 +36,7 @@ struct Flights {
     text: String,
     parallelism: u32,
     catalogue: SimulatedCatalogue,
+    promises: chance::Promises,
     disk_lies: bool,
 }
 
@@ -43,7 +44,13 @@ impl Flights {
     fn new(rows: usize, parallelism: u32) -> Flights {
         let data = std::fs::read_to_string(DATA).expect("the flights are part of the repository");
         let text = data.split_inclusive('\n').take(rows + 1).collect();
-        Flights { text, parallelism, catalogue: SimulatedCatalogue::new(), disk_lies: false }
+        Flights {
+            text,
+            parallelism,
+            catalogue: SimulatedCatalogue::new(),
+            promises: chance::Promises::default(),
+            disk_lies: false,
+        }
     }
 
     /// What must come out, from the text alone.
@@ -94,13 +101,14 @@ impl Scenario for Flights {
             })
             .sink("lines", Lines::exactly_once(OUTPUT).suffix(".csv"));
         let graph = job.build().map_err(|errors| errors.to_string())?;
-        chance::users(boot);
+        chance::users(boot, &self.promises);
         let options = chance::options(boot);
         let catalogue = chance::catalogue(boot, &self.catalogue);
         boot.setup(&graph, &options, catalogue.map(|catalogue| catalogue as _)).map_err(|error| error.to_string())
     }
 
     fn observe(&mut self, world: &World<'_>) -> Result<(), String> {
+        self.promises.are_kept(world)?;
         files::output_is_of_complete_checkpoints(world, OUTPUT)
     }
 
@@ -136,7 +144,7 @@ fn flights_survive_a_crash_at_every_event() {
 
 #[test]
 fn flights_survive_random_crashes_and_faults() {
-    schedules::run("flights, random", schedules::random(0, 150), || Flights::new(200, 2));
+    schedules::run("flights, random", schedules::random(0, 400), || Flights::new(100, 2));
 }
 
 #[test]

@@ -96,11 +96,12 @@ impl KeyedCoProcess for Join {
 struct SecondJob {
     parallelism: u32,
     catalogue: SimulatedCatalogue,
+    promises: chance::Promises,
 }
 
 impl SecondJob {
     fn new(parallelism: u32) -> SecondJob {
-        SecondJob { parallelism, catalogue: SimulatedCatalogue::new() }
+        SecondJob { parallelism, catalogue: SimulatedCatalogue::new(), promises: chance::Promises::default() }
     }
 }
 
@@ -158,13 +159,14 @@ impl Scenario for SecondJob {
         let odd = joined.filter(|joined| joined.id % 2 == 1).rebalance().map(|joined| joined.id.to_string());
         odd.sink("odd", Lines::exactly_once(ODD).suffix(".csv"));
         let graph = job.build().map_err(|errors| errors.to_string())?;
-        chance::users(boot);
+        chance::users(boot, &self.promises);
         let options = chance::options(boot);
         let catalogue = chance::catalogue(boot, &self.catalogue);
         boot.setup(&graph, &options, catalogue.map(|catalogue| catalogue as _)).map_err(|error| error.to_string())
     }
 
     fn observe(&mut self, world: &World<'_>) -> Result<(), String> {
+        self.promises.are_kept(world)?;
         files::output_is_of_complete_checkpoints(world, ALL)?;
         files::output_is_of_complete_checkpoints(world, ODD)
     }
@@ -190,13 +192,19 @@ fn the_second_job_survives_a_crash_at_every_effect() {
 }
 
 #[test]
+fn the_second_job_survives_crashes_at_events() {
+    let build = || SecondJob::new(2);
+    schedules::run("second job, events", schedules::crashes_at_events(6, 7, build), build);
+}
+
+#[test]
 fn the_second_job_survives_random_crashes_and_faults_alone() {
-    schedules::run("second job, one wide", schedules::random(0, 100), || SecondJob::new(1));
+    schedules::run("second job, one wide", schedules::random(0, 300), || SecondJob::new(1));
 }
 
 #[test]
 fn the_second_job_survives_random_crashes_and_faults_in_parallel() {
-    schedules::run("second job, two wide", schedules::random(1_000, 200), || SecondJob::new(2));
+    schedules::run("second job, two wide", schedules::random(1_000, 300), || SecondJob::new(2));
 }
 
 #[test]

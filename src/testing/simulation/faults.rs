@@ -79,6 +79,8 @@ pub(super) struct Schedule {
     faulty: u64,
     /// Before this event the current process crashes.
     crash_at: Option<u64>,
+    /// Before this event an actor of the current process panics.
+    panic_at: Option<u64>,
     /// Whether the disk of the current process fails: then the job may fail too.
     meddled: bool,
 }
@@ -86,12 +88,13 @@ pub(super) struct Schedule {
 impl Schedule {
     pub(super) fn new(faults: Faults, mut random: Random) -> Schedule {
         let faulty = 1 + random.below(FAULTY_PROCESSES);
-        Schedule { faults, random, faulty, crash_at: None, meddled: false }
+        Schedule { faults, random, faulty, crash_at: None, panic_at: None, meddled: false }
     }
 
     /// Plans what goes wrong in the process that starts now, after `events` events.
     pub(super) fn process_starts(&mut self, events: u64, disk: &SimulatedDisk) {
         self.crash_at = None;
+        self.panic_at = None;
         self.meddled = false;
         match self.faults {
             Faults::None => {}
@@ -124,6 +127,9 @@ impl Schedule {
             let operation = READS[self.random.below(READS.len() as u64) as usize];
             disk.fail_at(operation, disk.count(operation) + self.soon(64), DiskFault::Error);
         }
+        if self.random.below(6) == 0 {
+            self.panic_at = Some(events + 1 + self.random.below(EVENTS));
+        }
         match self.random.below(8) {
             // It comes to its end, or fails by a fault of the disk.
             0 => {}
@@ -145,6 +151,11 @@ impl Schedule {
     /// Whether the process crashes before its next event, after `events` events.
     pub(super) fn crashes_before(&self, events: u64) -> bool {
         self.crash_at.is_some_and(|at| events + 1 >= at)
+    }
+
+    /// Whether an actor panics before the next event, after `events` events.
+    pub(super) fn panics_before(&mut self, events: u64) -> bool {
+        self.panic_at.take_if(|at| events + 1 >= *at).is_some()
     }
 
     /// Whether the job may fail: its disk does.

@@ -99,6 +99,25 @@ impl Process {
         }
     }
 
+    /// Lets one of the actors panic outside of user code. The supervisor is left out: the job ends with it, as by a crash.
+    pub(super) fn panic(&mut self) {
+        let candidates: Vec<Address> = self.drivers.keys().copied().filter(|at| *at != Address::Supervisor).collect();
+        let drawn = self.shared.borrow_mut().random.below(candidates.len() as u64) as usize;
+        let Some(address) = candidates.get(drawn).copied() else { return };
+        self.remove(address);
+        self.tell(Some(address), What::Panicked);
+        let text = "it was told to".to_owned();
+        self.shared.borrow_mut().send(Address::Supervisor, Control::DriverPanicked { address, text });
+    }
+
+    /// Ends an actor.
+    fn remove(&mut self, address: Address) {
+        let actor = self.shared.borrow_mut().actors.remove(&address);
+        drop(actor);
+        self.drivers.remove(&address);
+        self.ready.take(address);
+    }
+
     fn pass_time(&mut self) {
         let mut shared = self.shared.borrow_mut();
         let passed = 1 + shared.random.below(EVENT);
@@ -193,10 +212,7 @@ impl Process {
             Step::Again => self.ready.wake(address),
             Step::Wait => {}
             Step::Finished => {
-                let actor = self.shared.borrow_mut().actors.remove(&address);
-                drop(actor);
-                self.drivers.remove(&address);
-                self.ready.take(address);
+                self.remove(address);
                 if address == Address::Supervisor {
                     self.close();
                     return Ok(true);

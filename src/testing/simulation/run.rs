@@ -145,6 +145,9 @@ impl<'a> Run<'a> {
             if self.schedule.crashes_before(events) {
                 return Ok(End::Crashed);
             }
+            if self.schedule.panics_before(events) {
+                process.panic();
+            }
             let over = process.event()?;
             if self.disk.is_powered_off() {
                 return Ok(End::Crashed);

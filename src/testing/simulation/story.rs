@@ -42,6 +42,8 @@ pub(super) enum What {
     Received { message: String },
     /// An actor took a step.
     Stepped { outcome: &'static str },
+    /// An actor panicked outside of user code.
+    Panicked,
     /// Blocking work was carried out.
     Worked { lane: Lane, effects: u64 },
     /// The job told its listener.
@@ -118,6 +120,7 @@ impl fmt::Display for Line {
             What::Built => formatter.write_str("is built"),
             What::Received { message } => write!(formatter, "receives {message}"),
             What::Stepped { outcome } => write!(formatter, "steps: {outcome}"),
+            What::Panicked => formatter.write_str("panics"),
             What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
             What::Told { event } => write!(formatter, "     {event}"),
         }
