@@ -8,13 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use alluvium::connect::{Collect, Generator};
+use alluvium::connect::sink::Sink;
+use alluvium::connect::{Collect, Generator, Lines};
 use alluvium::operator::{Access, CoAccess, CoContext, Context, KeyedCoProcess, KeyedProcess};
 use alluvium::state::Value;
 use alluvium::{Failure, Graph, Job, JobError, OperatorResult, Options, RestartStrategy};
 use serde::{Deserialize, Serialize};
 
-use crate::oracle::Verdict;
+use crate::oracle::{Verdict, Witness};
+use crate::scratch::Scratch;
 
 use fuse::{DropFuse, Fuse};
 use sink::FusedSink;
@@ -134,7 +136,7 @@ impl KeyedCoProcess for Join {
 }
 
 /// Every kind of operator in one job, all with the same fuse.
-fn build(parallelism: u32, fuse: &Fuse, dropped: Option<DropFuse>, out: &Collect<String>) -> Graph {
+fn build(parallelism: u32, fuse: &Fuse, dropped: Option<DropFuse>, out: impl Sink<String>) -> Graph {
     let job = Job::new("fused").parallelism(parallelism);
     let numbers = FusedSource { source: Generator::bounded(NUMBERS, |index| index).rate(10_000), fuse: fuse.clone() };
     let others = |name| job.source(name, Generator::bounded(NUMBERS / 10, |index| index).rate(1_000));
@@ -182,18 +184,18 @@ fn build(parallelism: u32, fuse: &Fuse, dropped: Option<DropFuse>, out: &Collect
         },
         |extra| format!("extra,0,0,{extra}"),
     );
-    merged.name("merging").sink("out", FusedSink { collect: out.clone(), fuse: fuse.clone() });
+    merged.name("merging").sink("out", FusedSink { sink: out, fuse: fuse.clone() });
     job.build().expect("the job is right")
 }
 
 /// Runs it, with two restarts.
-fn run(graph: &Graph) -> Result<Failure, JobError> {
-    let options = Options::default()
+fn run(graph: &Graph, options: Options) -> Result<Failure, JobError> {
+    let options = options
         .checkpoint_every(Duration::from_millis(10))
         .restart(RestartStrategy::FixedDelay { attempts: 2, delay: Duration::from_millis(5) });
     let handle = graph.start(&options).expect("the options are right");
     let (end, ended) = channel();
-    std::thread::spawn(move || end.send(handle.wait_blocking()));
+    std::thread::spawn(move || drop(end.send(handle.wait_blocking())));
     let report = ended.recv_timeout(PATIENCE).expect("the job ends")?;
     Ok(report.status.failure.expect("the fuse blew"))
 }
@@ -240,32 +242,47 @@ fn check_failure(failure: &Failure, place: &str, operator: &str) {
     assert!(failure.message.contains(&Fuse::text(place)), "{place}: {failure}");
 }
 
-fn a_panic_costs_a_restart_and_nothing_else(parallelism: u32) {
+/// One panic in each place; `output` gives what the sink holds in the end.
+fn a_panic_costs_a_restart_and_nothing_else<S: Sink<String>>(
+    parallelism: u32,
+    set_up: impl Fn(&Scratch) -> (Options, S),
+    output: impl Fn(&Scratch, &S) -> Vec<String>,
+) where
+    S: Clone,
+{
     for (place, operator, after) in PLACES {
-        let (fuse, out) = (Fuse::new(place, after, 1), Collect::new());
-        let failure = run(&build(parallelism, &fuse, None, &out)).unwrap_or_else(|error| panic!("{place}: {error}"));
+        let scratch = Scratch::new();
+        let (options, sink) = set_up(&scratch);
+        let graph = build(parallelism, &Fuse::new(place, after, 1), None, sink.clone());
+        let failure = run(&graph, options).unwrap_or_else(|error| panic!("{place}: {error}"));
         check_failure(&failure, place, operator);
-        let collected = out.collected();
-        let ids = check(&collected).unwrap_or_else(|fault| panic!("{place}: {fault}"));
+        let out = output(&scratch, &sink);
+        let ids = check(&out).unwrap_or_else(|fault| panic!("{place}: {fault}"));
         assert!(ids == expected(), "{place}: {} lines instead of {}", ids.len(), expected().len());
     }
 }
 
 #[test]
 fn a_panic_of_user_code_costs_a_restart_and_nothing_else() {
-    a_panic_costs_a_restart_and_nothing_else(1);
+    let set_up = |_: &Scratch| (Options::default(), Collect::new());
+    a_panic_costs_a_restart_and_nothing_else(1, set_up, |_, collect: &Collect<String>| collect.collected());
 }
 
 #[test]
-fn in_two_instances_a_panic_of_user_code_costs_a_restart_and_nothing_else() {
-    a_panic_costs_a_restart_and_nothing_else(2);
+fn with_files_and_two_instances_a_panic_of_user_code_costs_a_restart_and_nothing_else() {
+    let set_up = |scratch: &Scratch| {
+        let options = Options::default().store(scratch.store());
+        (options, Lines::exactly_once(scratch.output()).suffix(".csv"))
+    };
+    let output = |scratch: &Scratch, _: &Lines| Witness::new(scratch.output()).committed().expect("good files");
+    a_panic_costs_a_restart_and_nothing_else(2, set_up, output);
 }
 
 #[test]
 fn when_the_attempts_are_used_up_the_job_fails_with_the_panic() {
     for (place, operator, after) in PLACES {
         let (fuse, out) = (Fuse::new(place, after, u64::MAX), Collect::new());
-        match run(&build(1, &fuse, None, &out)) {
+        match run(&build(1, &fuse, None, out.clone()), Options::default()) {
             Err(JobError::Failed(failure)) => check_failure(&failure, place, operator),
             other => panic!("{place}: {other:?}"),
         }
@@ -278,8 +295,8 @@ fn when_the_attempts_are_used_up_the_job_fails_with_the_panic() {
 fn a_panic_in_the_destructor_of_a_failed_task_is_survived() {
     let (first, then, out) = (Fuse::new("map", 500, 1), Fuse::new("drop", 0, 1), Collect::new());
     let dropped = DropFuse { first: first.clone(), then: then.clone() };
-    let graph = build(2, &first, Some(dropped), &out);
-    check_failure(&run(&graph).expect("two restarts are enough"), "map", "doubling");
+    let graph = build(2, &first, Some(dropped), out.clone());
+    check_failure(&run(&graph, Options::default()).expect("two restarts are enough"), "map", "doubling");
     assert_eq!(then.blown(), 1, "the destructor panicked");
     assert!(check(&out.collected()).unwrap() == expected());
 }

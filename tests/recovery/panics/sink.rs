@@ -1,8 +1,7 @@
-//! A sink with a fuse in each of its calls, around the collecting one.
+//! A sink with a fuse in each of its calls, around another sink.
 
 use std::task::{Context, Poll};
 
-use alluvium::connect::Collect;
 use alluvium::connect::sink::{CommitOutcome, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
 use alluvium::ports::sink::SinkScope;
 use alluvium::record::batch::Slice;
@@ -10,13 +9,10 @@ use alluvium::{CheckpointId, OperatorResult};
 
 use super::fuse::Fuse;
 
-type Inner = Collect<String>;
-type Committable = <Inner as Sink<String>>::Committable;
-
-/// Collects until the fuse blows.
+/// Behaves as `sink` until the fuse blows.
 #[derive(Clone, Debug)]
-pub(crate) struct FusedSink {
-    pub(crate) collect: Inner,
+pub(crate) struct FusedSink<S> {
+    pub(crate) sink: S,
     pub(crate) fuse: Fuse,
 }
 
@@ -26,24 +22,24 @@ pub(crate) struct Fused<T> {
     fuse: Fuse,
 }
 
-impl Sink<String> for FusedSink {
-    type Committable = Committable;
-    type State = ();
-    type Writer = Fused<<Inner as Sink<String>>::Writer>;
-    type Committer = Fused<<Inner as Sink<String>>::Committer>;
+impl<S: Sink<String>> Sink<String> for FusedSink<S> {
+    type Committable = S::Committable;
+    type State = S::State;
+    type Writer = Fused<S::Writer>;
+    type Committer = Fused<S::Committer>;
 
     fn guarantee(&self) -> Guarantee {
-        self.collect.guarantee()
+        self.sink.guarantee()
     }
 
     fn writer(&self, context: SinkContext) -> OperatorResult<Self::Writer> {
         self.fuse.pass("writer");
-        Ok(Fused { inner: self.collect.writer(context)?, fuse: self.fuse.clone() })
+        Ok(Fused { inner: self.sink.writer(context)?, fuse: self.fuse.clone() })
     }
 
     fn committer(&self, scope: SinkScope) -> OperatorResult<Self::Committer> {
         self.fuse.pass("committer");
-        Ok(Fused { inner: self.collect.committer(scope)?, fuse: self.fuse.clone() })
+        Ok(Fused { inner: self.sink.committer(scope)?, fuse: self.fuse.clone() })
     }
 }
 
