@@ -107,6 +107,9 @@ fn at_the_end_of_input_a_kill_at_every_point_of_the_last_of_several_checkpoints_
 
 #[test]
 fn at_a_stop_a_kill_at_every_point_of_its_checkpoint_is_survived() {
-    let make = |seed: &mut Seed| SecondJob { speed: 100, ..quick_job(seed, 1) };
+    let make = |seed: &mut Seed| {
+        let parallelism = 1 + seed.next() % 2;
+        SecondJob { speed: 100, ..quick_job(seed, parallelism as u32) }
+    };
     kill_at_every_point_of_the_last_checkpoint(make, &["--stop-after", "2"], &PERHAPS);
 }

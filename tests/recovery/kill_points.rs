@@ -124,6 +124,7 @@ fn finish(job: &mut SecondJob) {
     job.work = 10;
     job.start().wait().expect_success("the start after the last kill");
     job.check_complete().unwrap_or_else(|fault| panic!("in the end: {fault}"));
+    job.scratch.check_tidy();
 }
 
 #[test]

@@ -7,13 +7,13 @@ use crate::seed::Seed;
 
 /// Kills the job ten times, each time after a checkpoint, and gives the first fault.
 fn ten_kills(job: &mut SecondJob, more: &[&str]) -> Verdict {
-    for _ in 0..10 {
+    for kill in 1..=10 {
         let mut process = job.start_with(more);
         if !process.wait_for("completed", 2) {
             break;
         }
         process.kill().expect_success_or_kill("a kill after a checkpoint");
-        job.check()?;
+        job.check().map_err(|fault| format!("kill {kill}: {fault}"))?;
     }
     job.start_with(more).wait().expect_success("the start after the last kill");
     job.check_complete()

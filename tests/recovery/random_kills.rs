@@ -80,7 +80,8 @@ fn kill_the_second_job(test: &str, parallelism: u32, catalogue: Catalogue) {
     let mut seed = Seed::draw(test);
     let mut job = SecondJob::new(&mut seed, 100, parallelism);
     job.interval = seed.within(10..50);
-    kill_again_and_again(&mut job, catalogue, 8, &mut seed);
+    job.speed = 50;
+    kill_again_and_again(&mut job, catalogue, 10, &mut seed);
 }
 
 #[test]

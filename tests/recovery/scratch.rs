@@ -67,6 +67,23 @@ impl Scratch {
         tree
     }
 
+    /// That a run which came to its end has left nothing behind but its output and its last checkpoint.
+    pub(crate) fn check_tidy(&self) {
+        let names = |directory: PathBuf| -> Vec<String> {
+            let tree = read_tree(&directory);
+            tree.keys().map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect()
+        };
+        let manifests = names(self.store().join("manifests"));
+        assert_eq!(manifests.len(), 1, "one checkpoint is left: {manifests:?}");
+        for blob in names(self.store().join("blobs")) {
+            assert!(blob.starts_with(&manifests[0]), "the blob {blob} belongs to no checkpoint");
+        }
+        for file in names(self.output()) {
+            let kept = file.ends_with(".csv") || file == ".alluvium-owner";
+            assert!(kept, "{file} was left in the output directory");
+        }
+    }
+
     /// A second one with the same content.
     pub(crate) fn copy(&self) -> Scratch {
         let copy = Scratch::new();

@@ -105,6 +105,8 @@ pub(crate) fn line(event: &JobEvent) -> Option<String> {
         JobEvent::Completed { checkpoint, kind, .. } => format!("completed {checkpoint} {kind:?}"),
         JobEvent::Aborted { checkpoint, reason } => format!("aborted {checkpoint}: {reason}"),
         JobEvent::Failed(failure) => format!("failed {failure}"),
+        // One from each subtask for each checkpoint: too many to say anything.
+        JobEvent::Acknowledged { .. } => return None,
         other => name_of(other)?,
     })
 }
