@@ -114,7 +114,7 @@ impl SecondJob {
 
 /// Every id of the job.
 fn ids(factor: u64) -> impl Iterator<Item = u64> {
-    let count = move |source| SOURCES[source].1 * if source == 0 { factor } else { 1 };
+    let count = move |source: usize| SOURCES[source].1 * if source == 0 { factor } else { 1 };
     (0..SOURCES.len()).flat_map(move |source| (0..count(source)).map(move |index| source as u64 * STRIDE + index))
 }
 
