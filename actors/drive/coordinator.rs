@@ -345,7 +345,8 @@ impl CoordinatorDriver {
                     JobFailure::Unsettled { .. } => Failure::unrecoverable("coordinator", failure),
                     JobFailure::FinalCheckpoint { .. } => Failure::retryable("coordinator", failure),
                 };
-                return Err(failed);
+                // Not returned: what the machine asked for behind it has to be carried out too.
+                self.report(failed);
             }
         }
         Ok(None)

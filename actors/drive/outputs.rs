@@ -67,12 +67,6 @@ impl Outputs {
         self.outputs[output][channel].channel.edge.take_returned()
     }
 
-    /// Whether no batch waits.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        self.waiting == 0
-    }
-
     /// Sends what the credits allow. True when nothing waits any more; else the waker is left with the edges that refused.
     pub fn poll_drained(&mut self, context: &mut Context<'_>) -> bool {
         if self.waiting == 0 {

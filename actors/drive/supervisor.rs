@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::drive::attempt::WorkCount;
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
-use crate::drive::deploy::Deployment;
+use crate::drive::deploy::{Deployment, RestoredSink};
 use crate::ids::{Attempt, CheckpointId, SubtaskId};
 use crate::plan::Plan;
 use crate::ports::blocking::{Lane, Promise};
@@ -81,7 +81,7 @@ pub struct SupervisorDriver {
     sinks: BTreeSet<u32>,
     deployment: Option<Deployment>,
     closed: Option<CheckpointKind>,
-    stop: Option<Reply<CheckpointId>>,
+    stops: Vec<Reply<CheckpointId>>,
     /// How the job ends when everything of it has ended.
     ending: Option<Ending>,
     coordinator_gone: bool,
@@ -89,7 +89,7 @@ pub struct SupervisorDriver {
 
 enum Phase {
     /// The store is asked where to begin.
-    Recovering(Promise<Result<Recovered, StoreError>>),
+    Recovering(Promise<Result<Recovered, Failure>>),
     /// Sinks commit what the checkpoint had prepared.
     OpeningSinks { waiting: BTreeSet<u32>, resume: Option<Box<Resume>> },
     /// Subtasks read their state.
@@ -124,6 +124,7 @@ struct Recovered {
     manifest: Option<Arc<Manifest>>,
     run: Option<RunRecord>,
     retained: Vec<CheckpointId>,
+    sinks: Vec<RestoredSink>,
     fence: Fence,
 }
 
@@ -145,7 +146,7 @@ impl SupervisorDriver {
             sinks: BTreeSet::new(),
             deployment: None,
             closed: None,
-            stop: None,
+            stops: Vec::new(),
             ending: None,
             coordinator_gone: false,
         };
@@ -230,21 +231,24 @@ impl SupervisorDriver {
         let store = Arc::clone(&self.setup.store);
         let plan = Arc::clone(&self.setup.plan);
         let check_fit = Arc::clone(&self.setup.check_fit);
+        let read_prepared = Arc::clone(&self.setup.read_prepared);
         let started = self.host.wall();
         let stopped = self.closed == Some(CheckpointKind::Stopping);
         let promise = Promise::start(self.host.blocking().as_ref(), Lane::Metadata, move || {
-            let manifest = store.recover()?;
+            let manifest = store.recover().map_err(store_failure)?;
+            let sinks = RestoredSink::read_all(&plan, manifest.as_ref(), read_prepared.as_ref())?;
             if let Some(manifest) = &manifest {
-                check_fit(&plan, manifest).map_err(|failure| StoreError::Refused { reason: failure.message })?;
+                check_fit(&plan, manifest)?;
                 // Nothing follows a final checkpoint; nor, in the process that asked for it, the one of a stop. Only their commits are owed.
                 if manifest.kind == CheckpointKind::Final || (stopped && manifest.kind == CheckpointKind::Stopping) {
                     let manifest = Some(Arc::new(manifest.clone()));
-                    return Ok(Recovered { manifest, run: None, retained: Vec::new(), fence });
+                    return Ok(Recovered { manifest, run: None, retained: Vec::new(), sinks, fence });
                 }
             }
             let restored = manifest.as_ref().map(|manifest| manifest.checkpoint);
-            let run = store.begin_run(&fence, restored, started)?;
-            let (abandoned, known): (Vec<_>, Vec<_>) = store.list()?.into_iter().partition(|known| known.abandoned);
+            let run = store.begin_run(&fence, restored, started).map_err(store_failure)?;
+            let listed = store.list().map_err(store_failure)?;
+            let (abandoned, known): (Vec<_>, Vec<_>) = listed.into_iter().partition(|known| known.abandoned);
             for summary in abandoned {
                 // The run record says that they never come back, so nothing needs them; what cannot be removed now is tried again at the next start.
                 if let Err(error) = store.delete_checkpoint(&fence, summary.checkpoint) {
@@ -252,14 +256,14 @@ impl SupervisorDriver {
                 }
             }
             let retained = known.into_iter().map(|summary| summary.checkpoint).collect();
-            Ok(Recovered { manifest: manifest.map(Arc::new), run: Some(run), retained, fence })
+            Ok(Recovered { manifest: manifest.map(Arc::new), run: Some(run), retained, sinks, fence })
         });
         self.phase = Phase::Recovering(promise);
     }
 
     /// The store answered: open the sinks, which commit what the checkpoint had prepared.
-    fn recovered(&mut self, recovered: Recovered) -> Result<(), Failure> {
-        let Recovered { manifest, run, retained, fence } = recovered;
+    fn recovered(&mut self, recovered: Recovered) {
+        let Recovered { manifest, run, retained, sinks, fence } = recovered;
         let number = run.as_ref().map(|run| run.run).or(manifest.as_ref().map(|manifest| manifest.run));
         let seed = run.as_ref().map(|run| run.hash_seed).or(manifest.as_ref().map(|manifest| manifest.hash_seed));
         let deployment = Deployment {
@@ -279,13 +283,11 @@ impl SupervisorDriver {
         }
         let resume =
             run.map(|run| Box::new(Resume { attempt: self.attempt, run, restored: manifest, retained, fence }));
-        let read_prepared = Arc::clone(&self.setup.read_prepared);
-        deployment.spawn_sinks(self.host.as_ref(), read_prepared.as_ref())?;
+        deployment.spawn_sinks(self.host.as_ref(), sinks);
         self.sinks = (0..self.setup.plan.sinks.len() as u32).collect();
         self.phase = Phase::OpeningSinks { waiting: self.sinks.clone(), resume };
         self.deployment = Some(deployment);
         self.sinks_progressed();
-        Ok(())
     }
 
     /// When every sink is ready: deploy the subtasks, or end if the restored checkpoint was the final one.
@@ -342,7 +344,7 @@ impl SupervisorDriver {
                 self.settled();
             }
             Control::Stop(reply) => {
-                self.stop = Some(reply);
+                self.stops.push(reply);
                 self.try_stop();
             }
             Control::CancelJob => {
@@ -386,7 +388,7 @@ impl SupervisorDriver {
         if !matches!(self.phase, Phase::Running) {
             return;
         }
-        if let Some(reply) = self.stop.take() {
+        for reply in std::mem::take(&mut self.stops) {
             self.enter(JobState::Stopping);
             self.host.send(Address::Coordinator, Control::TakeStoppingCheckpoint(reply));
         }
@@ -599,11 +601,8 @@ impl SupervisorDriver {
             match &mut self.phase {
                 Phase::Recovering(promise) => match promise.poll(context) {
                     Poll::Pending => return Ok(Step::Wait),
-                    Poll::Ready(Ok(Ok(recovered))) => self.recovered(recovered)?,
-                    Poll::Ready(Ok(Err(error))) => {
-                        let severity = if error.is_retryable() { Severity::Retryable } else { Severity::Unrecoverable };
-                        return Err(Failure { severity, ..Failure::retryable("checkpoint store", error) });
-                    }
+                    Poll::Ready(Ok(Ok(recovered))) => self.recovered(recovered),
+                    Poll::Ready(Ok(Err(failure))) => return Err(failure),
                     Poll::Ready(Err(panic)) => return Err(Failure::panic("checkpoint store", &panic.0)),
                 },
                 Phase::EndingSinks if self.sinks.is_empty() => {
@@ -666,4 +665,10 @@ impl Driver for SupervisorDriver {
             }
         }
     }
+}
+
+/// A failure of the store, as the job reports it.
+fn store_failure(error: StoreError) -> Failure {
+    let severity = if error.is_retryable() { Severity::Retryable } else { Severity::Unrecoverable };
+    Failure { severity, ..Failure::retryable("checkpoint store", error) }
 }

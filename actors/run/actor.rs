@@ -143,6 +143,7 @@ impl<K: Kind> ActorFuture<DriverActor<K>> for StepLoop {
             actor_context.stop();
             return Poll::Ready(());
         };
+        actor.host.begin_step();
         let stepped = catch_unwind(AssertUnwindSafe(|| driver.step(context)));
         match stepped {
             Ok(Step::Again) => {

@@ -109,12 +109,15 @@ impl ActixHost {
         &self.cell
     }
 
-    /// The next moment at which the actor wants to run, without those that have passed.
-    pub(super) fn next_alarm(&self) -> Option<Instant> {
+    /// A step begins, and serves the alarms that are due.
+    pub(super) fn begin_step(&self) {
         let now = self.now();
-        let mut alarms = self.alarms.borrow_mut();
-        alarms.retain(|moment| *moment > now);
-        alarms.first().map(|moment| self.cell.started + Duration::from_nanos(moment.0))
+        self.alarms.borrow_mut().retain(|moment| *moment > now);
+    }
+
+    /// The next moment at which the actor wants to run. It may have passed: an alarm that was set in a step and fell due before its end is still to be served.
+    pub(super) fn next_alarm(&self) -> Option<Instant> {
+        self.alarms.borrow().first().map(|moment| self.cell.started + Duration::from_nanos(moment.0))
     }
 }
 
@@ -138,7 +141,7 @@ impl Host for ActixHost {
     }
 
     fn wake_at(&self, moment: Moment) {
-        // One that lies in the past fires at the next turn: `next_alarm` would drop it.
+        // One that lies in the past asks for another step: the current one does not serve it.
         let moment = moment.max(self.now() + Duration::from_nanos(1));
         self.alarms.borrow_mut().insert(moment);
     }

@@ -17,6 +17,39 @@ use crate::operator::assembly::{Recipe, StreamType};
 use crate::operator::chain::Chain;
 
 /// A job under construction: begin with [`Job::source`], end with sinks, then [`Job::build`].
+///
+/// ```
+/// use alluvium::Job;
+/// use alluvium::connect::{Collect, Items};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Serialize, Deserialize)]
+/// struct Flight {
+///     tailnum: String,
+///     delay: Option<i64>,
+/// }
+///
+/// #[derive(Clone, Default, Serialize, Deserialize)]
+/// struct Total {
+///     sequence: u64,
+///     delay: i64,
+/// }
+///
+/// # let flights: Vec<Flight> = Vec::new();
+/// let job = Job::new("flights").parallelism(2);
+/// job.source("flights", Items::new(flights))
+///     .filter(|flight| flight.delay.is_some())
+///     .key_by(|flight| &flight.tailnum)
+///     .aggregate("total-delay", Total::default(), |tailnum, total, flight| {
+///         total.sequence += 1;
+///         total.delay += flight.delay.unwrap_or(0);
+///         format!("{tailnum},{},{}", total.sequence, total.delay)
+///     })
+///     .sink("lines", Collect::new());
+/// let graph = job.build()?;
+/// assert!(graph.to_string().contains("total-delay -> lines"));
+/// # Ok::<(), alluvium::BuildErrors>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Job {
     shared: Shared,

@@ -202,7 +202,7 @@ impl JobHandle {
         self.running.send(Address::Supervisor, Control::CancelJob);
     }
 
-    /// Waits until the job and its threads have ended.
+    /// Waits until the job has ended and holds nothing any more: its store is free, its last thread is about to end.
     ///
     /// # Errors
     /// When the job failed for good; the failure names the operator.

@@ -86,3 +86,94 @@ impl<T: Record> Channel<T> {
         outputs.send(self.output, self.channel, full);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use alluvium_actors::drive::edge::{EdgeReceiver, Frame, edge};
+    use alluvium_actors::drive::outputs::OutputChannel;
+    use alluvium_actors::ids::{Attempt, SubtaskId};
+    use alluvium_actors::ports::host::Address;
+
+    use super::*;
+
+    fn output() -> (Outputs, EdgeReceiver) {
+        let (sender, receiver) = edge(1000);
+        let consumer = Address::Subtask(SubtaskId::new(1, 0), Attempt(1));
+        let channel = OutputChannel { edge: sender, consumer, consumer_channel: 0 };
+        (Outputs::new(vec![vec![channel]]), receiver)
+    }
+
+    fn arrived(outputs: &mut Outputs, receiver: &EdgeReceiver) -> Vec<Batch<u64>> {
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(outputs.poll_drained(&mut context));
+        let mut batches = Vec::new();
+        while let Poll::Ready(Frame::Batch(batch)) = receiver.poll_frame(&mut context) {
+            batches.push(*Batch::from_payload(batch));
+        }
+        batches
+    }
+
+    fn slice(records: std::ops::Range<u64>) -> Slice<u64> {
+        Slice { hashes: records.clone().collect(), records: records.collect(), timestamps: Vec::new() }
+    }
+
+    #[test]
+    fn slices_of_any_size_leave_in_order_within_the_bounds_of_slices_and_batches() {
+        let (mut outputs, receiver) = output();
+        let mut channel = Channel::new(0, 0);
+        let mut next = 0;
+        for size in [256, 1, 200, 127, 128, 100, 100, 100, 256, 3].into_iter().cycle().take(200) {
+            channel.push_slice(&mut slice(next..next + size), &mut outputs);
+            next += size;
+            channel.push_hashed(next, next, &mut outputs);
+            next += 1;
+        }
+        channel.flush(&mut outputs);
+        let batches = arrived(&mut outputs, &receiver);
+        assert!(batches.iter().all(|batch| (1..=BATCH_RECORDS).contains(&batch.len())));
+        let slices: Vec<&Slice<u64>> = batches.iter().flat_map(|batch| batch.slices()).collect();
+        assert!(slices.iter().all(|slice| (1..=SLICE_RECORDS).contains(&slice.len())));
+        let records: Vec<u64> = slices.iter().flat_map(|slice| slice.records.clone()).collect();
+        let hashes: Vec<u64> = slices.iter().flat_map(|slice| slice.hashes.clone()).collect();
+        assert_eq!(records, (0..next).collect::<Vec<_>>());
+        assert_eq!(hashes, records);
+    }
+
+    #[test]
+    fn a_batch_leaves_when_it_is_full_and_not_before() {
+        let (mut outputs, receiver) = output();
+        let mut channel = Channel::new(0, 0);
+        for number in 0..4 {
+            assert!(arrived(&mut outputs, &receiver).is_empty());
+            channel.push_slice(&mut slice(number * 256..(number + 1) * 256), &mut outputs);
+        }
+        assert_eq!(arrived(&mut outputs, &receiver).len(), 1);
+        channel.push_slice(&mut slice(0..3), &mut outputs);
+        assert!(arrived(&mut outputs, &receiver).is_empty());
+        channel.flush(&mut outputs);
+        assert_eq!(arrived(&mut outputs, &receiver).len(), 1);
+    }
+
+    #[test]
+    fn emptied_buffers_of_the_consumer_are_filled_again() {
+        let (mut outputs, receiver) = output();
+        let mut channel = Channel::new(0, 0);
+        channel.push_slice(&mut slice(0..256), &mut outputs);
+        channel.flush(&mut outputs);
+        let mut batch = arrived(&mut outputs, &receiver).remove(0);
+        let mut emptied = batch.pop().unwrap();
+        emptied.clear();
+        emptied.records.reserve(5_000);
+        let buffer = emptied.records.as_ptr();
+        batch.give_back(emptied);
+        receiver.give_back(Box::new(batch));
+        // The open batch was begun before the buffer came back; the one after it is the returned one.
+        channel.push_slice(&mut slice(0..256), &mut outputs);
+        channel.flush(&mut outputs);
+        let mut whole = slice(0..256);
+        channel.push_slice(&mut whole, &mut outputs);
+        assert_eq!(whole.records.as_ptr(), buffer, "the producer got the consumer's buffer for its own");
+    }
+}

@@ -7,12 +7,12 @@ use super::encode::Room;
 
 /// A chunk that leaves when it has so many bytes.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// The sum over the open chunks of a snapshot from which on chunks leave before they are full. Their room is about twice
-/// their length at most, and chunks below their fair share stay, so the memory stays below three times this.
-const OPEN_BYTES: usize = 5 * 1024 * 1024 / 2;
-
-/// The room of a new chunk, and the most that it grows by at a time, in bytes.
+/// The memory of the open chunks of all snapshots of a table, from which on chunks leave before they are full. The first
+/// open snapshot may use a half of it, the next a quarter, and so on.
+const OPEN_BYTES: usize = 6 * 1024 * 1024;
+/// The room of a new chunk, the most that it grows by at a time, and that of a full one, in bytes.
 const FIRST_ROOM: usize = 512;
+const LEAST_ROOM: usize = 64;
 const ROOM: usize = CHUNK_BYTES + CHUNK_BYTES / 16;
 
 #[derive(Default)]
@@ -26,9 +26,9 @@ struct OpenChunk {
 impl OpenChunk {
     #[cold]
     #[inline(never)]
-    fn make_room(&mut self) {
+    fn make_room(&mut self, first: usize) {
         self.used = self.used.max(CHUNK_HEADER_BYTES);
-        let room = if self.bytes.is_empty() { FIRST_ROOM } else { (self.bytes.len() * 2).min(self.bytes.len() + ROOM) };
+        let room = if self.bytes.is_empty() { first } else { (self.bytes.len() * 2).min(self.bytes.len() + ROOM) };
         // Full chunks are all of one size, so that the allocator can hand the room of one to the next.
         let room = if room > CHUNK_BYTES / 2 && room <= ROOM { ROOM } else { room };
         self.bytes.resize(room, 0);
@@ -40,23 +40,28 @@ pub(super) struct Output {
     first_group: u32,
     states: u16,
     open: Vec<OpenChunk>,
-    open_bytes: usize,
+    /// The room of the open chunks, and how much it may be.
+    room: usize,
+    limit: usize,
+    /// A chunk below this does not leave although the limit is reached.
     fair_share: usize,
     sealed: Vec<(ChunkHeader, Vec<u8>)>,
     sealed_bytes: usize,
 }
 
 impl Output {
-    /// Room for `groups` key groups; allocates at the first entry, so that opening a snapshot costs the same for any
-    /// number.
+    /// Room for `groups` key groups, when so many snapshots are open already. Allocates at the first entry, so that
+    /// opening a snapshot costs the same for any number of groups.
     pub(super) fn new(first_group: u32, groups: u32, states: u16, snapshots: usize) -> Output {
-        let chunks = groups as usize * usize::from(states.max(1)) * snapshots.max(1);
+        let chunks = groups as usize * usize::from(states.max(1));
+        let limit = OPEN_BYTES.checked_shr(snapshots as u32 + 1).unwrap_or(0);
         Output {
             first_group,
             states,
             open: Vec::new(),
-            open_bytes: 0,
-            fair_share: (OPEN_BYTES / 2 / chunks).min(CHUNK_BYTES),
+            room: 0,
+            limit,
+            fair_share: (limit / 2 / chunks).min(CHUNK_BYTES),
             sealed: Vec::new(),
             sealed_bytes: 0,
         }
@@ -81,13 +86,16 @@ impl Output {
             match encode(&mut room) {
                 Ok(()) if !room.full => break room.used,
                 Err(error) if !room.full => return Err(error),
-                Ok(()) | Err(_) => chunk.make_room(),
+                Ok(()) | Err(_) => {
+                    self.room -= chunk.bytes.len();
+                    chunk.make_room(self.fair_share.clamp(LEAST_ROOM, FIRST_ROOM));
+                    self.room += chunk.bytes.len();
+                }
             }
         };
         chunk.used += added;
         chunk.count += 1;
-        self.open_bytes += added;
-        if chunk.used >= CHUNK_BYTES || (self.open_bytes > OPEN_BYTES && chunk.used >= self.fair_share) {
+        if chunk.used >= CHUNK_BYTES || (self.room > self.limit && chunk.used >= self.fair_share) {
             self.seal(state, group);
         }
         Ok(())
@@ -100,9 +108,9 @@ impl Output {
         let number = (group - self.first_group) as usize * usize::from(self.states) + usize::from(state);
         let Some(chunk) = self.open.get_mut(number) else { return };
         let OpenChunk { mut bytes, used, count } = std::mem::take(chunk);
+        self.room -= bytes.len();
         if count > 0 {
             bytes.truncate(used);
-            self.open_bytes -= used - CHUNK_HEADER_BYTES;
             self.sealed_bytes += bytes.len();
             let header = ChunkHeader::seal(state, group, count, &mut bytes);
             self.sealed.push((header, bytes));
@@ -128,6 +136,6 @@ impl Output {
 
     /// The bytes in memory: open chunks, and full ones that wait to be fetched.
     pub(super) fn bytes(&self) -> usize {
-        self.open_bytes + self.sealed_bytes
+        self.room + self.sealed_bytes
     }
 }

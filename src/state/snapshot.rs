@@ -117,7 +117,7 @@ impl Snapshots {
             return Err(StateError::SnapshotExists(checkpoint));
         }
         let groups = self.span.groups();
-        let output = Output::new(groups.start, groups.end - groups.start, self.states, self.open.len() + 1);
+        let output = Output::new(groups.start, groups.end - groups.start, self.states, self.open.len());
         self.open.push(Snapshot { checkpoint, epoch, cursor: Cursor::default(), output, failure: None });
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! Runs a graph by hand on one thread: the tasks of the plan, joined by edges, stepped in turn. No actors, no coordinator; a checkpoint is cut when
 //! nothing moves, or in the middle of what the test says.
 
-use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -10,14 +9,12 @@ use std::task::{Context, Poll, Waker};
 use alluvium::Graph;
 use alluvium::snapshot::{Store, StoreOptions};
 use alluvium::storage::{CheckpointStorage, MemoryStorage, SystemFiles};
-use alluvium_actors::drive::control::Control;
 use alluvium_actors::drive::edge::{EdgeReceiver, Frame, edge};
 use alluvium_actors::drive::outputs::{OutputChannel, Outputs};
-use alluvium_actors::ids::{Attempt, CheckpointId, Moment, NodeId, RunNumber, SubtaskId, WallTime};
+use alluvium_actors::ids::{Attempt, CheckpointId, NodeId, RunNumber, SubtaskId, WallTime};
 use alluvium_actors::plan::{Pattern, Plan};
-use alluvium_actors::ports::blocking::{Blocking, Lane, Work};
 use alluvium_actors::ports::fence::{Fence, FenceSource};
-use alluvium_actors::ports::host::{Address, DriverFactory, Host, Placement};
+use alluvium_actors::ports::host::{Address, Host};
 use alluvium_actors::ports::sink::SinkScope;
 use alluvium_actors::ports::source::{Assignment, Enumerator, EnumeratorContext};
 use alluvium_actors::ports::store::{
@@ -27,57 +24,12 @@ use alluvium_actors::ports::task::{
     Cut, Failure, OperatorTask, SourceStep, SourceTask, Task, TaskContext, TaskFactory,
 };
 
+use crate::host::TestHost;
+
 pub(crate) const SEED: u64 = 0x5eed;
 
 /// The job in the store, whatever the graph is called.
 const JOB: &str = "test";
-
-/// A host without a clock whose blocking work waits until the test lets it run.
-#[derive(Default)]
-struct TestHost {
-    work: Arc<Queue>,
-    now: Cell<u64>,
-}
-
-#[derive(Default)]
-struct Queue(Mutex<VecDeque<Work>>);
-
-impl Blocking for Queue {
-    fn run(&self, _: Lane, work: Work) {
-        self.0.lock().unwrap().push_back(work);
-    }
-}
-
-impl Host for TestHost {
-    fn now(&self) -> Moment {
-        self.now.set(self.now.get() + 1);
-        Moment(self.now.get())
-    }
-
-    fn wall(&self) -> WallTime {
-        WallTime(0)
-    }
-
-    fn random(&self) -> u64 {
-        4
-    }
-
-    fn wake_at(&self, _: Moment) {}
-
-    fn send(&self, _: Address, _: Control) {}
-
-    fn blocking(&self) -> Arc<dyn Blocking> {
-        Arc::clone(&self.work) as Arc<dyn Blocking>
-    }
-
-    fn spawn(&self, _: Address, _: Placement, _: DriverFactory) {
-        unreachable!("no actors here")
-    }
-
-    fn budget_spent(&self, _: Moment) -> bool {
-        false
-    }
-}
 
 enum Body {
     Source(Box<dyn SourceTask>),
@@ -309,14 +261,14 @@ impl Running {
     /// Lets the first pieces of blocking work run.
     pub(crate) fn do_some_work(&self, most: usize) {
         for _ in 0..most {
-            let Some(work) = self.host.work.0.lock().unwrap().pop_front() else { break };
+            let Some(work) = self.host.take_work() else { break };
             work();
         }
     }
 
     /// How much blocking work waits.
     pub(crate) fn waiting_work(&self) -> usize {
-        self.host.work.0.lock().unwrap().len()
+        self.host.waiting_work()
     }
 
     fn assign(&mut self) -> Result<(), Failure> {

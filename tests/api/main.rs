@@ -5,6 +5,7 @@
 mod build_errors;
 mod by_hand;
 mod ends;
+mod host;
 mod keyed;
 mod operators;
 mod planning;

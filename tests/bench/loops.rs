@@ -59,11 +59,12 @@ pub fn vec_loop(work: W1, seconds: Duration) -> Reached {
     reached
 }
 
-/// Two map loops on disjoint keys, one thread each; the sum of both.
-pub fn two_map_loops(work: W1, seconds: Duration) -> Reached {
-    let half = W1 { keys: work.keys / 2 };
+/// So many map loops on disjoint keys, one thread each; the sum of all.
+pub fn map_loops(work: W1, threads: u64, seconds: Duration) -> Reached {
+    let share = W1 { keys: (work.keys / threads).max(1) };
     let speeds: Vec<f64> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..2).map(|_| scope.spawn(move || map_loop(half, seconds).records_per_second)).collect();
+        let threads: Vec<_> =
+            (0..threads).map(|_| scope.spawn(move || map_loop(share, seconds).records_per_second)).collect();
         threads.into_iter().map(|thread| thread.join().expect("a loop panicked")).collect()
     });
     Reached { records_per_second: speeds.iter().sum() }

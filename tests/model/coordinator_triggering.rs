@@ -283,7 +283,7 @@ fn a_deadline_during_shutdown_is_harmless() {
 fn suspending_is_safe_when_there_is_no_schedule_and_nothing_is_pending() {
     let mut desk = Desk::running(Settings::default());
     let suspended = Effect::Suspended { last_completed: None, closed: None };
-    assert_eq!(desk.tell(Event::Suspend), [suspended.clone()]);
+    assert_eq!(desk.tell(Event::Suspend), std::slice::from_ref(&suspended));
     assert_eq!(desk.tell(Event::Suspend), [suspended], "once more answers once more");
 }
 

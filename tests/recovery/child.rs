@@ -87,6 +87,11 @@ impl Process {
         true
     }
 
+    /// Whether the child has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked").is_none()
+    }
+
     /// Sends a signal; nothing happens if the child is gone.
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("process ids are positive");

@@ -1,7 +1,6 @@
 //! How the flights example ends, other than by a kill: stopped, finished, refused.
 
 use std::fs;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -19,16 +18,14 @@ fn figure(output: &str, name: &str) -> usize {
 
 /// Starts the job and interrupts it, until it was interrupted after it had learned to listen and before its end. Gives how many rows were read.
 fn interrupt(flights: &Flights) -> usize {
-    let mut delay = Duration::from_millis(300);
     loop {
-        let process = flights.start();
+        let mut process = flights.start();
         // The moment of the interruption; what follows from it holds for any.
-        std::thread::sleep(delay);
+        flights.scratch.wait_for_manifest(&mut process);
         process.signal(Signal::INT);
         let ended = process.wait();
         let deaf = std::os::unix::process::ExitStatusExt::signal(&ended.status) == Some(Signal::INT.as_raw());
         if deaf {
-            delay *= 2;
             continue;
         }
         ended.expect_success("an interrupted job");

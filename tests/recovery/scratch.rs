@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::child::Process;
+
 /// Where sled lies inside a store: it may lag, or be lost, without harm.
 const CATALOGUE: &str = "catalogue.sled";
 
@@ -37,6 +39,22 @@ impl Scratch {
 
     pub fn catalogue(&self) -> PathBuf {
         self.store().join(CATALOGUE)
+    }
+
+    /// The names of the manifests.
+    pub fn manifests(&self) -> Vec<std::ffi::OsString> {
+        let entries = std::fs::read_dir(self.store().join("manifests")).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        names.sort();
+        names
+    }
+
+    /// Waits until `process` has published a manifest that was not there, or has ended.
+    pub fn wait_for_manifest(&self, process: &mut Process) {
+        let before = self.manifests();
+        while self.manifests().iter().all(|name| before.contains(name)) && process.is_running() {
+            std::thread::yield_now();
+        }
     }
 
     /// Everything in store and output that says something: sled's files and the lock may change at any start.

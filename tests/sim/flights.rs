@@ -144,7 +144,7 @@ fn flights_survive_a_crash_at_every_event() {
 
 #[test]
 fn flights_survive_random_crashes_and_faults() {
-    schedules::run("flights, random", schedules::random(0, 150), || Flights::new(200, 2));
+    schedules::run("flights, random", schedules::random(0, 400), || Flights::new(100, 2));
 }
 
 #[test]

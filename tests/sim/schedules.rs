@@ -32,7 +32,7 @@ pub(crate) fn run<S: Scenario>(
     simulations: impl IntoIterator<Item = Simulation>,
     build: impl Fn() -> S,
 ) -> Tally {
-    std::panic::set_hook(Box::new(|_| {}));
+    quiet::install();
     let asked = Simulation::from_environment();
     let mut tally = Tally { is_asked: asked.is_some(), ..Tally::default() };
     let simulations: Vec<Simulation> = match asked {
@@ -40,11 +40,10 @@ pub(crate) fn run<S: Scenario>(
         None => simulations.into_iter().collect(),
     };
     for simulation in simulations {
-        match simulation.run_twice(&build) {
+        match quiet::during(|| simulation.run_twice(&build)) {
             Ok(report) => tally.add(&report),
             Err(trouble) => {
                 println!("{trouble}");
-                let _ = std::panic::take_hook();
                 panic!("{name}: {}", trouble.reason());
             }
         }
@@ -79,4 +78,33 @@ pub(crate) fn crashes_at_events<S: Scenario>(
     let faultless = Simulation::new(seed).with(Faults::None);
     let events = faultless.run(&mut build()).map_or_else(|trouble| panic!("{trouble}"), |report| report.events);
     (1..=events).step_by(step).map(move |number| Simulation::new(seed).with(Faults::CrashAtEvent(number)))
+}
+
+/// Panics inside a simulation are part of the play and print nothing; all others do as usual.
+mod quiet {
+    use std::cell::Cell;
+    use std::sync::Once;
+
+    thread_local! {
+        static SIMULATING: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub(super) fn install() {
+        static INSTALLED: Once = Once::new();
+        INSTALLED.call_once(|| {
+            let usual = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                if !SIMULATING.get() {
+                    usual(panic);
+                }
+            }));
+        });
+    }
+
+    pub(super) fn during<T>(play: impl FnOnce() -> T) -> T {
+        SIMULATING.set(true);
+        let played = play();
+        SIMULATING.set(false);
+        played
+    }
 }

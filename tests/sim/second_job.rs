@@ -209,12 +209,12 @@ fn the_second_job_survives_crashes_at_events() {
 
 #[test]
 fn the_second_job_survives_random_crashes_and_faults_alone() {
-    schedules::run("second job, one wide", schedules::random(0, 100), || SecondJob::new(1));
+    schedules::run("second job, one wide", schedules::random(0, 300), || SecondJob::new(1));
 }
 
 #[test]
 fn the_second_job_survives_random_crashes_and_faults_in_parallel() {
-    schedules::run("second job, two wide", schedules::random(1_000, 200), || SecondJob::new(2));
+    schedules::run("second job, two wide", schedules::random(1_000, 300), || SecondJob::new(2));
 }
 
 #[test]
