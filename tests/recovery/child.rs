@@ -6,13 +6,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The program of an example. `cargo test` builds the examples together with the tests; where only this test was asked for, they are built now, so
 /// that no test runs on an old one.
-pub fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let directory = BUILT.get_or_init(|| {
         let this = std::env::current_exe().expect("a test knows its own path");
@@ -33,27 +35,32 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
+/// A child that has not ended after this time stands still: it is aborted, so that the test fails instead of standing still too.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// A running child. It is killed if the test ends before it.
 #[derive(Debug)]
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     lines: BufReader<ChildStdout>,
     /// The lines read so far.
     told: String,
     errors: Option<JoinHandle<String>>,
+    /// Its end ends the watch over the child.
+    watched: Option<Sender<()>>,
 }
 
 /// How a child ended, and what it said.
 #[derive(Debug)]
-pub struct Ended {
-    pub status: ExitStatus,
-    pub output: String,
-    pub errors: String,
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) output: String,
+    pub(crate) errors: String,
 }
 
 impl Process {
     /// Starts a program.
-    pub fn start<A: AsRef<OsStr>>(program: &Path, arguments: impl IntoIterator<Item = A>) -> Process {
+    pub(crate) fn start<A: AsRef<OsStr>>(program: &Path, arguments: impl IntoIterator<Item = A>) -> Process {
         let mut child = Command::new(program)
             .args(arguments)
             .env("RUST_BACKTRACE", "0")
@@ -70,11 +77,12 @@ impl Process {
             let _ = errors.read_to_end(&mut bytes);
             String::from_utf8_lossy(&bytes).into_owned()
         });
-        Process { child, lines, told: String::new(), errors: Some(errors) }
+        let watched = Some(watch(&child));
+        Process { child, lines, told: String::new(), errors: Some(errors), watched }
     }
 
     /// Reads lines until the `count`-th that begins with `beginning`. False if the child ended before.
-    pub fn wait_for(&mut self, beginning: &str, count: u64) -> bool {
+    pub(crate) fn wait_for(&mut self, beginning: &str, count: u64) -> bool {
         let mut seen = 0;
         while seen < count {
             let mut line = String::new();
@@ -93,31 +101,48 @@ impl Process {
     }
 
     /// Sends a signal; nothing happens if the child is gone.
-    pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).expect("process ids are positive");
+    pub(crate) fn signal(&self, signal: Signal) {
         // The child is not waited for yet, so the id is still its own.
-        let _ = kill_process(Pid::from_raw(pid).expect("process ids are positive"), signal);
+        let _ = kill_process(id_of(&self.child), signal);
     }
 
     /// Kills the child and waits for its end.
-    pub fn kill(self) -> Ended {
+    pub(crate) fn kill(self) -> Ended {
         self.signal(Signal::KILL);
         self.wait()
     }
 
     /// Waits for the end of the child.
-    pub fn wait(mut self) -> Ended {
+    pub(crate) fn wait(mut self) -> Ended {
         let mut rest = Vec::new();
         self.lines.read_to_end(&mut rest).expect("a pipe can be read");
         self.told.push_str(&String::from_utf8_lossy(&rest));
+        self.watched = None;
         let status = self.child.wait().expect("a child can be waited for");
         let errors = self.errors.take().expect("a child ends once").join().expect("reading does not panic");
         Ended { status, output: std::mem::take(&mut self.told), errors }
     }
 }
 
+fn id_of(child: &Child) -> Pid {
+    let id = i32::try_from(child.id()).expect("process ids are positive");
+    Pid::from_raw(id).expect("process ids are positive")
+}
+
+fn watch(child: &Child) -> Sender<()> {
+    let id = id_of(child);
+    let (watched, end) = channel();
+    std::thread::spawn(move || {
+        if end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let _ = kill_process(id, Signal::ABORT);
+        }
+    });
+    watched
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
+        self.watched = None;
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -125,12 +150,12 @@ impl Drop for Process {
 
 impl Ended {
     /// Whether SIGKILL ended it.
-    pub fn was_killed(&self) -> bool {
+    pub(crate) fn was_killed(&self) -> bool {
         self.status.signal() == Some(Signal::KILL.as_raw())
     }
 
     /// That it ended well, or was killed from outside: anything else is a defect.
-    pub fn expect_success_or_kill(&self, context: &str) -> bool {
+    pub(crate) fn expect_success_or_kill(&self, context: &str) -> bool {
         assert!(
             self.was_killed() || self.status.success(),
             "{context}: {}\n--- output\n{}\n--- errors\n{}",
@@ -142,7 +167,7 @@ impl Ended {
     }
 
     /// That it ended well.
-    pub fn expect_success(&self, context: &str) {
+    pub(crate) fn expect_success(&self, context: &str) {
         assert!(
             self.expect_success_or_kill(context),
             "{context}: killed\n--- output\n{}\n--- errors\n{}",
@@ -152,7 +177,7 @@ impl Ended {
     }
 
     /// That it failed by itself with an exit code, and an error that holds all of `parts`.
-    pub fn expect_error(&self, parts: &[&str]) {
+    pub(crate) fn expect_error(&self, parts: &[&str]) {
         let failed = self.status.code().is_some_and(|code| code != 0);
         assert!(
             failed,

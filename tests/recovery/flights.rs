@@ -14,26 +14,26 @@ use crate::scratch::Scratch;
 use crate::seed::Seed;
 
 /// The real input: all flights that left New York in January 2013.
-pub fn real_input() -> String {
+pub(crate) fn real_input() -> String {
     fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/flights-2013-01.csv"))
         .expect("the data is there")
 }
 
 /// The flights example in a directory of its own, with its input.
 #[derive(Debug)]
-pub struct Flights {
-    pub scratch: Scratch,
-    pub input: String,
-    pub parallelism: u32,
-    pub rate: u64,
-    pub interval: u64,
+pub(crate) struct Flights {
+    pub(crate) scratch: Scratch,
+    pub(crate) input: String,
+    pub(crate) parallelism: u32,
+    pub(crate) rate: u64,
+    pub(crate) interval: u64,
     oracle: FlightsOracle,
     witness: Witness,
 }
 
 impl Flights {
     /// On an input of this text, as a file of this name.
-    pub fn new(text: &str, input: &str, parallelism: u32) -> Flights {
+    pub(crate) fn new(text: &str, input: &str, parallelism: u32) -> Flights {
         let scratch = Scratch::new();
         write_input(&scratch.path(input), text);
         let witness = Witness::new(scratch.output());
@@ -42,18 +42,18 @@ impl Flights {
     }
 
     /// The same job, as it is now, in another directory.
-    pub fn copy(&self) -> Flights {
+    pub(crate) fn copy(&self) -> Flights {
         let scratch = self.scratch.copy();
         let witness = Witness::new(scratch.output());
         Flights { scratch, input: self.input.clone(), oracle: self.oracle.clone(), witness, ..*self }
     }
 
-    pub fn input_path(&self) -> PathBuf {
+    pub(crate) fn input_path(&self) -> PathBuf {
         self.scratch.path(&self.input)
     }
 
     /// The committed lines; each is right.
-    pub fn committed(&mut self) -> Verdict<Vec<String>> {
+    pub(crate) fn committed(&mut self) -> Verdict<Vec<String>> {
         let committed = self.witness.committed()?;
         self.oracle.check(&committed)?;
         Ok(committed)
@@ -61,7 +61,7 @@ impl Flights {
 }
 
 /// Writes a file, compressed if its name ends so.
-pub fn write_input(path: &std::path::Path, text: &str) {
+pub(crate) fn write_input(path: &std::path::Path, text: &str) {
     let mut bytes = text.as_bytes().to_vec();
     if path.extension().is_some_and(|end| end == "gz") {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());

@@ -9,7 +9,7 @@ use crate::scratch::{Scratch, Tree, read_tree, write_tree};
 use crate::seed::Seed;
 
 /// A job that is killed.
-pub trait Victim {
+pub(crate) trait Victim {
     /// Where it lives.
     fn scratch(&self) -> &Scratch;
 
@@ -28,7 +28,7 @@ pub trait Victim {
 
 /// What happens to sled's directory between a kill and the next start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Catalogue {
+pub(crate) enum Catalogue {
     /// Nothing.
     Kept,
     /// It is deleted, filled with garbage, or replaced by an old one.
@@ -39,7 +39,7 @@ pub enum Catalogue {
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 
 /// Kills the job again and again at random moments, then lets it end.
-pub fn kill_again_and_again(victim: &mut dyn Victim, catalogue: Catalogue, kills: usize, seed: &mut Seed) {
+pub(crate) fn kill_again_and_again(victim: &mut dyn Victim, catalogue: Catalogue, kills: usize, seed: &mut Seed) {
     let mut committed = 0;
     let mut longest = FIRST_DELAY;
     let mut useful = 0;

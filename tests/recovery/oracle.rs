@@ -7,22 +7,22 @@ use crate::input::{Input, SOURCES, STRIDE};
 use crate::scratch::read_tree;
 
 /// A record was lost, repeated, changed or withdrawn.
-pub type Verdict<T = ()> = Result<T, String>;
+pub(crate) type Verdict<T = ()> = Result<T, String>;
 
 /// Looks at an output directory again and again.
 #[derive(Debug)]
-pub struct Witness {
+pub(crate) struct Witness {
     directory: PathBuf,
     seen: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl Witness {
-    pub fn new(directory: impl Into<PathBuf>) -> Witness {
+    pub(crate) fn new(directory: impl Into<PathBuf>) -> Witness {
         Witness { directory: directory.into(), seen: BTreeMap::new() }
     }
 
     /// The committed lines, in the order of the files' names. What was committed at an earlier look must still be there, unchanged.
-    pub fn committed(&mut self) -> Verdict<Vec<String>> {
+    pub(crate) fn committed(&mut self) -> Verdict<Vec<String>> {
         let mut files = read_tree(&self.directory);
         files.retain(|path, _| path.extension().is_some_and(|end| end == "csv"));
         for (path, content) in &self.seen {
@@ -47,14 +47,14 @@ impl Witness {
 
 /// The lines of the flights job, by aircraft.
 #[derive(Clone, Debug)]
-pub struct FlightsOracle {
+pub(crate) struct FlightsOracle {
     expected: HashMap<String, Vec<String>>,
     lines: usize,
 }
 
 impl FlightsOracle {
     /// From the first `rows` rows of an input file.
-    pub fn new(csv: &str, rows: usize) -> FlightsOracle {
+    pub(crate) fn new(csv: &str, rows: usize) -> FlightsOracle {
         assert!(!csv.contains('"'), "this oracle splits at commas");
         let mut rows_and_header = csv.lines();
         let header: Vec<&str> = rows_and_header.next().expect("a header").split(',').collect();
@@ -78,12 +78,12 @@ impl FlightsOracle {
     }
 
     /// How many lines there are in the end.
-    pub fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> usize {
         self.lines
     }
 
     /// That committed lines are right, each there once, and of each aircraft the first ones in their order.
-    pub fn check(&self, committed: &[String]) -> Verdict {
+    pub(crate) fn check(&self, committed: &[String]) -> Verdict {
         let mut next: HashMap<&str, usize> = HashMap::new();
         for line in committed {
             let aircraft = line.split(',').next().unwrap_or_default();
@@ -98,7 +98,7 @@ impl FlightsOracle {
     }
 
     /// That all lines are committed.
-    pub fn check_complete(&self, committed: &[String]) -> Verdict {
+    pub(crate) fn check_complete(&self, committed: &[String]) -> Verdict {
         self.check(committed)?;
         if committed.len() != self.lines {
             return Err(format!("{} of {} lines are missing", self.lines - committed.len(), self.lines));
@@ -109,7 +109,7 @@ impl FlightsOracle {
 
 /// Both outputs of the second job.
 #[derive(Debug)]
-pub struct SecondJobOracle {
+pub(crate) struct SecondJobOracle {
     input: Input,
     all: Witness,
     marked: Witness,
@@ -135,7 +135,7 @@ impl Line {
 }
 
 impl SecondJobOracle {
-    pub fn new(input: Input, output: &Path) -> SecondJobOracle {
+    pub(crate) fn new(input: Input, output: &Path) -> SecondJobOracle {
         SecondJobOracle { input, all: Witness::new(output.join("all")), marked: Witness::new(output.join("marked")) }
     }
 
@@ -167,7 +167,7 @@ impl SecondJobOracle {
     }
 
     /// What must hold after every kill. Gives the number of committed lines.
-    pub fn check(&mut self) -> Verdict<usize> {
+    pub(crate) fn check(&mut self) -> Verdict<usize> {
         Ok(self.look()?.0.len())
     }
 
@@ -194,7 +194,7 @@ impl SecondJobOracle {
     }
 
     /// What must hold in the end: every record is out, in both outputs with the same number.
-    pub fn check_complete(&mut self) -> Verdict {
+    pub(crate) fn check_complete(&mut self) -> Verdict {
         let (all, marked) = self.look()?;
         let out: BTreeSet<u64> = all.iter().map(|line| line.id).collect();
         let missing: Vec<u64> = self.ids().filter(|id| !out.contains(id)).collect();

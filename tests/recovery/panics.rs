@@ -5,6 +5,7 @@ mod sink;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use alluvium::connect::{Collect, Generator};
@@ -54,6 +55,9 @@ const PLACES: [(&str, &str, u64); 26] = [
 const NUMBERS: u64 = 2_000;
 
 const KEYS: u64 = 13;
+
+/// A job that has not ended after this time stands still.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A number with its key, and how many of its key have come.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -187,7 +191,10 @@ fn run(graph: &Graph) -> Result<Failure, JobError> {
     let options = Options::default()
         .checkpoint_every(Duration::from_millis(10))
         .restart(RestartStrategy::FixedDelay { attempts: 2, delay: Duration::from_millis(5) });
-    let report = graph.start(&options).expect("the options are right").wait_blocking()?;
+    let handle = graph.start(&options).expect("the options are right");
+    let (end, ended) = channel();
+    std::thread::spawn(move || end.send(handle.wait_blocking()));
+    let report = ended.recv_timeout(PATIENCE).expect("the job ends")?;
     Ok(report.status.failure.expect("the fuse blew"))
 }
 

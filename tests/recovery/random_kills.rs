@@ -9,20 +9,20 @@ use crate::seed::Seed;
 
 /// The second job in a directory of its own.
 #[derive(Debug)]
-pub struct SecondJob {
-    pub scratch: Scratch,
-    pub input: Input,
-    pub parallelism: u32,
-    pub interval: u64,
-    pub work: u64,
-    pub speed: u64,
-    pub oracle: SecondJobOracle,
-    pub more: Vec<String>,
+pub(crate) struct SecondJob {
+    pub(crate) scratch: Scratch,
+    pub(crate) input: Input,
+    pub(crate) parallelism: u32,
+    pub(crate) interval: u64,
+    pub(crate) work: u64,
+    pub(crate) speed: u64,
+    pub(crate) oracle: SecondJobOracle,
+    pub(crate) more: Vec<String>,
 }
 
 impl SecondJob {
     /// With the full input of `percent` hundredths.
-    pub fn new(seed: &mut Seed, percent: u64, parallelism: u32) -> SecondJob {
+    pub(crate) fn new(seed: &mut Seed, percent: u64, parallelism: u32) -> SecondJob {
         let scratch = Scratch::new();
         let input = Input { seed: seed.within(0..1_000_000), percent };
         let oracle = SecondJobOracle::new(input, &scratch.output());
@@ -30,7 +30,7 @@ impl SecondJob {
     }
 
     /// Starts it, with more arguments.
-    pub fn start_with(&self, more: &[&str]) -> Process {
+    pub(crate) fn start_with(&self, more: &[&str]) -> Process {
         let mut arguments = Vec::new();
         let mut add =
             |name: &str, value: &dyn std::fmt::Display| arguments.extend([format!("--{name}"), value.to_string()]);

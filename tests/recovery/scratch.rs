@@ -13,31 +13,31 @@ const CATALOGUE: &str = "catalogue.sled";
 
 /// A directory for one job, removed at the end.
 #[derive(Debug)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     root: TempDir,
 }
 
 /// Files by their path inside a directory.
-pub type Tree = BTreeMap<PathBuf, Vec<u8>>;
+pub(crate) type Tree = BTreeMap<PathBuf, Vec<u8>>;
 
 impl Scratch {
-    pub fn new() -> Scratch {
+    pub(crate) fn new() -> Scratch {
         Scratch { root: tempfile::tempdir().expect("there is room for a test") }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    pub fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.path("store")
     }
 
-    pub fn output(&self) -> PathBuf {
+    pub(crate) fn output(&self) -> PathBuf {
         self.path("output")
     }
 
-    pub fn catalogue(&self) -> PathBuf {
+    pub(crate) fn catalogue(&self) -> PathBuf {
         self.store().join(CATALOGUE)
     }
 
@@ -58,7 +58,7 @@ impl Scratch {
     }
 
     /// Everything in store and output that says something: sled's files and the lock may change at any start.
-    pub fn picture(&self) -> Tree {
+    pub(crate) fn picture(&self) -> Tree {
         let mut tree = read_tree(&self.root.path().join("."));
         tree.retain(|path, _| {
             !path.components().any(|part| part.as_os_str() == CATALOGUE)
@@ -68,7 +68,7 @@ impl Scratch {
     }
 
     /// A second one with the same content.
-    pub fn copy(&self) -> Scratch {
+    pub(crate) fn copy(&self) -> Scratch {
         let copy = Scratch::new();
         write_tree(copy.root.path(), &read_tree(self.root.path()));
         copy
@@ -76,7 +76,7 @@ impl Scratch {
 }
 
 /// All files below a directory; none if it is not there.
-pub fn read_tree(directory: &Path) -> Tree {
+pub(crate) fn read_tree(directory: &Path) -> Tree {
     let mut tree = Tree::new();
     let mut open = vec![PathBuf::new()];
     while let Some(below) = open.pop() {
@@ -96,7 +96,7 @@ pub fn read_tree(directory: &Path) -> Tree {
 }
 
 /// Writes files below a directory.
-pub fn write_tree(directory: &Path, tree: &Tree) {
+pub(crate) fn write_tree(directory: &Path, tree: &Tree) {
     for (path, content) in tree {
         let path = directory.join(path);
         fs::create_dir_all(path.parent().expect("a file lies in a directory")).expect("directories can be made");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Panics at one place, after so many passes, so many times. Clones are the same fuse.
 #[derive(Clone, Debug)]
-pub struct Fuse {
+pub(crate) struct Fuse {
     inner: Arc<Inner>,
 }
 
@@ -21,14 +21,14 @@ struct Inner {
 
 impl Fuse {
     /// A fuse at `place`.
-    pub fn new(place: &'static str, after: u64, times: u64) -> Fuse {
+    pub(crate) fn new(place: &'static str, after: u64, times: u64) -> Fuse {
         be_quiet();
         let inner = Inner { place, after, times, passed: AtomicU64::new(0), blown: AtomicU64::new(0) };
         Fuse { inner: Arc::new(inner) }
     }
 
     /// The job comes by here.
-    pub fn pass(&self, place: &str) {
+    pub(crate) fn pass(&self, place: &str) {
         let inner = &*self.inner;
         if inner.place != place || inner.passed.fetch_add(1, Ordering::SeqCst) < inner.after {
             return;
@@ -43,21 +43,21 @@ impl Fuse {
     }
 
     /// What the panic says.
-    pub fn text(place: &str) -> String {
+    pub(crate) fn text(place: &str) -> String {
         format!("the fuse of the {place} blew")
     }
 
     /// How often it blew.
-    pub fn blown(&self) -> u64 {
+    pub(crate) fn blown(&self) -> u64 {
         self.inner.blown.load(Ordering::SeqCst)
     }
 }
 
 /// A value in a user's function whose destructor panics, once another fuse has blown.
 #[derive(Clone, Debug)]
-pub struct DropFuse {
-    pub first: Fuse,
-    pub then: Fuse,
+pub(crate) struct DropFuse {
+    pub(crate) first: Fuse,
+    pub(crate) then: Fuse,
 }
 
 impl Drop for DropFuse {

@@ -15,13 +15,13 @@ type Committable = <Inner as Sink<String>>::Committable;
 
 /// Collects until the fuse blows.
 #[derive(Clone, Debug)]
-pub struct FusedSink {
-    pub collect: Inner,
-    pub fuse: Fuse,
+pub(crate) struct FusedSink {
+    pub(crate) collect: Inner,
+    pub(crate) fuse: Fuse,
 }
 
 #[derive(Debug)]
-pub struct Fused<T> {
+pub(crate) struct Fused<T> {
     inner: T,
     fuse: Fuse,
 }

@@ -12,13 +12,13 @@ use super::fuse::Fuse;
 
 /// Behaves as `source` until the fuse blows.
 #[derive(Clone, Debug)]
-pub struct FusedSource<S> {
-    pub source: S,
-    pub fuse: Fuse,
+pub(crate) struct FusedSource<S> {
+    pub(crate) source: S,
+    pub(crate) fuse: Fuse,
 }
 
 #[derive(Debug)]
-pub struct Fused<T> {
+pub(crate) struct Fused<T> {
     inner: T,
     fuse: Fuse,
 }

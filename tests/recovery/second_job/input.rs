@@ -2,38 +2,38 @@
 
 /// How much input there is, and from which seed.
 #[derive(Clone, Copy, Debug)]
-pub struct Input {
-    pub seed: u64,
+pub(crate) struct Input {
+    pub(crate) seed: u64,
     /// Hundredths of the full amount, of which the fastest source has 20,000 records.
-    pub percent: u64,
+    pub(crate) percent: u64,
 }
 
 /// The sources with the records of the full amount, which is also their number per second: very different speeds, so that barriers come far apart.
-pub const SOURCES: [(&str, u64); 4] = [("fast", 20_000), ("brisk", 3_000), ("slow", 400), ("rare", 50)];
+pub(crate) const SOURCES: [(&str, u64); 4] = [("fast", 20_000), ("brisk", 3_000), ("slow", 400), ("rare", 50)];
 
 const KEYS: u64 = 61;
 
 /// Apart from this, ids say where they come from: the source times this, plus the index in it.
-pub const STRIDE: u64 = 1_000_000_000;
+pub(crate) const STRIDE: u64 = 1_000_000_000;
 
 impl Input {
     /// How many records a source has.
-    pub fn count(self, source: usize) -> u64 {
+    pub(crate) fn count(self, source: usize) -> u64 {
         (SOURCES[source].1 * self.percent).div_ceil(100)
     }
 
     /// The id of a record.
-    pub fn id(source: usize, index: u64) -> u64 {
+    pub(crate) fn id(source: usize, index: u64) -> u64 {
         source as u64 * STRIDE + index
     }
 
     /// The key of a record.
-    pub fn key(self, id: u64) -> u64 {
+    pub(crate) fn key(self, id: u64) -> u64 {
         self.mixed(id) % KEYS
     }
 
     /// Whether the second sink gets the record too.
-    pub fn is_marked(self, id: u64) -> bool {
+    pub(crate) fn is_marked(self, id: u64) -> bool {
         self.mixed(id ^ 0x5555).is_multiple_of(3)
     }
 

@@ -7,31 +7,31 @@ use serde::{Deserialize, Serialize};
 
 /// A record of the left side. The right side is a bare id.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Numbered {
-    pub id: u64,
-    pub key: u64,
+pub(crate) struct Numbered {
+    pub(crate) id: u64,
+    pub(crate) key: u64,
 }
 
 /// What the state says of a record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Joined {
-    pub key: u64,
+pub(crate) struct Joined {
+    pub(crate) key: u64,
     /// The how many-th record of its key it is.
-    pub sequence: u64,
+    pub(crate) sequence: u64,
     /// How many different ids of its key have come, itself included.
-    pub different: u64,
-    pub id: u64,
+    pub(crate) different: u64,
+    pub(crate) id: u64,
 }
 
 impl Joined {
-    pub fn line(self) -> String {
+    pub(crate) fn line(self) -> String {
         format!("{},{},{},{}", self.key, self.sequence, self.different, self.id)
     }
 }
 
 /// Numbers the records of a key over both sides.
 #[derive(Clone, Debug)]
-pub struct Join;
+pub(crate) struct Join;
 
 impl KeyedCoProcess for Join {
     type Key = u64;

@@ -17,7 +17,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 /// A place in the life of the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Point {
+pub(crate) struct Point {
     in_final: bool,
     name: String,
     nth: u64,
@@ -36,20 +36,20 @@ impl FromStr for Point {
 
 /// Kills the process at a point.
 #[derive(Debug)]
-pub struct Switch {
+pub(crate) struct Switch {
     point: Option<Point>,
     armed: AtomicBool,
     passed: AtomicU64,
 }
 
 impl Switch {
-    pub fn new(point: Option<Point>) -> Switch {
+    pub(crate) fn new(point: Option<Point>) -> Switch {
         let armed = point.as_ref().is_some_and(|point| !point.in_final);
         Switch { point, armed: AtomicBool::new(armed), passed: AtomicU64::new(0) }
     }
 
     /// The job hears of an event.
-    pub fn event(&self, event: &JobEvent) {
+    pub(crate) fn event(&self, event: &JobEvent) {
         if let JobEvent::Triggered { kind, .. } = event
             && kind.closes()
             && self.point.is_some()
@@ -97,7 +97,7 @@ fn name_of(event: &JobEvent) -> Option<String> {
 }
 
 /// What the job says of an event.
-pub fn line(event: &JobEvent) -> Option<String> {
+pub(crate) fn line(event: &JobEvent) -> Option<String> {
     Some(match event {
         JobEvent::RunBegan { run, restored } => {
             format!("run {run} from {}", restored.map_or("nothing".to_owned(), |checkpoint| checkpoint.to_string()))
@@ -127,13 +127,13 @@ fn place_of(path: &Path) -> &'static str {
 }
 
 /// The file system, with a switch around every change.
-pub struct KillingFiles {
+pub(crate) struct KillingFiles {
     files: SystemFiles,
     switch: Arc<Switch>,
 }
 
 impl KillingFiles {
-    pub fn new(files: SystemFiles, switch: Arc<Switch>) -> KillingFiles {
+    pub(crate) fn new(files: SystemFiles, switch: Arc<Switch>) -> KillingFiles {
         KillingFiles { files, switch }
     }
 
