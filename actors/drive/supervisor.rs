@@ -17,17 +17,18 @@ use std::time::Duration;
 use crate::drive::attempt::WorkCount;
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
-use crate::drive::deploy::{Deployment, RestoredSink};
+use crate::drive::deploy::Deployment;
+use crate::drive::recovery::{self, Recovered};
 use crate::ids::{Attempt, CheckpointId, SubtaskId};
 use crate::plan::Plan;
 use crate::ports::blocking::{Lane, Promise};
-use crate::ports::fence::{Fence, FenceSource};
+use crate::ports::fence::FenceSource;
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Driver, DriverFactory, Host, Placement, Role, Step};
 use crate::ports::listener::{JobEvent, Listener};
 use crate::ports::sink::PreparedCheckpoint;
-use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot, RunRecord, StoreError};
-use crate::ports::task::{Failure, Severity};
+use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot};
+use crate::ports::task::Failure;
 use crate::protocol::coordinator::Settings;
 use crate::protocol::lifecycle::{IllegalTransition, Job, JobState, SubtaskState};
 use crate::protocol::machine::Machine;
@@ -118,14 +119,6 @@ enum Ending {
     Stopped,
     Cancelled,
     Failed,
-}
-
-struct Recovered {
-    manifest: Option<Arc<Manifest>>,
-    run: Option<RunRecord>,
-    retained: Vec<CheckpointId>,
-    sinks: Vec<RestoredSink>,
-    fence: Fence,
 }
 
 impl SupervisorDriver {
@@ -228,36 +221,10 @@ impl SupervisorDriver {
         self.setup.listener.event(JobEvent::State(JobState::Restoring));
         self.handle(Event::Deployed { attempt, subtasks });
         let fence = self.fences.advance();
-        let store = Arc::clone(&self.setup.store);
-        let plan = Arc::clone(&self.setup.plan);
-        let check_fit = Arc::clone(&self.setup.check_fit);
-        let read_prepared = Arc::clone(&self.setup.read_prepared);
-        let started = self.host.wall();
         let stopped = self.closed == Some(CheckpointKind::Stopping);
-        let promise = Promise::start(self.host.blocking().as_ref(), Lane::Metadata, move || {
-            let manifest = store.recover().map_err(store_failure)?;
-            let sinks = RestoredSink::read_all(&plan, manifest.as_ref(), read_prepared.as_ref())?;
-            if let Some(manifest) = &manifest {
-                check_fit(&plan, manifest)?;
-                // Nothing follows a final checkpoint; nor, in the process that asked for it, the one of a stop. Only their commits are owed.
-                if manifest.kind == CheckpointKind::Final || (stopped && manifest.kind == CheckpointKind::Stopping) {
-                    let manifest = Some(Arc::new(manifest.clone()));
-                    return Ok(Recovered { manifest, run: None, retained: Vec::new(), sinks, fence });
-                }
-            }
-            let restored = manifest.as_ref().map(|manifest| manifest.checkpoint);
-            let run = store.begin_run(&fence, restored, started).map_err(store_failure)?;
-            let listed = store.list().map_err(store_failure)?;
-            let (abandoned, known): (Vec<_>, Vec<_>) = listed.into_iter().partition(|known| known.abandoned);
-            for summary in abandoned {
-                // The run record says that they never come back, so nothing needs them; what cannot be removed now is tried again at the next start.
-                if let Err(error) = store.delete_checkpoint(&fence, summary.checkpoint) {
-                    tracing::warn!(%error, checkpoint = %summary.checkpoint, "an abandoned checkpoint was not removed");
-                }
-            }
-            let retained = known.into_iter().map(|summary| summary.checkpoint).collect();
-            Ok(Recovered { manifest: manifest.map(Arc::new), run: Some(run), retained, sinks, fence })
-        });
+        let (setup, started) = (self.setup.clone(), self.host.wall());
+        let work = move || recovery::recover(&setup, fence, started, stopped);
+        let promise = Promise::start(self.host.blocking().as_ref(), Lane::Metadata, work);
         self.phase = Phase::Recovering(promise);
     }
 
@@ -665,10 +632,4 @@ impl Driver for SupervisorDriver {
             }
         }
     }
-}
-
-/// A failure of the store, as the job reports it.
-fn store_failure(error: StoreError) -> Failure {
-    let severity = if error.is_retryable() { Severity::Retryable } else { Severity::Unrecoverable };
-    Failure { severity, ..Failure::retryable("checkpoint store", error) }
 }
