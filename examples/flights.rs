@@ -181,7 +181,10 @@ fn summarize(
     elapsed: Duration,
 ) -> Result<(), Box<dyn std::error::Error>> {
     if report.was_finished_before() {
-        println!("The job had finished before; nothing was changed. Its lines are in {}.", arguments.output.display());
+        println!(
+            "The job had finished before: nothing is left to be read. Its lines are in {}.",
+            arguments.output.display()
+        );
         return Ok(());
     }
     let status = &report.status;

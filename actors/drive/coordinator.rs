@@ -12,9 +12,10 @@ use std::task::{Context, Poll};
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::edge::Barrier;
 use crate::drive::subtask::drop_quietly;
+use crate::drive::under_way::UnderWay;
 use crate::ids::{Attempt, CheckpointId, Moment, NodeId, SubtaskId, Token, WallTime};
 use crate::plan::Plan;
-use crate::ports::blocking::{Lane, Promise, WorkPanicked, panic_text};
+use crate::ports::blocking::{Lane, Promise, panic_text};
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Driver, Host, Step};
@@ -22,12 +23,12 @@ use crate::ports::listener::{JobEvent, Listener};
 use crate::ports::source::{Assignment, Enumerator, EnumeratorContext, ReaderEvent};
 use crate::ports::store::{
     BlobHandle, CheckpointKind, CheckpointStore, Manifest, OperatorShape, OperatorSnapshot, Piece, PieceContent,
-    PublishOutcome, RunRecord, StoreError, SubtaskSnapshot,
+    RunRecord, SubtaskSnapshot,
 };
 use crate::ports::task::Failure;
 use crate::protocol::coordinator::{
-    Acknowledgement, Coordinator, DeclineReason, Effect, Event, FailureReason, JobFailure, Outcome, ReadBack,
-    RequestId, RequestKind, Settings, Start,
+    Acknowledgement, Coordinator, DeclineReason, Effect, Event, FailureReason, JobFailure, Outcome, RequestId,
+    RequestKind, Settings, Start,
 };
 use crate::protocol::machine::Machine;
 
@@ -92,15 +93,6 @@ impl Collected {
     fn blobs(&self) -> Vec<BlobHandle> {
         self.subtasks.values().flat_map(SubtaskSnapshot::blobs).cloned().collect()
     }
-}
-
-/// A request to the store whose answer has not come.
-enum UnderWay {
-    Publish { token: Token, checkpoint: CheckpointId, promise: Promise<PublishOutcome> },
-    ReadBack { token: Token, promise: Promise<Result<bool, StoreError>> },
-    Reserve { token: Token, promise: Promise<Result<(), StoreError>> },
-    Delete { checkpoint: CheckpointId, promise: Promise<Result<(), StoreError>> },
-    DiscardBlobs { promise: Promise<Result<(), StoreError>> },
 }
 
 impl CoordinatorDriver {
@@ -345,7 +337,8 @@ impl CoordinatorDriver {
                     JobFailure::Unsettled { .. } => Failure::unrecoverable("coordinator", failure),
                     JobFailure::FinalCheckpoint { .. } => Failure::retryable("coordinator", failure),
                 };
-                return Err(failed);
+                // Not returned: what the machine asked for behind it has to be carried out too.
+                self.report(failed);
             }
         }
         Ok(None)
@@ -521,66 +514,6 @@ impl CoordinatorDriver {
             self.handle(Event::Deadline)?;
         }
         self.poll_enumerators(context)
-    }
-}
-
-impl UnderWay {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        match self {
-            UnderWay::Publish { token, checkpoint, promise } => promise.poll(context).map(|answer| {
-                let outcome = match answer {
-                    Ok(PublishOutcome::Done) => Outcome::Done,
-                    Ok(PublishOutcome::Failed(error)) => {
-                        tracing::warn!(%checkpoint, %error, "the manifest was not written");
-                        Outcome::Failed
-                    }
-                    Ok(PublishOutcome::Unknown(error)) => {
-                        tracing::warn!(%checkpoint, %error, "it is unknown whether the manifest was written");
-                        Outcome::Unknown
-                    }
-                    Err(panic) => {
-                        tracing::warn!(%checkpoint, %panic, "writing the manifest panicked");
-                        Outcome::Unknown
-                    }
-                };
-                Some(Event::WriteFinished { token: *token, outcome })
-            }),
-            UnderWay::ReadBack { token, promise } => promise.poll(context).map(|answer| {
-                let answer = match answer {
-                    Ok(Ok(true)) => ReadBack::Present,
-                    Ok(Ok(false)) => ReadBack::Absent,
-                    Ok(Err(_)) | Err(_) => ReadBack::Unknown,
-                };
-                Some(Event::ReadBackFinished { token: *token, answer })
-            }),
-            UnderWay::Reserve { token, promise } => promise
-                .poll(context)
-                .map(|answer| Some(Event::IdsReserved { token: *token, outcome: outcome(&answer) })),
-            UnderWay::Delete { checkpoint, promise } => promise
-                .poll(context)
-                .map(|answer| Some(Event::Deleted { checkpoint: *checkpoint, outcome: outcome(&answer) })),
-            UnderWay::DiscardBlobs { promise } => promise.poll(context).map(|answer| {
-                if let Ok(Err(error)) = answer {
-                    // What stays behind is an orphan, which the next run removes.
-                    tracing::debug!(%error, "discarded snapshots were not deleted");
-                }
-                None
-            }),
-        }
-    }
-}
-
-fn outcome(answer: &Result<Result<(), StoreError>, WorkPanicked>) -> Outcome {
-    match answer {
-        Ok(Ok(())) => Outcome::Done,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the checkpoint store failed");
-            Outcome::Failed
-        }
-        Err(panic) => {
-            tracing::warn!(%panic, "the checkpoint store panicked");
-            Outcome::Unknown
-        }
     }
 }
 

@@ -22,6 +22,39 @@ use crate::ports::store::{CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::{Failure, TaskContext, TaskFactory};
 use crate::protocol::align::Aligner;
 
+/// What a checkpoint holds of one sink, over all its subtasks.
+#[derive(Debug, Default)]
+pub(super) struct RestoredSink {
+    pub(super) snapshots: Vec<OperatorSnapshot>,
+    /// Oldest first.
+    pub(super) prepared: Vec<PreparedCheckpoint>,
+}
+
+impl RestoredSink {
+    /// One for each sink of the plan. Reads the store: for where blocking is allowed.
+    ///
+    /// # Errors
+    /// When a piece cannot be read.
+    pub(super) fn read_all(
+        plan: &Plan,
+        manifest: Option<&Manifest>,
+        read: &dyn Fn(&OperatorSnapshot) -> Result<Vec<PreparedCheckpoint>, Failure>,
+    ) -> Result<Vec<RestoredSink>, Failure> {
+        let mut sinks = Vec::new();
+        for sink in &plan.sinks {
+            let mut restored = RestoredSink::default();
+            let subtasks = manifest.iter().flat_map(|manifest| &manifest.subtasks);
+            for snapshot in subtasks.flat_map(|subtask| &subtask.operators).filter(|found| found.uid == sink.uid) {
+                restored.prepared.extend(read(snapshot)?);
+                restored.snapshots.push(snapshot.clone());
+            }
+            restored.prepared.sort_by_key(|prepared| prepared.checkpoint);
+            sinks.push(restored);
+        }
+        Ok(sinks)
+    }
+}
+
 /// What all subtasks and sinks of one attempt share.
 #[derive(Clone)]
 pub(super) struct Deployment {
@@ -37,26 +70,11 @@ pub(super) struct Deployment {
 }
 
 impl Deployment {
-    /// Starts the committing side of every sink.
-    pub(super) fn spawn_sinks(
-        &self,
-        host: &dyn Host,
-        prepared: &dyn Fn(&OperatorSnapshot) -> Result<Vec<PreparedCheckpoint>, Failure>,
-    ) -> Result<(), Failure> {
-        for (sink, plan) in self.plan.sinks.iter().enumerate() {
+    /// Starts the committing side of every sink, each with what the restored checkpoint holds of it.
+    pub(super) fn spawn_sinks(&self, host: &dyn Host, restored: Vec<RestoredSink>) {
+        for ((sink, plan), restored) in self.plan.sinks.iter().enumerate().zip(restored) {
             let sink = sink as u32;
-            let restored: Vec<OperatorSnapshot> = self
-                .restored
-                .iter()
-                .flat_map(|manifest| manifest.subtasks.iter().flat_map(|subtask| &subtask.operators))
-                .filter(|snapshot| snapshot.uid == plan.uid)
-                .cloned()
-                .collect();
-            let mut transactions = Vec::new();
-            for snapshot in &restored {
-                transactions.extend(prepared(snapshot)?);
-            }
-            transactions.sort_by_key(|prepared| prepared.checkpoint);
+            let RestoredSink { snapshots, prepared } = restored;
             let setup = SinkSetup {
                 sink,
                 attempt: self.attempt,
@@ -70,8 +88,8 @@ impl Deployment {
                     fence: self.fence.clone(),
                 },
                 factory: Arc::clone(&plan.committer),
-                restored,
-                prepared: transactions,
+                restored: snapshots,
+                prepared,
             };
             let work = Arc::clone(&self.work);
             let build = Box::new(move |host: Rc<dyn Host>| {
@@ -80,7 +98,6 @@ impl Deployment {
             let factory = DriverFactory { role: Role::Sink, build };
             host.spawn(Address::Sink(sink, self.attempt), Placement::Coordination, factory);
         }
-        Ok(())
     }
 
     /// Makes all edges and starts every subtask. Subtasks with the same parallel index share an arbiter, so that a pointwise path crosses no thread.

@@ -134,9 +134,9 @@ impl SubtaskCore {
                 self.send_commits(task)
             }
             Control::Aborted { checkpoint, last_completed: _ } => {
-                if self.snapshots.remove(&checkpoint).is_some() {
-                    guarded(&self.name, task, |task| task.aborted(checkpoint))?;
-                }
+                // Also when its own part is long acknowledged: readers keep books by checkpoint.
+                self.snapshots.remove(&checkpoint);
+                guarded(&self.name, task, |task| task.aborted(checkpoint))?;
                 self.barriers.remove(&checkpoint);
                 self.align(align::Event::AbortNotice { checkpoint }, task, for_head)
             }

@@ -18,16 +18,17 @@ use crate::drive::attempt::WorkCount;
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
 use crate::drive::deploy::Deployment;
+use crate::drive::recovery::{self, Recovered};
 use crate::ids::{Attempt, CheckpointId, SubtaskId};
 use crate::plan::Plan;
 use crate::ports::blocking::{Lane, Promise};
-use crate::ports::fence::{Fence, FenceSource};
+use crate::ports::fence::FenceSource;
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Driver, DriverFactory, Host, Placement, Role, Step};
 use crate::ports::listener::{JobEvent, Listener};
 use crate::ports::sink::PreparedCheckpoint;
-use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot, RunRecord, StoreError};
-use crate::ports::task::{Failure, Severity};
+use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot};
+use crate::ports::task::Failure;
 use crate::protocol::coordinator::Settings;
 use crate::protocol::lifecycle::{IllegalTransition, Job, JobState, SubtaskState};
 use crate::protocol::machine::Machine;
@@ -81,7 +82,7 @@ pub struct SupervisorDriver {
     sinks: BTreeSet<u32>,
     deployment: Option<Deployment>,
     closed: Option<CheckpointKind>,
-    stop: Option<Reply<CheckpointId>>,
+    stops: Vec<Reply<CheckpointId>>,
     /// How the job ends when everything of it has ended.
     ending: Option<Ending>,
     coordinator_gone: bool,
@@ -89,7 +90,7 @@ pub struct SupervisorDriver {
 
 enum Phase {
     /// The store is asked where to begin.
-    Recovering(Promise<Result<Recovered, StoreError>>),
+    Recovering(Promise<Result<Recovered, Failure>>),
     /// Sinks commit what the checkpoint had prepared.
     OpeningSinks { waiting: BTreeSet<u32>, resume: Option<Box<Resume>> },
     /// Subtasks read their state.
@@ -120,13 +121,6 @@ enum Ending {
     Failed,
 }
 
-struct Recovered {
-    manifest: Option<Arc<Manifest>>,
-    run: Option<RunRecord>,
-    retained: Vec<CheckpointId>,
-    fence: Fence,
-}
-
 impl SupervisorDriver {
     /// Begins the job.
     #[must_use]
@@ -145,7 +139,7 @@ impl SupervisorDriver {
             sinks: BTreeSet::new(),
             deployment: None,
             closed: None,
-            stop: None,
+            stops: Vec::new(),
             ending: None,
             coordinator_gone: false,
         };
@@ -227,39 +221,16 @@ impl SupervisorDriver {
         self.setup.listener.event(JobEvent::State(JobState::Restoring));
         self.handle(Event::Deployed { attempt, subtasks });
         let fence = self.fences.advance();
-        let store = Arc::clone(&self.setup.store);
-        let plan = Arc::clone(&self.setup.plan);
-        let check_fit = Arc::clone(&self.setup.check_fit);
-        let started = self.host.wall();
         let stopped = self.closed == Some(CheckpointKind::Stopping);
-        let promise = Promise::start(self.host.blocking().as_ref(), Lane::Metadata, move || {
-            let manifest = store.recover()?;
-            if let Some(manifest) = &manifest {
-                check_fit(&plan, manifest).map_err(|failure| StoreError::Refused { reason: failure.message })?;
-                // Nothing follows a final checkpoint; nor, in the process that asked for it, the one of a stop. Only their commits are owed.
-                if manifest.kind == CheckpointKind::Final || (stopped && manifest.kind == CheckpointKind::Stopping) {
-                    let manifest = Some(Arc::new(manifest.clone()));
-                    return Ok(Recovered { manifest, run: None, retained: Vec::new(), fence });
-                }
-            }
-            let restored = manifest.as_ref().map(|manifest| manifest.checkpoint);
-            let run = store.begin_run(&fence, restored, started)?;
-            let (abandoned, known): (Vec<_>, Vec<_>) = store.list()?.into_iter().partition(|known| known.abandoned);
-            for summary in abandoned {
-                // The run record says that they never come back, so nothing needs them; what cannot be removed now is tried again at the next start.
-                if let Err(error) = store.delete_checkpoint(&fence, summary.checkpoint) {
-                    tracing::warn!(%error, checkpoint = %summary.checkpoint, "an abandoned checkpoint was not removed");
-                }
-            }
-            let retained = known.into_iter().map(|summary| summary.checkpoint).collect();
-            Ok(Recovered { manifest: manifest.map(Arc::new), run: Some(run), retained, fence })
-        });
+        let (setup, started) = (self.setup.clone(), self.host.wall());
+        let work = move || recovery::recover(&setup, fence, started, stopped);
+        let promise = Promise::start(self.host.blocking().as_ref(), Lane::Metadata, work);
         self.phase = Phase::Recovering(promise);
     }
 
     /// The store answered: open the sinks, which commit what the checkpoint had prepared.
-    fn recovered(&mut self, recovered: Recovered) -> Result<(), Failure> {
-        let Recovered { manifest, run, retained, fence } = recovered;
+    fn recovered(&mut self, recovered: Recovered) {
+        let Recovered { manifest, run, retained, sinks, fence } = recovered;
         let number = run.as_ref().map(|run| run.run).or(manifest.as_ref().map(|manifest| manifest.run));
         let seed = run.as_ref().map(|run| run.hash_seed).or(manifest.as_ref().map(|manifest| manifest.hash_seed));
         let deployment = Deployment {
@@ -279,13 +250,11 @@ impl SupervisorDriver {
         }
         let resume =
             run.map(|run| Box::new(Resume { attempt: self.attempt, run, restored: manifest, retained, fence }));
-        let read_prepared = Arc::clone(&self.setup.read_prepared);
-        deployment.spawn_sinks(self.host.as_ref(), read_prepared.as_ref())?;
+        deployment.spawn_sinks(self.host.as_ref(), sinks);
         self.sinks = (0..self.setup.plan.sinks.len() as u32).collect();
         self.phase = Phase::OpeningSinks { waiting: self.sinks.clone(), resume };
         self.deployment = Some(deployment);
         self.sinks_progressed();
-        Ok(())
     }
 
     /// When every sink is ready: deploy the subtasks, or end if the restored checkpoint was the final one.
@@ -342,7 +311,7 @@ impl SupervisorDriver {
                 self.settled();
             }
             Control::Stop(reply) => {
-                self.stop = Some(reply);
+                self.stops.push(reply);
                 self.try_stop();
             }
             Control::CancelJob => {
@@ -386,7 +355,7 @@ impl SupervisorDriver {
         if !matches!(self.phase, Phase::Running) {
             return;
         }
-        if let Some(reply) = self.stop.take() {
+        for reply in std::mem::take(&mut self.stops) {
             self.enter(JobState::Stopping);
             self.host.send(Address::Coordinator, Control::TakeStoppingCheckpoint(reply));
         }
@@ -599,11 +568,8 @@ impl SupervisorDriver {
             match &mut self.phase {
                 Phase::Recovering(promise) => match promise.poll(context) {
                     Poll::Pending => return Ok(Step::Wait),
-                    Poll::Ready(Ok(Ok(recovered))) => self.recovered(recovered)?,
-                    Poll::Ready(Ok(Err(error))) => {
-                        let severity = if error.is_retryable() { Severity::Retryable } else { Severity::Unrecoverable };
-                        return Err(Failure { severity, ..Failure::retryable("checkpoint store", error) });
-                    }
+                    Poll::Ready(Ok(Ok(recovered))) => self.recovered(recovered),
+                    Poll::Ready(Ok(Err(failure))) => return Err(failure),
                     Poll::Ready(Err(panic)) => return Err(Failure::panic("checkpoint store", &panic.0)),
                 },
                 Phase::EndingSinks if self.sinks.is_empty() => {

@@ -4,11 +4,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::ports::blocking::{Blocking, Lane, Work};
 
 /// How many threads the connectors' lane has.
 const CONNECTOR_THREADS: usize = 2;
+
+/// How long the end of a job waits for its lanes, and the time between two looks. As a rule they are idle by then.
+const LONGEST_JOIN: Duration = Duration::from_secs(5);
+const JOIN_PAUSE: Duration = Duration::from_millis(1);
 
 /// The blocking lanes of one job.
 pub struct Lanes {
@@ -59,8 +64,20 @@ impl Lanes {
         }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         if wait {
+            // A call that hangs in the operating system must not take the job's end with it: such a thread is left behind.
+            let patience = Instant::now() + LONGEST_JOIN;
             for thread in threads {
-                let _ = thread.join();
+                while !thread.is_finished() && Instant::now() < patience {
+                    std::thread::sleep(JOIN_PAUSE);
+                }
+                if thread.is_finished() {
+                    let _ = thread.join();
+                } else {
+                    tracing::warn!(
+                        name = thread.thread().name(),
+                        "blocking work does not end; its thread is left behind"
+                    );
+                }
             }
         }
     }

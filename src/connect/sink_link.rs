@@ -205,13 +205,12 @@ impl<T: Record, S: Sink<T>> Member for SinkLink<T, S> {
         let Some(snapshot) = self.snapshots.get_mut(&checkpoint) else { return Poll::Ready(Ok(None)) };
         let label = self.site.place.label();
         if let Some(state) = snapshot.state.take() {
-            let mut store = |name, bytes| {
-                snapshot.writing.push(PieceWriting::start(&self.site.task, &self.uid, checkpoint, name, bytes));
-            };
-            store(WRITER, state);
+            // The committer reads it back, which has no store.
+            snapshot.writing.push(PieceWriting::inline(WRITER, state));
             // Without committables the piece is left out: its presence tells that the outside may hold output.
             if !committables.is_empty() {
-                store(COMMITTABLES, encode(&committables, label)?);
+                let bytes = encode(&committables, label)?;
+                snapshot.writing.push(PieceWriting::start(&self.site.task, &self.uid, checkpoint, COMMITTABLES, bytes));
             }
         }
         while let Some(writing) = snapshot.writing.first_mut() {

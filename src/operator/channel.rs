@@ -168,7 +168,7 @@ mod tests {
         emptied.records.reserve(5_000);
         let buffer = emptied.records.as_ptr();
         batch.give_back(emptied);
-        receiver.give_back(batch);
+        receiver.give_back(Box::new(batch));
         // The open batch was begun before the buffer came back; the one after it is the returned one.
         channel.push_slice(&mut slice(0..256), &mut outputs);
         channel.flush(&mut outputs);

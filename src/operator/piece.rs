@@ -99,6 +99,11 @@ impl PieceWriting {
         PieceWriting { name: name.to_owned(), state }
     }
 
+    /// A piece that lies in the manifest whatever its length: whoever reads it back has no store.
+    pub(crate) fn inline(name: &str, bytes: Vec<u8>) -> PieceWriting {
+        PieceWriting { name: name.to_owned(), state: Writing::Inline(bytes) }
+    }
+
     /// The piece, once it is durable. Not to be called again after that.
     pub(crate) fn poll(&mut self, operator: &str, context: &mut Context<'_>) -> Poll<Result<Piece, Failure>> {
         let content = match &mut self.state {

@@ -325,7 +325,15 @@ impl CheckpointStore for Store {
             let mut summary = match known {
                 Some(summary) => summary,
                 None => {
-                    let manifest = objects::read_manifest(&*self.storage, run, checkpoint)?;
+                    let manifest = match objects::read_manifest(&*self.storage, run, checkpoint) {
+                        Ok(manifest) => manifest,
+                        // Whether a damaged checkpoint stops a start is for recovery to say; a list names what can be used.
+                        Err(error @ (StoreError::Damaged { .. } | StoreError::Missing { .. })) => {
+                            tracing::warn!(%error, "a damaged checkpoint is left out of the list");
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    };
                     let summary = index::summary(&manifest, length);
                     // Only what survives a crash: the catalogue must not miss a manifest that never was.
                     if self.storage.is_published(&names::manifest(run, checkpoint)).unwrap_or(false) {

@@ -40,6 +40,9 @@ pub(super) struct Ordered<K, V> {
 /// How many keys ahead of the one that is looked up a batch asks for the home slot.
 pub(super) const AHEAD: usize = 16;
 
+/// Tables up to this size, in bytes, are visited without asking ahead: they stay in the second-level cache.
+const CACHED_BYTES: usize = 256 * 1024;
+
 impl<K, V> Ordered<K, V> {
     /// An empty table for positions below `end`, which is 2 to 2^32.
     pub(super) fn new(end: u64) -> Ordered<K, V> {
@@ -184,6 +187,24 @@ impl<K: Eq, V> Ordered<K, V> {
     pub(super) fn visit<T>(
         &mut self,
         hashes: &[u64],
+        records: impl Iterator<Item = T>,
+        position: impl Fn(u64) -> Position,
+        same: impl Fn(&T, &K) -> bool,
+        found: impl FnMut(&mut [Slot<K, V>], usize, T),
+        missing: impl Fn(&T, Position) -> Entry<K, V>,
+    ) {
+        // What lies in the cache anyway is only held up by being asked for.
+        if self.entries * size_of::<Slot<K, V>>() <= CACHED_BYTES {
+            self.visit_each::<false, T>(hashes, records, position, same, found, missing);
+        } else {
+            self.visit_each::<true, T>(hashes, records, position, same, found, missing);
+        }
+    }
+
+    #[inline(always)]
+    fn visit_each<const ASK_AHEAD: bool, T>(
+        &mut self,
+        hashes: &[u64],
         mut records: impl Iterator<Item = T>,
         position: impl Fn(u64) -> Position,
         same: impl Fn(&T, &K) -> bool,
@@ -194,7 +215,7 @@ impl<K: Eq, V> Ordered<K, V> {
         let mut number = 0;
         let mut generation = self.generation.wrapping_sub(1);
         loop {
-            if generation != self.generation {
+            if ASK_AHEAD && generation != self.generation {
                 generation = self.generation;
                 for (ahead, hash) in hashes.iter().enumerate().skip(number).take(AHEAD) {
                     homes[ahead % AHEAD] = self.home(position(*hash));
@@ -205,11 +226,14 @@ impl<K: Eq, V> Ordered<K, V> {
             let (scale, shift) = (self.scale, self.shift);
             let (home, index, record) = loop {
                 let Some(record) = records.next() else { return };
-                let home = homes[number % AHEAD];
-                if let Some(hash) = hashes.get(number + AHEAD) {
-                    let position = position(*hash);
+                let home_of = |hash: u64, chunks: &[Chunk<K, V>]| {
+                    let position = position(hash);
                     let spread = u64::from(position.get()).wrapping_mul(scale);
-                    let ahead = self::home(directory, chunks, shift, spread, position);
+                    self::home(directory, chunks, shift, spread, position)
+                };
+                let home = if ASK_AHEAD { homes[number % AHEAD] } else { home_of(hashes[number], chunks) };
+                if ASK_AHEAD && let Some(hash) = hashes.get(number + AHEAD) {
+                    let ahead = home_of(*hash, chunks);
                     prefetch_home(chunks, ahead);
                     homes[number % AHEAD] = ahead;
                 }

@@ -1,7 +1,7 @@
 //! How jobs end, and what the next start finds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -106,19 +106,18 @@ fn a_job_in_memory_survives_a_panic_of_user_code() {
     assert_eq!(numbers, (0..20_000).collect::<Vec<_>>());
 }
 
-/// Holds its lines in the transaction itself; its commits fail as often as told.
+/// Holds its numbers in the transaction itself; its commits fail as often as told.
 struct Stubborn {
     refusals: Arc<AtomicU32>,
-    committed: Collect<u64>,
 }
 
 struct StubbornWriter(Vec<u64>, Option<Vec<u64>>);
 
 struct StubbornCommitter {
     refusals: Arc<AtomicU32>,
-    committed: Arc<std::sync::Mutex<Vec<u64>>>,
 }
 
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
 static COMMITTED: std::sync::Mutex<Vec<u64>> = std::sync::Mutex::new(Vec::new());
 
 impl Sink<u64> for Stubborn {
@@ -136,8 +135,7 @@ impl Sink<u64> for Stubborn {
     }
 
     fn committer(&self, _scope: SinkScope) -> OperatorResult<StubbornCommitter> {
-        let _ = &self.committed;
-        Ok(StubbornCommitter { refusals: Arc::clone(&self.refusals), committed: Arc::default() })
+        Ok(StubbornCommitter { refusals: Arc::clone(&self.refusals) })
     }
 }
 
@@ -150,6 +148,7 @@ impl SinkWriter<u64> for StubbornWriter {
     }
 
     fn write_batch(&mut self, slice: &mut Slice<u64>) -> OperatorResult {
+        WRITTEN.fetch_add(slice.len() as u64, Ordering::SeqCst);
         self.0.append(&mut slice.records);
         slice.clear();
         Ok(())
@@ -183,7 +182,6 @@ impl SinkCommit for StubbornCommitter {
         if self.refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
             return CommitOutcome::Fatal(OperatorError::retryable("not this time"));
         }
-        self.committed.lock().unwrap().extend(&numbers);
         COMMITTED.lock().unwrap().extend(numbers);
         CommitOutcome::Done
     }
@@ -198,18 +196,22 @@ fn a_stop_whose_commit_fails_commits_in_the_next_attempt_and_ends_as_a_stop() {
     let refusals = Arc::new(AtomicU32::new(0));
     let job = Job::new("stubborn");
     job.source("numbers", Generator::unbounded(|index| index).rate(50_000))
-        .sink("stubborn", Stubborn { refusals: Arc::clone(&refusals), committed: Collect::new() });
+        .sink("stubborn", Stubborn { refusals: Arc::clone(&refusals) });
     // No periodic checkpoint comes in between: the stop's is the only one.
     let options = Options::default()
         .checkpoint_every(Duration::from_secs(3_600))
         .restart(RestartStrategy::FixedDelay { attempts: 2, delay: Duration::from_millis(1) });
     let handle = job.build().unwrap().start(&options).unwrap();
     wait_for_running(&handle);
+    while WRITTEN.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
     refusals.store(1, Ordering::SeqCst);
     let report = handle.stop_blocking().unwrap();
     assert_eq!(report.outcome, JobOutcome::Stopped);
     assert_eq!(report.status.attempts, 2);
     let committed = COMMITTED.lock().unwrap().clone();
+    assert!(!committed.is_empty());
     assert_eq!(committed, (0..committed.len() as u64).collect::<Vec<_>>(), "each number once, in order");
 }
 

@@ -95,23 +95,31 @@ impl KeyedCoProcess for Join {
 
 struct SecondJob {
     parallelism: u32,
+    /// How much faster the fastest source is, and how many more records it has.
+    factor: u64,
     catalogue: SimulatedCatalogue,
     promises: chance::Promises,
 }
 
 impl SecondJob {
     fn new(parallelism: u32) -> SecondJob {
-        SecondJob { parallelism, catalogue: SimulatedCatalogue::new(), promises: chance::Promises::default() }
+        SecondJob {
+            parallelism,
+            factor: 1,
+            catalogue: SimulatedCatalogue::new(),
+            promises: chance::Promises::default(),
+        }
     }
 }
 
 /// Every id of the job.
-fn ids() -> impl Iterator<Item = u64> {
-    SOURCES.iter().zip(0..).flat_map(|((_, count, _), source)| (0..*count).map(move |index| source * STRIDE + index))
+fn ids(factor: u64) -> impl Iterator<Item = u64> {
+    let count = move |source: usize| SOURCES[source].1 * if source == 0 { factor } else { 1 };
+    (0..SOURCES.len()).flat_map(move |source| (0..count(source)).map(move |index| source as u64 * STRIDE + index))
 }
 
 /// Each id once; under each key the numbers from 1 on, each once; nothing seen twice by the state.
-fn check_all(lines: &[String]) -> Result<(), String> {
+fn check_all(lines: &[String], factor: u64) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     let mut sequences: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for line in lines {
@@ -127,7 +135,7 @@ fn check_all(lines: &[String]) -> Result<(), String> {
         }
         sequences.entry(of).or_default().push(sequence);
     }
-    if let Some(missing) = ids().find(|id| !seen.contains(id)) {
+    if let Some(missing) = ids(factor).find(|id| !seen.contains(id)) {
         return Err(format!("id {missing} is missing, {} came out", seen.len()));
     }
     for (key, mut sequence) in sequences {
@@ -144,7 +152,9 @@ impl Scenario for SecondJob {
         let job = Job::new("second job").parallelism(self.parallelism);
         let source = |number: usize| {
             let (name, count, rate) = SOURCES[number];
-            job.source(name, Generator::bounded(count, move |index| number as u64 * STRIDE + index).rate(rate))
+            let factor = if number == 0 { self.factor } else { 1 };
+            let records = Generator::bounded(count * factor, move |index| number as u64 * STRIDE + index);
+            job.source(name, records.rate(rate * factor))
         };
         let (checking, joining) = (chance::Fuse::new(boot, 46), chance::Fuse::new(boot, 600));
         let left = source(0).union(&[&source(1)]).map(|id| Left { id, key: key(id) }).key_by(|left| &left.key);
@@ -175,10 +185,10 @@ impl Scenario for SecondJob {
         if let Some(next) = chance::finished(world)? {
             return Ok(next);
         }
-        check_all(&files::lines(world.disk, ALL)?)?;
+        check_all(&files::lines(world.disk, ALL)?, self.factor)?;
         let mut odd: Vec<u64> = files::lines(world.disk, ODD)?.iter().filter_map(|line| line.parse().ok()).collect();
         odd.sort_unstable();
-        if !odd.iter().copied().eq(ids().filter(|id| id % 2 == 1)) {
+        if !odd.iter().copied().eq(ids(self.factor).filter(|id| id % 2 == 1)) {
             return Err(format!("the odd ids are {odd:?}"));
         }
         chance::cleaned_up(world, files::nothing_is_left_over(world.disk, "second job", &[ALL, ODD]))
@@ -205,6 +215,12 @@ fn the_second_job_survives_random_crashes_and_faults_alone() {
 #[test]
 fn the_second_job_survives_random_crashes_and_faults_in_parallel() {
     schedules::run("second job, two wide", schedules::random(1_000, 300), || SecondJob::new(2));
+}
+
+#[test]
+fn the_second_job_survives_while_snapshots_of_a_larger_state_take_several_slices() {
+    let build = || SecondJob { factor: 16, ..SecondJob::new(1) };
+    schedules::run("second job, larger state", schedules::random(2_000, 60), build);
 }
 
 #[test]
