@@ -31,7 +31,7 @@ use monitor::{Feed, Monitor};
 const LOCK_TRIES: u32 = 21;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// A job could not be started. Nothing was changed.
+/// A job could not be started. No checkpoint and no output was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -87,22 +87,28 @@ impl Graph {
             None => Store::new(Arc::new(MemoryStorage::new()), None, store_options)?,
         };
         if options.fresh {
-            let fence = FenceSource::new().advance();
-            self.ask_sinks(options, &store, &fence)?;
-            store.discard_all(&fence, WallTime(0))?;
+            self.begin_anew(options, &store, random_seed())?;
         }
         Ok(Arc::new(store))
     }
 
+    /// Removes every checkpoint, if no sink finds output of this job.
+    fn begin_anew(&self, options: &Options, store: &Store, salt: u64) -> Result<(), StartError> {
+        let fence = FenceSource::new().advance();
+        self.ask_sinks(options, store, &fence, salt)?;
+        Ok(store.discard_all(&fence, WallTime(0))?)
+    }
+
     /// Asks every sink whether the job may begin anew, before anything is deleted: one that finds output of this job refuses.
-    fn ask_sinks(&self, options: &Options, store: &Store, fence: &Fence) -> Result<(), StartError> {
+    fn ask_sinks(&self, options: &Options, store: &Store, fence: &Fence, salt: u64) -> Result<(), StartError> {
         let plan = self.plan();
         for sink in &plan.sinks {
             let scope = SinkScope {
                 job: Arc::clone(&plan.job),
                 store: format!("{:016x}", store.hash_seed()),
                 uid: sink.uid.clone(),
-                run: RunNumber(0),
+                // No run: a number that no other start has, since sinks make names of it.
+                run: RunNumber(salt),
                 restored: None,
                 files: Arc::clone(&options.files),
                 fence: fence.clone(),
@@ -151,6 +157,9 @@ pub(crate) fn simulated_setup(
         None => Arc::new(MemoryStorage::new()),
     };
     let store = Store::new(storage, catalogue, store_options(graph, options, new_hash_seed))?;
+    if options.fresh {
+        graph.begin_anew(options, &store, new_hash_seed)?;
+    }
     Ok(supervisor_setup(graph, options, Arc::new(store), listener))
 }
 

@@ -221,3 +221,53 @@ fn wait_for_running(handle: &alluvium::JobHandle) {
         events.find(|event| *event == JobEvent::State(JobState::Running)).unwrap();
     }
 }
+
+#[test]
+fn with_nothing_inline_a_stopped_job_goes_on_all_the_same() {
+    let place = tempfile::tempdir().unwrap();
+    let output = place.path().join("output");
+    let options = every_20_ms(&place.path().join("store")).inline_limit(0);
+    let handle = numbers(&output, Some(40_000)).start(&options).unwrap();
+    wait_for(&handle, |event| matches!(event, JobEvent::Completed { .. }));
+    handle.stop_blocking().unwrap();
+    let report = numbers(&output, None).start(&options).unwrap().wait_blocking().unwrap();
+    assert!(report.status.restored_from.is_some());
+    assert_exact(&lines(&output));
+}
+
+#[test]
+fn a_damaged_checkpoint_stops_the_start_unless_falling_back_is_allowed() {
+    let place = tempfile::tempdir().unwrap();
+    let graph = || {
+        let job = Job::new("endless");
+        job.source("numbers", Generator::unbounded(|index| index).rate(10_000)).for_each("nothing", |_| ());
+        job.build().unwrap()
+    };
+    let options = Options::default()
+        .store(place.path())
+        .retained_checkpoints(2)
+        .checkpoint_every(Duration::from_millis(20))
+        .restart(RestartStrategy::None);
+    let handle = graph().start(&options).unwrap();
+    let completed = handle.events().filter(|event| matches!(event, JobEvent::Completed { .. }));
+    assert_eq!(completed.take(3).count(), 3);
+    let newest = handle.stop_blocking().unwrap().status.last_completed.unwrap();
+
+    let mut manifests: Vec<_> =
+        std::fs::read_dir(place.path().join("manifests")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    manifests.sort();
+    let damaged = manifests.last().unwrap();
+    let bytes = std::fs::read(damaged).unwrap();
+    std::fs::write(damaged, &bytes[..bytes.len() / 2]).unwrap();
+    std::fs::remove_dir_all(place.path().join("catalogue.sled")).unwrap();
+
+    let error = graph().start(&options).unwrap().wait_blocking().unwrap_err().to_string();
+    let name = damaged.file_name().unwrap().to_str().unwrap();
+    assert!(error.contains(name), "{error}");
+
+    let handle = graph().start(&options.clone().fall_back_to_older()).unwrap();
+    wait_for_running(&handle);
+    let restored = handle.status().restored_from.unwrap();
+    assert!(restored < newest, "{restored} is older than {newest}");
+    handle.stop_blocking().unwrap();
+}
