@@ -243,13 +243,11 @@ fn check_failure(failure: &Failure, place: &str, operator: &str) {
 }
 
 /// One panic in each place; `output` gives what the sink holds in the end.
-fn a_panic_costs_a_restart_and_nothing_else<S: Sink<String>>(
+fn a_panic_costs_a_restart_and_nothing_else<S: Sink<String> + Clone>(
     parallelism: u32,
     set_up: impl Fn(&Scratch) -> (Options, S),
     output: impl Fn(&Scratch, &S) -> Vec<String>,
-) where
-    S: Clone,
-{
+) {
     for (place, operator, after) in PLACES {
         let scratch = Scratch::new();
         let (options, sink) = set_up(&scratch);
