@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -27,6 +28,10 @@ pub(super) struct Cell {
     started: Instant,
     directory: Mutex<BTreeMap<Address, Recipient<Mail>>>,
     arbiters: OnceLock<(ArbiterHandle, Vec<ArbiterHandle>)>,
+    /// What was sent to the supervisor or the coordinator before they were there: a handle works from the moment it exists.
+    early: Mutex<Vec<(Address, Control)>>,
+    /// The job is over: nobody will take what is sent.
+    closed: AtomicBool,
     lanes: Arc<Lanes>,
     on_end: Mutex<Option<OnEnd>>,
 }
@@ -37,6 +42,8 @@ impl Cell {
             started: Instant::now(),
             directory: Mutex::default(),
             arbiters: OnceLock::new(),
+            early: Mutex::default(),
+            closed: AtomicBool::new(false),
             lanes,
             on_end: Mutex::default(),
         }
@@ -57,9 +64,16 @@ impl Cell {
     pub(super) fn send(&self, to: Address, message: Control) {
         // The lock is held while the message is queued, so that messages of one thread to one actor keep their order
         // even while the actor is being replaced. The mailbox never blocks: `do_send` ignores its capacity.
-        if let Some(mailbox) = self.directory().get(&to) {
+        let directory = self.directory();
+        if let Some(mailbox) = directory.get(&to) {
             mailbox.do_send(Mail(message));
+        } else if matches!(to, Address::Supervisor | Address::Coordinator) && !self.closed.load(Ordering::Acquire) {
+            self.early().push((to, message));
         }
+    }
+
+    fn early(&self) -> MutexGuard<'_, Vec<(Address, Control)>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An actor has ended, with the text of its panic if that was the reason.
@@ -79,6 +93,9 @@ impl Cell {
     pub(super) fn close(&self) -> bool {
         let stuck = {
             let mut directory = self.directory();
+            // Under the directory's lock, so that no message slips in behind: whoever asked hears that the job has ended.
+            self.closed.store(true, Ordering::Release);
+            self.early().clear();
             directory.remove(&Address::Coordinator);
             let stuck = !directory.is_empty();
             directory.clear();
@@ -163,6 +180,12 @@ impl Host for ActixHost {
         // Into the directory before anybody can hear of it.
         let mut directory = self.cell.directory();
         let mailbox = actor::start(arbiter, Arc::clone(&self.cell), address, factory);
+        let (sent, kept) =
+            std::mem::take(&mut *self.cell.early()).into_iter().partition::<Vec<_>, _>(|(to, _)| *to == address);
+        *self.cell.early() = kept;
+        for (_, message) in sent {
+            mailbox.do_send(Mail(message));
+        }
         directory.insert(address, mailbox);
     }
 
