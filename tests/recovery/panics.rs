@@ -5,6 +5,7 @@ mod sink;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use alluvium::connect::sink::Sink;
 use alluvium::connect::{Collect, Generator, Lines};
 use alluvium::operator::{Access, CoAccess, CoContext, Context, KeyedCoProcess, KeyedProcess};
 use alluvium::state::Value;
-use alluvium::{Failure, Graph, Job, JobError, OperatorResult, Options, RestartStrategy};
+use alluvium::{Failure, Graph, Job, JobError, JobEvent, Listener, OperatorResult, Options, RestartStrategy};
 use serde::{Deserialize, Serialize};
 
 use crate::oracle::{Verdict, Witness};
@@ -296,5 +297,23 @@ fn a_panic_in_the_destructor_of_a_failed_task_is_survived() {
     let graph = build(2, &first, Some(dropped), out.clone());
     check_failure(&run(&graph, Options::default()).expect("two restarts are enough"), "map", "doubling");
     assert_eq!(then.blown(), 1, "the destructor panicked");
+    assert!(check(&out.collected()).unwrap() == expected());
+}
+
+/// Panics at every event.
+struct Fainting;
+
+impl Listener for Fainting {
+    fn event(&self, _: JobEvent) {
+        Fuse::new("listener", 0, 1).pass("listener");
+    }
+}
+
+#[test]
+fn a_listener_that_panics_disturbs_nobody() {
+    let (fuse, out) = (Fuse::new("map", 500, 1), Collect::new());
+    let options = Options::default().listener(Arc::new(Fainting));
+    let failure = run(&build(1, &fuse, None, out.clone()), options).expect("two restarts are enough");
+    check_failure(&failure, "map", "doubling");
     assert!(check(&out.collected()).unwrap() == expected());
 }
