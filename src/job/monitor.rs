@@ -1,9 +1,11 @@
 //! What is known of a running job: fed by its events, read by its handles.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::ports::blocking::panic_text;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::ports::task::Failure;
 use alluvium_actors::protocol::lifecycle::JobState;
@@ -146,7 +148,12 @@ impl Listener for Feed {
     fn event(&self, event: JobEvent) {
         trace(&event);
         if let Some(also) = &self.also {
-            also.event(event.clone());
+            // It only watches: what it does wrong is no failure of the job.
+            let heard = catch_unwind(AssertUnwindSafe(|| also.event(event.clone())));
+            if let Err(panic) = heard {
+                tracing::error!(?event, text = panic_text(panic.as_ref()), "the job's listener panicked");
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+            }
         }
         let mut known = self.monitor.known();
         known.note(&event);

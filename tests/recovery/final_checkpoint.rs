@@ -47,9 +47,12 @@ const POINTS: [&str; 36] = [
 /// The end of the job's life.
 const ENDS: [&str; 2] = ["event-state-finished:1", "event-state-stopped:1"];
 
+/// So many hundredths of their speed, and the sources are read at once.
+const QUICK: u64 = 2_000;
+
 fn quick_job(seed: &mut Seed, parallelism: u32) -> SecondJob {
     let mut job = SecondJob::new(seed, 10, parallelism);
-    job.speed = 2_000;
+    job.speed = QUICK;
     job.work = 10;
     job.interval = 10;
     job
@@ -61,6 +64,7 @@ fn kill_in_the_last_checkpoint(job: &mut SecondJob, point: &str, more: &[&str]) 
     let ended = job.start_with(&[more, &["--kill-at", &point]].concat()).wait();
     let passed_by = ended.expect_success_or_kill(&point);
     job.check().unwrap_or_else(|fault| panic!("killed at {point}: {fault}\n{}", ended.output));
+    job.speed = QUICK;
     job.start().wait().expect_success(&format!("the start after {point}"));
     job.check_complete().unwrap_or_else(|fault| panic!("killed at {point}, in the end: {fault}"));
     let before = job.scratch.picture();
@@ -109,7 +113,9 @@ fn at_the_end_of_input_a_kill_at_every_point_of_the_last_of_several_checkpoints_
 fn at_a_stop_a_kill_at_every_point_of_its_checkpoint_is_survived() {
     let make = |seed: &mut Seed| {
         let parallelism = 1 + seed.next() % 2;
-        SecondJob { speed: 100, ..quick_job(seed, parallelism as u32) }
+        let job = SecondJob::new(seed, 100, parallelism as u32);
+        // Far from its end when it is stopped.
+        SecondJob { speed: 10, work: 10, interval: 10, ..job }
     };
     kill_at_every_point_of_the_last_checkpoint(make, &["--stop-after", "2"], &PERHAPS);
 }

@@ -81,11 +81,12 @@ const WHILE_RUNNING: [&str; 56] = [
     "after-remove-blobs:3",
 ];
 
-/// A job that takes long enough to be killed at many points.
+/// A job that takes long enough to be killed at many points. It was killed once: some points need what an earlier start left behind.
 fn long_job(seed: &mut Seed, parallelism: u32) -> SecondJob {
     let mut job = SecondJob::new(seed, 100, parallelism);
     job.speed = 25;
     job.interval = 10;
+    assert!(kill_at(&mut job, "event-completed:2"), "a long job has several checkpoints");
     job
 }
 

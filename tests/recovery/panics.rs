@@ -5,6 +5,7 @@ mod sink;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use alluvium::connect::sink::Sink;
 use alluvium::connect::{Collect, Generator, Lines};
 use alluvium::operator::{Access, CoAccess, CoContext, Context, KeyedCoProcess, KeyedProcess};
 use alluvium::state::Value;
-use alluvium::{Failure, Graph, Job, JobError, OperatorResult, Options, RestartStrategy};
+use alluvium::{Failure, Graph, Job, JobError, JobEvent, Listener, OperatorResult, Options, RestartStrategy};
 use serde::{Deserialize, Serialize};
 
 use crate::oracle::{Verdict, Witness};
@@ -188,16 +189,18 @@ fn build(parallelism: u32, fuse: &Fuse, dropped: Option<DropFuse>, out: impl Sin
     job.build().expect("the job is right")
 }
 
-/// Runs it, with two restarts.
-fn run(graph: &Graph, options: Options) -> Result<Failure, JobError> {
+/// Runs it, with two restarts. Gives the failure that it survived, or did not, and the number of attempts.
+fn run(graph: &Graph, options: Options) -> (Result<Failure, JobError>, u32) {
     let options = options
         .checkpoint_every(Duration::from_millis(10))
         .restart(RestartStrategy::FixedDelay { attempts: 2, delay: Duration::from_millis(5) });
     let handle = graph.start(&options).expect("the options are right");
     let (end, ended) = channel();
-    std::thread::spawn(move || drop(end.send(handle.wait_blocking())));
-    let report = ended.recv_timeout(PATIENCE).expect("the job ends")?;
-    Ok(report.status.failure.expect("the fuse blew"))
+    let waiting = handle.clone();
+    std::thread::spawn(move || drop(end.send(waiting.wait_blocking())));
+    let report = ended.recv_timeout(PATIENCE).expect("the job ends");
+    let survived = report.map(|report| report.status.failure.expect("the fuse blew"));
+    (survived, handle.status().attempts)
 }
 
 /// The ids that must come out, by their side.
@@ -252,8 +255,9 @@ fn a_panic_costs_a_restart_and_nothing_else<S: Sink<String> + Clone>(
         let scratch = Scratch::new();
         let (options, sink) = set_up(&scratch);
         let graph = build(parallelism, &Fuse::new(place, after, 1), None, sink.clone());
-        let failure = run(&graph, options).unwrap_or_else(|error| panic!("{place}: {error}"));
-        check_failure(&failure, place, operator);
+        let (survived, attempts) = run(&graph, options);
+        check_failure(&survived.unwrap_or_else(|error| panic!("{place}: {error}")), place, operator);
+        assert_eq!(attempts, 2, "{place}: one restart");
         let out = output(&scratch, &sink);
         let ids = check(&out).unwrap_or_else(|fault| panic!("{place}: {fault}"));
         assert!(ids == expected(), "{place}: {} lines instead of {}", ids.len(), expected().len());
@@ -280,11 +284,12 @@ fn with_files_and_two_instances_a_panic_of_user_code_costs_a_restart_and_nothing
 fn when_the_attempts_are_used_up_the_job_fails_with_the_panic() {
     for (place, operator, after) in PLACES {
         let (fuse, out) = (Fuse::new(place, after, u64::MAX), Collect::new());
-        match run(&build(1, &fuse, None, out.clone()), Options::default()) {
+        let (survived, attempts) = run(&build(1, &fuse, None, out.clone()), Options::default());
+        match survived {
             Err(JobError::Failed(failure)) => check_failure(&failure, place, operator),
             other => panic!("{place}: {other:?}"),
         }
-        assert_eq!(fuse.blown(), 3, "{place}: one attempt and two restarts");
+        assert_eq!(attempts, 3, "{place}: one attempt and two restarts");
         check(&out.collected()).unwrap_or_else(|fault| panic!("{place}: {fault}"));
     }
 }
@@ -294,7 +299,25 @@ fn a_panic_in_the_destructor_of_a_failed_task_is_survived() {
     let (first, then, out) = (Fuse::new("map", 500, 1), Fuse::new("drop", 0, 1), Collect::new());
     let dropped = DropFuse { first: first.clone(), then: then.clone() };
     let graph = build(2, &first, Some(dropped), out.clone());
-    check_failure(&run(&graph, Options::default()).expect("two restarts are enough"), "map", "doubling");
+    check_failure(&run(&graph, Options::default()).0.expect("two restarts are enough"), "map", "doubling");
     assert_eq!(then.blown(), 1, "the destructor panicked");
+    assert!(check(&out.collected()).unwrap() == expected());
+}
+
+/// Panics at every event.
+struct Fainting;
+
+impl Listener for Fainting {
+    fn event(&self, _: JobEvent) {
+        Fuse::new("listener", 0, 1).pass("listener");
+    }
+}
+
+#[test]
+fn a_listener_that_panics_disturbs_nobody() {
+    let (fuse, out) = (Fuse::new("map", 500, 1), Collect::new());
+    let options = Options::default().listener(Arc::new(Fainting));
+    let failure = run(&build(1, &fuse, None, out.clone()), options).0.expect("two restarts are enough");
+    check_failure(&failure, "map", "doubling");
     assert!(check(&out.collected()).unwrap() == expected());
 }

@@ -24,6 +24,7 @@ use alluvium::{BuildErrors, Graph, Job, Options};
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::mutation::{Mutation, activate};
 use clap::Parser;
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use input::{Input, SOURCES};
 use join::{Join, Joined, Numbered};
@@ -97,6 +98,10 @@ fn build(arguments: &Arguments) -> Result<Graph, BuildErrors> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // A test that is killed takes its children along.
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        eprintln!("second-job: {error}; it may outlive its test");
+    }
     if arguments.without_alignment {
         activate(Mutation::WithoutAlignment);
     }
