@@ -1,6 +1,6 @@
 //! What every subtask does, whatever its head is: restore, cut, snapshot, acknowledge, commit, end.
 //!
-//! The drivers of operators and sources own one [`SubtaskCore`] each. User code is only called through [`guarded`]: a panic becomes a
+//! The drivers of operators and sources own one [`SubtaskCore`] each. User code is only called through `guarded`: a panic becomes a
 //! failure that names the operator, and the restart strategy decides (law 7).
 
 use std::collections::{BTreeMap, VecDeque};
