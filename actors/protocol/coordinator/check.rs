@@ -84,10 +84,9 @@ pub(super) fn check(coordinator: &Coordinator) -> Result<(), Violation> {
     let counts = coordinator.statistics.counts();
     let ended = counts.completed + counts.failed;
     let in_progress = pending.len() as u64;
-    COUNTS_ADD_UP.require(
-        counts.in_progress == in_progress && counts.triggered == ended + in_progress,
-        || format!("{counts:?}, {}", ids()),
-    )?;
+    COUNTS_ADD_UP.require(counts.in_progress == in_progress && counts.triggered == ended + in_progress, || {
+        format!("{counts:?}, {}", ids())
+    })?;
     let closing = pending.values().any(|pending| pending.kind.closes());
     CLOSING_IS_ALONE
         .require((!closing || pending.len() == 1) && (coordinator.closed.is_none() || pending.is_empty()), ids)?;

@@ -88,7 +88,11 @@ impl Pending {
 
     /// The subtasks that had reached the end of their data at their cut.
     pub(super) fn finished(&self) -> Vec<SubtaskId> {
-        self.acknowledged.iter().filter(|(_, acknowledged)| acknowledged.finished).map(|(subtask, _)| *subtask).collect()
+        self.acknowledged
+            .iter()
+            .filter(|(_, acknowledged)| acknowledged.finished)
+            .map(|(subtask, _)| *subtask)
+            .collect()
     }
 
     pub(super) fn status(&self) -> CheckpointStatus {
