@@ -10,6 +10,7 @@ use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::protocol::coordinator::Settings;
 use alluvium_actors::protocol::supervise::RestartStrategy;
+use alluvium_actors::run::Arbiters;
 
 use crate::snapshot::DEFAULT_INLINE_LIMIT;
 use crate::storage::SystemFiles;
@@ -44,6 +45,7 @@ pub struct Options {
     pub(super) history: usize,
     pub(super) restart: Option<RestartStrategy>,
     pub(super) workers: Option<usize>,
+    pub(super) arbiters: Option<Arbiters>,
     pub(super) inline_limit: usize,
     pub(super) fall_back_to_older: bool,
     pub(super) accept_repeats: bool,
@@ -69,6 +71,7 @@ impl Default for Options {
             history: settings.history,
             restart: None,
             workers: None,
+            arbiters: None,
             inline_limit: DEFAULT_INLINE_LIMIT,
             fall_back_to_older: false,
             accept_repeats: false,
@@ -178,6 +181,35 @@ impl Options {
         self
     }
 
+    /// Runs all actors of the job there: on arbiters that are handed over, beside the actors that they have already. Without it the job has threads of its own.
+    /// Blocking work (the store, files, commits) has threads of its own in any case.
+    ///
+    /// When an arbiter or the whole `System` is stopped, the job ends with it: [`JobHandle::wait`](crate::JobHandle::wait) answers
+    /// [`JobError::ArbiterStopped`](crate::JobError::ArbiterStopped), the store is free, and the next start goes on from the last completed checkpoint. To lose no
+    /// work, [stop](crate::JobHandle::stop) the job before.
+    ///
+    /// ```
+    /// use alluvium::connect::{Collect, Generator};
+    /// use alluvium::{Arbiters, Job, Options};
+    ///
+    /// let numbers = Collect::new();
+    /// let job = Job::new("numbers");
+    /// job.source("numbers", Generator::bounded(10, |index| index)).sink("numbers-kept", numbers.clone());
+    /// let graph = job.build()?;
+    /// actix_rt::System::new().block_on(async {
+    ///     let handle = graph.start(&Options::default().arbiters(Arbiters::current()?))?;
+    ///     handle.wait().await?;
+    ///     Ok::<_, Box<dyn std::error::Error>>(())
+    /// })?;
+    /// assert_eq!(numbers.collected().len(), 10);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn arbiters(mut self, arbiters: Arbiters) -> Options {
+        self.arbiters = Some(arbiters);
+        self
+    }
+
     /// Puts pieces of state shorter than this, in bytes, into the manifest itself; 20 kB if not given, 1 MB at most.
     #[must_use]
     pub fn inline_limit(mut self, bytes: usize) -> Options {
@@ -246,6 +278,15 @@ impl Options {
     fn tolerance(&self) -> Option<u32> {
         let counts = self.interval.is_some() && !self.continue_on_errors;
         counts.then(|| self.tolerable_failures.unwrap_or(0))
+    }
+
+    /// Where the actors run.
+    pub(super) fn placement(&self) -> Arbiters {
+        match (&self.arbiters, self.workers) {
+            (Some(arbiters), _) => arbiters.clone(),
+            (None, Some(workers)) => Arbiters::own(workers),
+            (None, None) => Arbiters::default(),
+        }
     }
 
     pub(super) fn restart_strategy(&self) -> RestartStrategy {

@@ -20,6 +20,14 @@ impl Options {
         if self.workers == Some(0) {
             errors.push(OptionError::NoWorker);
         }
+        if let Some(arbiters) = &self.arbiters {
+            if self.workers.is_some() {
+                errors.push(OptionError::WorkersAndArbiters);
+            }
+            if arbiters.is_empty() {
+                errors.push(OptionError::NoArbiter);
+            }
+        }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -167,6 +175,12 @@ pub enum OptionError {
     /// No thread would run subtasks.
     #[error("workers(0) leaves no thread for the subtasks: give at least 1")]
     NoWorker,
+    /// Two places for the subtasks.
+    #[error("workers(..) makes threads and arbiters(..) hands them over: give one of them")]
+    WorkersAndArbiters,
+    /// No arbiter was handed over.
+    #[error("arbiters(..) hands over no arbiter: give at least 1")]
+    NoArbiter,
     /// The inline limit is above 1 MB.
     #[error("inline_limit({bytes}) is above {LARGEST_INLINE_LIMIT} bytes: give less")]
     InlineLimit {
