@@ -180,6 +180,7 @@ fn supervisor_setup(
         plan: graph.plan(),
         settings: options.settings(),
         restart: options.restart_strategy(),
+        retention: options.externalized.unwrap_or_default(),
         store,
         files: Arc::clone(&options.files),
         listener,
