@@ -2,6 +2,7 @@
 
 mod embedded;
 mod endings;
+mod externalized;
 mod handle;
 mod refusals;
 
