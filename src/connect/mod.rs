@@ -2,11 +2,13 @@
 
 pub(crate) mod adapter;
 pub mod collect;
+pub mod deliver;
 pub mod files;
 pub mod for_each;
 pub mod generator;
 pub mod lines;
 pub(crate) mod pace;
+pub mod push;
 pub mod sink;
 pub(crate) mod sink_link;
 pub mod source;
@@ -18,10 +20,12 @@ use alluvium_actors::ports::blocking::WorkPanicked;
 use alluvium_actors::ports::files::{FileError, FileErrorKind};
 
 pub use self::collect::Collect;
+pub use self::deliver::{Deliver, Delivery};
 pub use self::files::{CsvFiles, LineFiles};
 pub use self::for_each::ForEach;
 pub use self::generator::{Generator, Items};
 pub use self::lines::Lines;
+pub use self::push::{Push, Pusher};
 
 use crate::error::OperatorError;
 

@@ -18,7 +18,7 @@ use alluvium_actors::ports::sink::{PreparedCheckpoint, SinkScope};
 use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError};
 use alluvium_actors::ports::task::{Failure, Severity};
 use alluvium_actors::run;
-pub use alluvium_actors::run::{Arbiters, NoArbiter};
+pub use alluvium_actors::run::{Arbiters, EventsTo, NoArbiter};
 
 pub use handle::{CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus};
 pub use options::{OptionError, Options, SHORTEST_INTERVAL};
