@@ -11,7 +11,10 @@ mod error;
 mod job;
 mod keyed;
 mod layout;
+mod partitioning;
 mod planner;
+mod settings;
+mod sides;
 mod stream;
 
 use std::sync::Arc;

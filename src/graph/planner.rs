@@ -41,11 +41,14 @@ pub(super) fn plan(builder: Builder) -> Graph {
             }
         }
         for consumer in &placed.consumers {
-            let (output, pattern, partitioning) = match &consumer.route {
+            let (output, pattern) = match &consumer.route {
                 Route::Fused => continue,
-                Route::Forward { output } => (*output, Pattern::Pointwise, "forward"),
-                Route::Rebalance { target } => (target.output, Pattern::AllToAll, "rebalance"),
-                Route::Hash { target, .. } => (target.output, Pattern::AllToAll, "hash"),
+                Route::Forward { output } => (*output, Pattern::Pointwise),
+                Route::Global { output } => (*output, Pattern::AllToAll),
+                Route::Rebalance { target }
+                | Route::Shuffle { target }
+                | Route::Broadcast { target }
+                | Route::Partition { target, .. } => (target.output, Pattern::AllToAll),
             };
             let to = &layout.operators[consumer.operator];
             edges.push(Edge {
@@ -54,9 +57,13 @@ pub(super) fn plan(builder: Builder) -> Graph {
                 to: NodeId(to.chain as u32),
                 input: consumer.input,
                 pattern,
+                credits: to.credits,
                 payload: to.operator.inputs[consumer.input].stream.payload,
             });
-            texts.push(EdgeText { producer: placed.operator.display_name().to_owned(), partitioning });
+            texts.push(EdgeText {
+                producer: placed.operator.display_name().to_owned(),
+                partitioning: consumer.route.name(),
+            });
         }
     }
     let plan = Plan { job, nodes, edges, sources: planned_sources, sinks: planned_sinks };
@@ -66,7 +73,8 @@ pub(super) fn plan(builder: Builder) -> Graph {
 fn node(layout: &Arc<Layout>, chain: usize) -> Node {
     let members: Vec<_> = layout.chains[chain].iter().map(|index| &layout.operators[*index].operator).collect();
     let names: Vec<_> = members.iter().map(|operator| operator.display_name()).collect();
-    let uids = members.iter().filter_map(|operator| operator.uid.clone()).collect();
+    let stateful = members.iter().filter(|operator| operator.is_stateful());
+    let uids = stateful.filter_map(|operator| operator.uid.clone()).collect();
     let head = layout.head(chain);
     let inputs = head.operator.inputs.len();
     let task_layout = Arc::clone(layout);
@@ -79,6 +87,7 @@ fn node(layout: &Arc<Layout>, chain: usize) -> Node {
         name: names.join(" -> "),
         parallelism: head.parallelism,
         max_parallelism: head.max_parallelism,
+        first_worker: head.first_worker,
         uids,
         factory,
         inputs,

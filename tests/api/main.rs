@@ -4,9 +4,12 @@
 
 mod build_errors;
 mod by_hand;
+mod chaining;
 mod ends;
 mod host;
 mod keyed;
 mod operators;
+mod partitioning;
 mod planning;
+mod sides;
 mod snapshots;
