@@ -41,7 +41,7 @@ impl ProcessFunction for Sort {
     }
 
     fn process(&self, number: u64, mut context: ProcessContext<'_, Self>) -> OperatorResult {
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             context.emit(number);
             return Ok(());
         }
