@@ -9,6 +9,8 @@ use alluvium_actors::ports::sink::SinkCommitterFactory;
 use alluvium_actors::ports::source::EnumeratorFactory;
 
 use super::error::BuildError;
+use crate::connect::sink::Guarantee;
+use crate::connect::source::Replay;
 use crate::operator::assembly::{PartitionRecipe, Recipe, StreamType};
 use crate::operator::side::DeclaredSide;
 use crate::state::StateDescriptor;
@@ -29,6 +31,8 @@ pub(super) struct Builder {
     /// Whether operators may run fused at all.
     pub(super) chaining: bool,
     pub(super) credits: Option<u32>,
+    /// What was declared for every path.
+    pub(super) required: Option<Guarantee>,
     /// Upstream operators come before downstream ones.
     pub(super) operators: Vec<Operator>,
     /// What is wrong already.
@@ -50,6 +54,8 @@ pub(super) struct Operator {
     pub(super) credits: Option<u32>,
     /// The worker that its first subtask runs on.
     pub(super) first_worker: Option<u32>,
+    /// For a sink, what was declared for every path to it.
+    pub(super) required: Option<Guarantee>,
     pub(super) inputs: Vec<Input>,
     /// The stream that it makes; none for sinks.
     pub(super) output: Option<StreamType>,
@@ -79,9 +85,9 @@ pub(super) enum End {
     /// Nothing.
     Inner,
     /// It is a source.
-    Source { enumerator: EnumeratorFactory, unbounded: bool },
+    Source { enumerator: EnumeratorFactory, unbounded: bool, replay: Replay },
     /// It is a sink with transactions.
-    Sink { committer: SinkCommitterFactory, exactly_once: bool },
+    Sink { committer: SinkCommitterFactory, guarantee: Guarantee },
 }
 
 /// One input of an operator.
@@ -122,7 +128,24 @@ pub(super) enum Exchange {
     Hash { recipe: PartitionRecipe, location: Place },
 }
 
+impl Builder {
+    /// Whatever was declared for all paths is declared for each sink.
+    pub(super) fn settle_requirements(&mut self) {
+        for operator in self.operators.iter_mut().filter(|operator| matches!(operator.end, End::Sink { .. })) {
+            operator.required = match (self.required, operator.required) {
+                (Some(of_job), Some(of_sink)) => Some(of_job.with(of_sink)),
+                (of_job, of_sink) => of_job.or(of_sink),
+            };
+        }
+    }
+}
+
 impl Exchange {
+    /// Whether a record that comes again may go to another subtask than before.
+    pub(super) fn scatters(&self) -> bool {
+        matches!(self, Exchange::Rebalance | Exchange::Shuffle)
+    }
+
     /// The method that asked for it.
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -151,6 +174,7 @@ impl Operator {
             chaining: Chaining::Both,
             credits: None,
             first_worker: None,
+            required: None,
             inputs: Vec::new(),
             output: None,
             sides: Vec::new(),
@@ -212,6 +236,7 @@ impl Shared {
             max_parallelism: None,
             chaining: true,
             credits: None,
+            required: None,
             operators: Vec::new(),
             errors: Vec::new(),
         })))
@@ -253,7 +278,7 @@ impl fmt::Debug for End {
         match self {
             End::Inner => formatter.write_str("End::Inner"),
             End::Source { unbounded, .. } => write!(formatter, "End::Source(unbounded: {unbounded})"),
-            End::Sink { exactly_once, .. } => write!(formatter, "End::Sink(exactly once: {exactly_once})"),
+            End::Sink { guarantee, .. } => write!(formatter, "End::Sink({guarantee})"),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::builder::{Builder, Exchange, Operator};
 use super::error::BuildError;
+use super::guarantee;
 use crate::record::{MAX_PARALLELISM_LIMIT, default_max_parallelism};
 
 /// The longest uid, in bytes.
@@ -36,6 +37,7 @@ pub(super) fn check(builder: &Builder) -> Vec<BuildError> {
             errors.push(BuildError::EndsNowhere { operator: operator.label() });
         }
     }
+    errors.extend(guarantee::check(builder));
     errors
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::guarantee::GuaranteeNotHeld;
+
 /// A misuse that [`Job::build`](crate::Job::build) found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -233,6 +235,9 @@ pub enum BuildError {
         /// The operator.
         operator: String,
     },
+    /// A declared guarantee does not hold, whatever the options are.
+    #[error(transparent)]
+    GuaranteeNotHeld(GuaranteeNotHeld),
     /// A stream of one job was used in another.
     #[error(
         "a stream of the job `{other}` is used in the job `{job}` at {location}; build each job from its own sources"

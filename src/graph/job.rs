@@ -11,6 +11,7 @@ use super::error::{BuildError, BuildErrors};
 use super::stream::Stream;
 use super::{Graph, planner};
 use crate::connect::adapter::enumerator_factory;
+use crate::connect::sink::Guarantee;
 use crate::connect::source::{Boundedness, Source};
 use crate::connect::source_task::SourceHead;
 use crate::operator::assembly::{Next, Recipe, StreamType};
@@ -106,6 +107,13 @@ impl Job {
         self
     }
 
+    /// Declares what every path from a source to a sink has to promise, as [`StreamEnd::requires`](crate::graph::StreamEnd::requires) does for one sink.
+    #[must_use]
+    pub fn requires(self, guarantee: Guarantee) -> Job {
+        self.shared.lock().required = Some(guarantee);
+        self
+    }
+
     /// All these streams together, as [`Stream::union`]: for parts of a job that are made in a loop. Without any stream it is an error when the job is built.
     ///
     /// ```
@@ -145,6 +153,7 @@ impl Job {
         let source = Arc::new(source);
         let key = OperatorUid::new(uid);
         let unbounded = source.boundedness() == Boundedness::Unbounded;
+        let replay = source.replay();
         let enumerator = enumerator_factory(Arc::clone(&source), key.clone());
         let recipe = Recipe::Source(Arc::new(move |site, next: Next, places| {
             let task = site.task.clone();
@@ -153,7 +162,7 @@ impl Job {
         }));
         let mut operator = Operator::new("source", Location::caller(), Some(uid), recipe);
         operator.output = Some(StreamType::of::<S::Record>());
-        operator.end = End::Source { enumerator, unbounded };
+        operator.end = End::Source { enumerator, unbounded, replay };
         Stream::of_operator(&self.shared, operator)
     }
 
@@ -162,7 +171,8 @@ impl Job {
     /// # Errors
     /// Everything that is wrong with it, each error naming the operator and the mend.
     pub fn build(&self) -> Result<Graph, BuildErrors> {
-        let builder = self.shared.lock().clone();
+        let mut builder = self.shared.lock().clone();
+        builder.settle_requirements();
         let errors = check::check(&builder);
         if errors.is_empty() { Ok(planner::plan(builder)) } else { Err(BuildErrors::new(&builder.name, errors)) }
     }

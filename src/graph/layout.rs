@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use alluvium_actors::drive::edge::CREDITS;
+use alluvium_actors::plan::Pattern;
 use alluvium_actors::ports::task::{Failure, OperatorTask, SourceTask, TaskContext};
 
 use super::builder::{Builder, Chaining, End, Exchange, Operator, at};
@@ -152,6 +153,13 @@ impl Layout {
         (same_width && forward && allowed).then_some(upstream.operator)
     }
 
+    /// The names of a chain's operators, joined by arrows.
+    pub(super) fn chain_name(&self, chain: usize) -> String {
+        let names: Vec<_> =
+            self.chains[chain].iter().map(|index| self.operators[*index].operator.display_name()).collect();
+        names.join(" -> ")
+    }
+
     /// The first operator of a chain.
     pub(super) fn head(&self, chain: usize) -> &Placed {
         &self.operators[self.chains[chain][0]]
@@ -254,6 +262,19 @@ fn site(placed: &Placed, task: &TaskContext, places: &mut Places) -> Site {
 }
 
 impl Route {
+    /// The output of the producer's task and the pattern of the edge; none inside a chain.
+    pub(super) fn edge(&self) -> Option<(usize, Pattern)> {
+        match self {
+            Route::Fused => None,
+            Route::Forward { output } => Some((*output, Pattern::Pointwise)),
+            Route::Global { output } => Some((*output, Pattern::AllToAll)),
+            Route::Rebalance { target }
+            | Route::Shuffle { target }
+            | Route::Broadcast { target }
+            | Route::Partition { target, .. } => Some((target.output, Pattern::AllToAll)),
+        }
+    }
+
     /// How pictures call it.
     pub(super) fn name(&self) -> &'static str {
         match self {

@@ -7,6 +7,7 @@ use alluvium_actors::ids::OperatorUid;
 use super::builder::{Chaining, Exchange, Operator, Place, at};
 use super::error::BuildError;
 use super::stream::{Stream, StreamEnd};
+use crate::connect::sink::Guarantee;
 use crate::record::Record;
 
 /// Each of these sets something of the operator that makes the stream. A union is no operator, and neither is a partitioning: to set something there is an
@@ -125,6 +126,12 @@ impl StreamEnd {
     /// Lets the sink run fused with no other operator.
     pub fn disable_chaining(self) -> StreamEnd {
         self.set(|operator| operator.chaining = Chaining::Never)
+    }
+
+    /// Declares what every path from a source to this sink has to promise. What the graph cannot keep is an error when the job is built, and what the options
+    /// do not keep when it is started: [`Graph::guarantees`](crate::Graph::guarantees) says why.
+    pub fn requires(self, guarantee: Guarantee) -> StreamEnd {
+        self.set(|operator| operator.required = Some(guarantee))
     }
 
     /// As [`Stream::credits`].

@@ -11,7 +11,7 @@ use super::connected::ConnectedStreams;
 use super::keyed::KeyedStream;
 use crate::connect::adapter::committer_factory;
 use crate::connect::for_each::ForEach;
-use crate::connect::sink::{Guarantee, Sink};
+use crate::connect::sink::Sink;
 use crate::connect::sink_link::SinkLink;
 use crate::error::OperatorResult;
 use crate::operator::assembly::{AnyLink, Next, Prototype, Recipe, Site, StreamType};
@@ -189,13 +189,13 @@ impl<T: Record> Stream<T> {
     fn sink_of<S: Sink<T>>(&self, uid: &str, sink: S, kind: &'static str, location: Place) -> StreamEnd {
         let sink = Arc::new(sink);
         let key = OperatorUid::new(uid);
-        let exactly_once = sink.guarantee() == Guarantee::ExactlyOnce;
+        let guarantee = sink.guarantee();
         let committer = committer_factory::<T, S>(Arc::clone(&sink), key.clone());
         let recipe =
             Recipe::Tail(Arc::new(move |site| Ok(AnyLink::new::<T>(SinkLink::<T, S>::new(&sink, key.clone(), site)?))));
         let mut operator = Operator::new(kind, location, Some(uid), recipe);
         operator.inputs = vec![self.input()];
-        operator.end = End::Sink { committer, exactly_once };
+        operator.end = End::Sink { committer, guarantee };
         StreamEnd { operator: self.shared.add(operator), shared: self.shared.clone() }
     }
 

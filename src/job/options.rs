@@ -12,6 +12,7 @@ use alluvium_actors::protocol::coordinator::Settings;
 use alluvium_actors::protocol::supervise::RestartStrategy;
 use alluvium_actors::run::Arbiters;
 
+use crate::graph::GuaranteeNotHeld;
 use crate::snapshot::{DEFAULT_INLINE_LIMIT, LARGEST_INLINE_LIMIT};
 use crate::storage::SystemFiles;
 
@@ -341,6 +342,9 @@ pub enum OptionError {
     /// Repeats are accepted, but only a fall-back causes them.
     #[error("accept_repeats() has no effect without fall_back_to_older(): give both, or neither")]
     RepeatsWithoutFallBack,
+    /// A declared guarantee does not hold with these options.
+    #[error(transparent)]
+    GuaranteeNotHeld(GuaranteeNotHeld),
     /// Output would never appear.
     #[error(
         "the sink `{sink}` commits when a checkpoint completes and the source `{source_uid}` never ends: without checkpoint_every(..) no output would ever appear"

@@ -51,7 +51,8 @@ pub trait KeyedProcess: Clone + Send + 'static {
     type In: Record;
     /// What it emits.
     type Out: Record;
-    /// The states that it keeps for each key: [`Value`](crate::state::Value), [`List`](crate::state::List), [`Map`](crate::state::Map), or a tuple of them.
+    /// The states that it keeps for each key: [`Value`](crate::state::Value), [`List`](crate::state::List), [`Map`](crate::state::Map),
+    /// [`Reducing`](crate::state::Reducing), [`Aggregating`](crate::state::Aggregating), or a tuple of them.
     type State: StateSet;
 
     /// Declares the states: their names. Called when the job is built, and once for every instance.
