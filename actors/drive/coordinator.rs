@@ -27,8 +27,8 @@ use crate::ports::store::{
 };
 use crate::ports::task::Failure;
 use crate::protocol::coordinator::{
-    Acknowledgement, Coordinator, DeclineReason, Effect, Event, FailureReason, JobFailure, Outcome, RequestId,
-    RequestKind, Settings, Start,
+    Acknowledgement, Coordinator, Effect, Event, FailureReason, JobFailure, Outcome, RequestId, RequestKind, Settings,
+    Start,
 };
 use crate::protocol::machine::Machine;
 
@@ -143,9 +143,9 @@ impl CoordinatorDriver {
             Control::Suspend => self.handle(Event::Suspend),
             Control::Shutdown => self.handle(Event::Shutdown),
             Control::Acknowledge { attempt, checkpoint, snapshot } => self.acknowledge(attempt, checkpoint, snapshot),
-            Control::Decline { attempt, checkpoint, subtask, failure } => {
-                tracing::debug!(%checkpoint, %subtask, %failure, "declined");
-                self.handle(Event::Declined { attempt, subtask, checkpoint, reason: DeclineReason::Declined })
+            Control::Decline { attempt, checkpoint, subtask, reason, failure } => {
+                tracing::debug!(%checkpoint, %subtask, ?reason, %failure, "declined");
+                self.handle(Event::Declined { attempt, subtask, checkpoint, reason })
             }
             Control::EndOfData { attempt, subtask } => self.handle(Event::EndOfData { attempt, subtask }),
             Control::Reader { attempt, subtask, event } => self.reader_event(attempt, subtask, event),

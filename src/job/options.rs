@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::listener::Listener;
+use alluvium_actors::protocol::align::CheckpointMode;
 use alluvium_actors::protocol::coordinator::Settings;
 use alluvium_actors::protocol::supervise::RestartStrategy;
 use alluvium_actors::run::Arbiters;
@@ -34,6 +35,7 @@ pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 pub struct Options {
     pub(super) store: Option<PathBuf>,
     pub(super) interval: Option<Duration>,
+    pub(super) mode: CheckpointMode,
     pub(super) timeout: Duration,
     pub(super) minimum_pause: Duration,
     pub(super) maximum_concurrent: usize,
@@ -56,6 +58,7 @@ impl Default for Options {
         Options {
             store: None,
             interval: None,
+            mode: CheckpointMode::ExactlyOnce,
             timeout: settings.timeout,
             minimum_pause: Duration::ZERO,
             maximum_concurrent: 1,
@@ -87,6 +90,24 @@ impl Options {
     #[must_use]
     pub fn checkpoint_every(mut self, interval: Duration) -> Options {
         self.interval = Some(interval);
+        self
+    }
+
+    /// What checkpoints promise of each record; exactly once if not given.
+    ///
+    /// At least once, no channel ever waits for another: a slow input does not hold up a fast one, and after a failure some records count again.
+    /// Sinks that promise exactly once are refused then, because the state behind their output may have counted a record twice;
+    /// [`AtLeastOnce`](crate::connect::AtLeastOnce) takes the promise from such a sink.
+    ///
+    /// ```
+    /// use alluvium::{CheckpointMode, Options};
+    ///
+    /// let options = Options::default().checkpoint_mode(CheckpointMode::AtLeastOnce);
+    /// # let _ = options;
+    /// ```
+    #[must_use]
+    pub fn checkpoint_mode(mut self, mode: CheckpointMode) -> Options {
+        self.mode = mode;
         self
     }
 
@@ -341,6 +362,14 @@ pub enum OptionError {
     /// Repeats are accepted, but only a fall-back causes them.
     #[error("accept_repeats() has no effect without fall_back_to_older(): give both, or neither")]
     RepeatsWithoutFallBack,
+    /// The sink promises more than the checkpoints do.
+    #[error(
+        "the sink `{sink}` promises exactly once, and with CheckpointMode::AtLeastOnce the state in front of it may count a record twice: leave the mode at CheckpointMode::ExactlyOnce, or wrap the sink in AtLeastOnce::new(..)"
+    )]
+    CountsTwice {
+        /// The exactly-once sink.
+        sink: String,
+    },
     /// Output would never appear.
     #[error(
         "the sink `{sink}` commits when a checkpoint completes and the source `{source_uid}` never ends: without checkpoint_every(..) no output would ever appear"

@@ -22,8 +22,10 @@
 //!   the barriers and cancel markers therefore ascend too, which is what the subsuming rule of the next subtask builds on.
 
 mod aligner;
+mod alignment;
 mod channels;
 mod heard;
+mod tracker;
 
 use std::fmt;
 use std::time::Duration;
@@ -31,7 +33,9 @@ use std::time::Duration;
 use crate::ids::{CheckpointId, Moment};
 
 pub use aligner::Aligner;
+pub use alignment::{Alignment, CheckpointMode};
 pub use heard::REMEMBERED_IDS;
+pub use tracker::{TRACKED_CHECKPOINTS, Tracker};
 
 /// One input channel of a subtask: the consumer's end of one edge, numbered from 0 over all inputs of the subtask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
