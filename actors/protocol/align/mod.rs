@@ -1,11 +1,13 @@
-//! Aligned, exactly-once barriers: when a subtask blocks a channel, when it takes its cut, and when it gives up.
+//! The barriers of a subtask: when it blocks a channel, when it takes its cut, and when it gives up.
 //!
-//! One [`Aligner`] serves all inputs of a subtask, whose channels are numbered through from 0. A source is a subtask
+//! One machine serves all inputs of a subtask, whose channels are numbered through from 0. A source is a subtask
 //! without channels. The driver feeds it with what reaches the *head* of each channel (barrier markers, cancel markers,
 //! the end of the channel), with the messages of the mailbox (announcements of barriers, triggers and abort notices of
 //! the coordinator), and carries out what it asks for.
 //!
-//! The rules:
+//! There are two, of the same events and effects, and an [`Alignment`] is one of them: the [`Aligner`], exactly once, and the [`Tracker`], at least once.
+//!
+//! The rules of the aligner:
 //!
 //! * A marker blocks its channel until every open channel has delivered the marker of the same checkpoint; then the subtask
 //!   cuts, and all channels go on. An ended channel counts as delivered. A barrier and the end of one channel count once.
@@ -20,6 +22,13 @@
 //!   blocking.
 //! * Every id that the subtask heard of is resolved once, and the resolutions leave in ascending order: on each output
 //!   the barriers and cancel markers therefore ascend too, which is what the subsuming rule of the next subtask builds on.
+//!
+//! The tracker keeps these, but for what it means to wait:
+//!
+//! * It never blocks a channel. It cuts when every open channel has come to the marker; records that came behind a marker are in the cut too.
+//! * So several checkpoints may be under way. A channel that goes on to a newer one without the marker of an older one ends the older one.
+//! * A checkpoint that is given up is resolved when all older ones are. At the end of a channel several may be complete: the newest is cut, since
+//!   the others would be the same cut.
 
 mod aligner;
 mod alignment;
@@ -55,7 +64,7 @@ impl fmt::Display for Channel {
     }
 }
 
-/// What happens to an [`Aligner`]. Messages of another attempt are dropped before they get here.
+/// What happens to an [`Alignment`]. Messages of another attempt are dropped before they get here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Event {
     /// A barrier marker reached the head of `channel`, and the driver has taken it off.
@@ -107,7 +116,7 @@ pub enum Event {
     },
 }
 
-/// What an [`Aligner`] asks for, to be done in the given order.
+/// What an [`Alignment`] asks for, to be done in the given order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
     /// Take nothing from this channel until it is unblocked.
