@@ -94,9 +94,9 @@ pub enum Control {
         checkpoint: CheckpointId,
         /// Who.
         subtask: SubtaskId,
-        /// Which part of the work failed.
+        /// Why, by its name in the list of reasons.
         reason: DeclineReason,
-        /// What happened there.
+        /// What happened.
         failure: Failure,
     },
     /// To the coordinator: a subtask has seen the end of its data and only waits for the final checkpoint.

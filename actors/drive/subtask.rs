@@ -17,7 +17,7 @@ use crate::ports::blocking::panic_text;
 use crate::ports::host::{Address, Host, Step};
 use crate::ports::store::{CheckpointKind, SubtaskSnapshot};
 use crate::ports::task::{Cut, Failure, Task};
-use crate::protocol::align::{self, Alignment, CancelReason, Channel};
+use crate::protocol::align::{self, Alignment, Channel};
 use crate::protocol::coordinator::DeclineReason;
 use crate::protocol::lifecycle::SubtaskState;
 use crate::protocol::machine::Machine;
@@ -141,7 +141,7 @@ impl SubtaskCore {
         let Barrier { checkpoint, triggered, kind } = barrier;
         if !self.is_running() {
             let failure = Failure::retryable(&self.name, "the subtask does not process yet");
-            self.decline(checkpoint, DeclineReason::NotReady, failure);
+            self.decline(checkpoint, DeclineReason::Declined, failure);
             return Ok(());
         }
         self.remember(barrier);
@@ -226,7 +226,7 @@ impl SubtaskCore {
             align::Effect::ForwardCancel { checkpoint, reason } => {
                 self.barriers.remove(&checkpoint);
                 self.outputs.send_cancel(checkpoint);
-                if let Some(declined) = declined(reason) {
+                if let Some(declined) = reason.decline() {
                     self.decline(checkpoint, declined, Failure::retryable(&self.name, reason));
                 }
             }
@@ -341,15 +341,6 @@ pub struct Restored {
     pub checkpoint: Option<CheckpointId>,
     /// The cut lies behind the end of the subtask's data.
     pub finished: bool,
-}
-
-/// The word to the coordinator, where it does not know yet. A failed cut is declined where it fails, with the error.
-fn declined(reason: CancelReason) -> Option<DeclineReason> {
-    match reason {
-        CancelReason::Subsumed => Some(DeclineReason::Subsumed),
-        CancelReason::CancelledUpstream => Some(DeclineReason::CancelledUpstream),
-        CancelReason::AbortedByCoordinator | CancelReason::CutFailed => None,
-    }
 }
 
 /// Calls user code. A panic becomes a failure with the operator's name and the panic's text.

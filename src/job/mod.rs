@@ -75,7 +75,7 @@ impl Graph {
         Ok(JobHandle { running, monitor })
     }
 
-    /// Everything that is wrong with the options for this graph.
+    /// Everything that is wrong with the options, alone and together with the graph.
     fn check_options(&self, options: &Options) -> Result<(), StartError> {
         let mut errors = options.check().err().unwrap_or_default();
         if options.interval.is_none()

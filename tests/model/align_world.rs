@@ -371,7 +371,7 @@ impl World {
                     for edge in setting.shape.outputs(subtask) {
                         self.edges[edge].push_back(Frame::Cancel(id));
                     }
-                    if reason.declines() {
+                    if reason.decline().is_some() {
                         self.abort(setting, id);
                     }
                     if setting.broken == Broken::Memory {

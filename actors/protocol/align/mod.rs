@@ -40,6 +40,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::ids::{CheckpointId, Moment};
+use crate::protocol::coordinator::DeclineReason;
 
 pub use aligner::Aligner;
 pub use alignment::{Alignment, CheckpointMode};
@@ -167,14 +168,15 @@ pub enum CancelReason {
 }
 
 impl CancelReason {
-    /// Whether the coordinator does not know yet and has to be told by a decline.
+    /// The decline by which the coordinator is to be told, if it does not know yet.
     ///
     /// A failed cut is declined by whoever saw it fail, with the error.
     #[must_use]
-    pub fn declines(self) -> bool {
+    pub fn decline(self) -> Option<DeclineReason> {
         match self {
-            CancelReason::Subsumed | CancelReason::CancelledUpstream => true,
-            CancelReason::AbortedByCoordinator | CancelReason::CutFailed => false,
+            CancelReason::Subsumed => Some(DeclineReason::Subsumed),
+            CancelReason::CancelledUpstream => Some(DeclineReason::CancelledUpstream),
+            CancelReason::AbortedByCoordinator | CancelReason::CutFailed => None,
         }
     }
 }
