@@ -220,7 +220,7 @@ impl PathFacts {
         let (reason, mend) = match self.sink_guarantee {
             Guarantee::ExactlyOnce => ("commits what a checkpoint prepared when that checkpoint is complete", None),
             Guarantee::AtLeastOnce => (
-                "takes effect at once, and again when records are replayed after a failure",
+                "lets records take effect again that are replayed after a failure",
                 Some("use a sink with transactions, such as `Lines::exactly_once`"),
             ),
             Guarantee::AtMostOnce => ("may lose records", Some("use a sink that loses none")),

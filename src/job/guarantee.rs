@@ -1,5 +1,7 @@
 //! What a graph promises when it is run with certain options.
 
+use alluvium_actors::protocol::align::CheckpointMode;
+
 use super::options::Options;
 use crate::graph::{CheckpointBasis, Graph, GuaranteeReport};
 
@@ -30,6 +32,6 @@ impl Graph {
 impl Options {
     fn checkpoint_basis(&self) -> CheckpointBasis {
         let interval = self.interval.map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX));
-        CheckpointBasis::new(true, interval, self.store.is_some())
+        CheckpointBasis::new(self.mode == CheckpointMode::ExactlyOnce, interval, self.store.is_some())
     }
 }

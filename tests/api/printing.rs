@@ -69,13 +69,13 @@ guarantees of picture (under the best options)
     exactly-once: collected commits what a checkpoint prepared when that checkpoint is complete
   numbers -> late ones: at-least-once
     exactly-once: numbers is read again from the position in the checkpoint
-    at-least-once: late ones (for_each) takes effect at once, and again when records are replayed after a failure
+    at-least-once: late ones (for_each) lets records take effect again that are replayed after a failure
   rules -> collected: exactly-once, as declared
     exactly-once: rules is read again from the position in the checkpoint
     exactly-once: collected commits what a checkpoint prepared when that checkpoint is complete
   rules -> late ones: at-least-once
     exactly-once: rules is read again from the position in the checkpoint
-    at-least-once: late ones (for_each) takes effect at once, and again when records are replayed after a failure
+    at-least-once: late ones (for_each) lets records take effect again that are replayed after a failure
 ";
 
 #[test]

@@ -19,4 +19,8 @@ mod coordinator_walk;
 mod credit;
 mod explore;
 mod lifecycle;
+mod notices;
 mod supervise;
+mod track_cases;
+mod track_rules;
+mod track_walk;

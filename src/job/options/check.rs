@@ -194,6 +194,14 @@ pub enum OptionError {
     /// A declared guarantee does not hold with these options.
     #[error(transparent)]
     GuaranteeNotHeld(GuaranteeNotHeld),
+    /// The sink promises more than the checkpoints do.
+    #[error(
+        "the sink `{sink}` promises exactly once, and with CheckpointMode::AtLeastOnce the state in front of it may count a record twice: leave the mode at CheckpointMode::ExactlyOnce, or wrap the sink in AtLeastOnce::new(..)"
+    )]
+    CountsTwice {
+        /// The exactly-once sink.
+        sink: String,
+    },
     /// Output would never appear.
     #[error(
         "the sink `{sink}` commits when a checkpoint completes and the source `{source_uid}` never ends: without checkpoint_every(..) no output would ever appear"
