@@ -109,11 +109,11 @@ impl SinkUnderTest<u64> for Delivers {
 
     fn fresh(&mut self) {
         self.received = Received::default();
-        let (received, asked) = (Arc::clone(&self.received), Mutex::new(0));
+        let (received, asked) = (Arc::clone(&self.received), Mutex::new(0_u32));
         let receive: Receive = Box::new(move |delivery: Delivery<u64>| {
             let mut asked = asked.lock().unwrap();
             *asked += 1;
-            if *asked % 3 == 0 {
+            if (*asked).is_multiple_of(3) {
                 return Err(NotDelivered::Full(delivery));
             }
             received.lock().unwrap().extend(delivery.records);

@@ -326,7 +326,7 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         let (cut, kept) = self.cut(started.process(), CheckpointId(1), story)?;
         if !dies {
             // Completed and aborted ones by turns.
-            let completed = moment % 2 == 0;
+            let completed = moment.is_multiple_of(2);
             story.push(format!("checkpoint 1 is {}", if completed { "completed" } else { "aborted" }));
             started.process().resolve(CheckpointId(1), completed);
             self.finish(started.process(), &Count::default())?;
@@ -341,7 +341,7 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         let (again, before_it) = self.cut(started.process(), CheckpointId(2), story)?;
         let mut all = kept;
         let mut rule = RESTORES;
-        if moment % 3 == 0 {
+        if moment.is_multiple_of(3) {
             rule = SECOND_SNAPSHOT;
             story.push("death; restored from checkpoint 2".to_owned());
             all.merge(&before_it);
