@@ -21,6 +21,7 @@ use crate::ports::sink::{PreparedCheckpoint, SinkScope};
 use crate::ports::store::{CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::{Failure, TaskContext, TaskFactory};
 use crate::protocol::align::Aligner;
+use crate::protocol::placement::Form;
 
 /// What a checkpoint holds of one sink, over all its subtasks.
 #[derive(Debug, Default)]
@@ -100,9 +101,13 @@ impl Deployment {
         }
     }
 
-    /// Makes all edges and starts every subtask. Subtasks with the same parallel index share an arbiter, so that a pointwise path crosses no thread.
+    /// Makes all edges and starts every subtask, each on the worker that [placement](crate::protocol::placement) names.
     pub(super) fn spawn_subtasks(&self, host: &dyn Host) {
         let mut wiring = self.wire();
+        let form = Form {
+            nodes: self.plan.nodes.len() as u32,
+            widest: self.plan.nodes.iter().map(|node| node.parallelism).max().unwrap_or(1),
+        };
         for subtask in self.plan.subtasks() {
             let (inputs, outputs) = wiring.remove(&subtask).unwrap_or_default();
             let deployment = self.clone();
@@ -113,7 +118,8 @@ impl Deployment {
             };
             let build = Box::new(move |host: Rc<dyn Host>| deployment.build_subtask(host, subtask, inputs, outputs));
             let address = Address::Subtask(subtask, self.attempt);
-            host.spawn(address, Placement::Worker(subtask.index), DriverFactory { role, build });
+            let worker = form.worker_of(subtask, host.workers());
+            host.spawn(address, Placement::Worker(worker), DriverFactory { role, build });
         }
     }
 
