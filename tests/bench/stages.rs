@@ -4,6 +4,7 @@
 //! rounds is printed, in nanoseconds per record, because on a shared machine everything else is somebody else's time. Under `valgrind --tool=callgrind` give
 //! `--rounds 1`.
 
+#[expect(dead_code, reason = "W0 has one stage only")]
 mod record;
 
 use std::hint::black_box;
