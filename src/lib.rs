@@ -18,12 +18,16 @@ pub use alluvium_actors::ports;
 pub use alluvium_actors::ports::listener::{JobEvent, Listener};
 pub use alluvium_actors::ports::store::CheckpointKind;
 pub use alluvium_actors::ports::task::{Failure, Severity};
+pub use alluvium_actors::protocol::align::CheckpointMode;
+pub use alluvium_actors::protocol::coordinator::{
+    CheckpointStatistics, CheckpointStatus, FailureReason, StatisticsSnapshot,
+};
 pub use alluvium_actors::protocol::lifecycle::JobState;
 pub use alluvium_actors::protocol::supervise::RestartStrategy;
 
 pub use error::{OperatorError, OperatorResult};
 pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};
 pub use job::{
-    CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus, OptionError,
-    Options, StartError,
+    Arbiters, CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus,
+    NoArbiter, OptionError, Options, StartError,
 };

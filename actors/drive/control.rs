@@ -10,6 +10,7 @@ use crate::ids::{Attempt, CheckpointId, SubtaskId};
 use crate::ports::source::ReaderEvent;
 use crate::ports::store::{CheckpointKind, RunRecord, SubtaskSnapshot};
 use crate::ports::task::{CommitRequest, Failure};
+use crate::protocol::coordinator::DeclineReason;
 
 /// A message.
 #[derive(Debug)]
@@ -93,7 +94,9 @@ pub enum Control {
         checkpoint: CheckpointId,
         /// Who.
         subtask: SubtaskId,
-        /// Why.
+        /// Why, by its name in the list of reasons.
+        reason: DeclineReason,
+        /// What happened.
         failure: Failure,
     },
     /// To the coordinator: a subtask has seen the end of its data and only waits for the final checkpoint.
@@ -174,6 +177,11 @@ pub enum Control {
         address: crate::ports::host::Address,
         /// The panic's text.
         text: String,
+    },
+    /// To the supervisor, from the host: the arbiter of an actor was stopped, and the actor is gone.
+    DriverLost {
+        /// Which actor.
+        address: crate::ports::host::Address,
     },
 }
 

@@ -27,8 +27,8 @@ use crate::ports::store::{
 };
 use crate::ports::task::Failure;
 use crate::protocol::coordinator::{
-    Acknowledgement, Coordinator, DeclineReason, Effect, Event, FailureReason, JobFailure, Outcome, RequestId,
-    RequestKind, Settings, Start,
+    Acknowledgement, Coordinator, Effect, Event, FailureReason, JobFailure, Outcome, RequestId, RequestKind, Settings,
+    Start, StatisticsSnapshot, SubtaskFigures,
 };
 use crate::protocol::machine::Machine;
 
@@ -68,6 +68,8 @@ pub struct CoordinatorDriver {
     under_way: Vec<UnderWay>,
     /// The attempt that was asked for last, deployed or not: failures belong to it.
     attempt: Attempt,
+    /// The statistics that were shown last.
+    shown: Arc<StatisticsSnapshot>,
 }
 
 /// The attempt that runs.
@@ -113,6 +115,7 @@ impl CoordinatorDriver {
             requests: 0,
             under_way: Vec::new(),
             attempt: Attempt(0),
+            shown: Arc::default(),
         }
     }
 
@@ -143,9 +146,9 @@ impl CoordinatorDriver {
             Control::Suspend => self.handle(Event::Suspend),
             Control::Shutdown => self.handle(Event::Shutdown),
             Control::Acknowledge { attempt, checkpoint, snapshot } => self.acknowledge(attempt, checkpoint, snapshot),
-            Control::Decline { attempt, checkpoint, subtask, failure } => {
-                tracing::debug!(%checkpoint, %subtask, %failure, "declined");
-                self.handle(Event::Declined { attempt, subtask, checkpoint, reason: DeclineReason::Declined })
+            Control::Decline { attempt, checkpoint, subtask, reason, failure } => {
+                tracing::debug!(%checkpoint, %subtask, ?reason, %failure, "declined");
+                self.handle(Event::Declined { attempt, subtask, checkpoint, reason })
             }
             Control::EndOfData { attempt, subtask } => self.handle(Event::EndOfData { attempt, subtask }),
             Control::Reader { attempt, subtask, event } => self.reader_event(attempt, subtask, event),
@@ -216,6 +219,7 @@ impl CoordinatorDriver {
     ) -> Result<(), Failure> {
         let subtask = snapshot.subtask;
         let finished = snapshot.finished;
+        let figures = SubtaskFigures { bytes: snapshot.bytes() };
         match self.machine.judge(attempt, subtask, checkpoint) {
             Acknowledgement::Accepted => {
                 if let Some(collected) = self.collected.get_mut(&checkpoint) {
@@ -229,7 +233,7 @@ impl CoordinatorDriver {
             | Acknowledgement::UnknownCheckpoint
             | Acknowledgement::WrongAttempt => self.refused = Some(snapshot),
         }
-        let handled = self.handle(Event::Acknowledged { attempt, subtask, checkpoint, finished });
+        let handled = self.handle(Event::Acknowledged { attempt, subtask, checkpoint, finished, figures });
         self.refused = None;
         handled
     }
@@ -265,15 +269,15 @@ impl CoordinatorDriver {
     fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Failure> {
         match effect {
             Effect::SnapshotEnumerators { attempt, checkpoint, kind } => {
-                let outcome = match self.snapshot_enumerators(checkpoint, kind) {
-                    Ok(()) => Outcome::Done,
+                let (outcome, bytes) = match self.snapshot_enumerators(checkpoint, kind) {
+                    Ok(bytes) => (Outcome::Done, bytes),
                     // A failed synchronous part fails the attempt (rule 23); the machine gives up the checkpoint besides.
                     Err(failure) => {
                         self.report(failure);
-                        Outcome::Failed
+                        (Outcome::Failed, 0)
                     }
                 };
-                return Ok(Some(Event::EnumeratorsSnapshotted { attempt, checkpoint, outcome }));
+                return Ok(Some(Event::EnumeratorsSnapshotted { attempt, checkpoint, outcome, bytes }));
             }
             Effect::Trigger { attempt, checkpoint, kind } => {
                 self.setup.listener.event(JobEvent::Triggered { checkpoint, kind });
@@ -315,6 +319,9 @@ impl CoordinatorDriver {
                 let promise = self.promise(move || store.reserve_ids(&fence, run, up_to));
                 self.under_way.push(UnderWay::Reserve { token, promise });
             }
+            Effect::NotTriggered { kind, reason } => {
+                self.setup.listener.event(JobEvent::NotTriggered { kind, reason });
+            }
             Effect::Answer { request, result } => {
                 if let Some(reply) = self.replies.remove(&request) {
                     reply.answer(result.map_err(|reason| reason.to_string()));
@@ -335,7 +342,9 @@ impl CoordinatorDriver {
             Effect::FailJob { failure } => {
                 let failed = match failure {
                     JobFailure::Unsettled { .. } => Failure::unrecoverable("coordinator", failure),
-                    JobFailure::FinalCheckpoint { .. } => Failure::retryable("coordinator", failure),
+                    JobFailure::FinalCheckpoint { .. } | JobFailure::ExceededTolerableFailures { .. } => {
+                        Failure::retryable("coordinator", failure)
+                    }
                 };
                 // Not returned: what the machine asked for behind it has to be carried out too.
                 self.report(failed);
@@ -344,7 +353,7 @@ impl CoordinatorDriver {
         Ok(None)
     }
 
-    fn snapshot_enumerators(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) -> Result<(), Failure> {
+    fn snapshot_enumerators(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) -> Result<u64, Failure> {
         let (triggered, triggered_wall) = (self.host.now(), self.host.wall());
         let mut enumerators = Vec::new();
         let deployment = self.deployment.as_mut().expect("the machine triggers only while an attempt runs");
@@ -353,9 +362,10 @@ impl CoordinatorDriver {
             let piece = Piece { name: ENUMERATOR.to_owned(), content: PieceContent::Inline(state) };
             enumerators.push(OperatorSnapshot { uid: source.uid.clone(), subtask: 0, pieces: vec![piece] });
         }
+        let bytes = enumerators.iter().map(OperatorSnapshot::bytes).sum();
         let collected = Collected { kind, triggered, triggered_wall, enumerators, subtasks: BTreeMap::new() };
         self.collected.insert(checkpoint, collected);
-        Ok(())
+        Ok(bytes)
     }
 
     fn write_manifest(&mut self, token: Token, checkpoint: CheckpointId, kind: CheckpointKind, finished: &[SubtaskId]) {
@@ -414,17 +424,8 @@ impl CoordinatorDriver {
 
     fn completed(&mut self, attempt: Attempt, checkpoint: CheckpointId, kind: CheckpointKind) {
         if let Some(collected) = self.collected.remove(&checkpoint) {
-            let bytes = collected
-                .subtasks
-                .values()
-                .flat_map(|subtask| &subtask.operators)
-                .chain(&collected.enumerators)
-                .flat_map(|operator| &operator.pieces)
-                .map(|piece| match &piece.content {
-                    PieceContent::Inline(bytes) => bytes.len() as u64,
-                    PieceContent::Blob(handle) => handle.length,
-                })
-                .sum();
+            let enumerators: u64 = collected.enumerators.iter().map(OperatorSnapshot::bytes).sum();
+            let bytes = enumerators + collected.subtasks.values().map(SubtaskSnapshot::bytes).sum::<u64>();
             let duration = self.host.now().since(collected.triggered);
             self.setup.listener.event(JobEvent::Completed { checkpoint, kind: collected.kind, duration, bytes });
         }
@@ -515,6 +516,15 @@ impl CoordinatorDriver {
         }
         self.poll_enumerators(context)
     }
+
+    /// Shows what is known of the checkpoints to whoever watches, if it has changed.
+    fn show_statistics(&mut self) {
+        let statistics = self.machine.snapshot_statistics();
+        if !Arc::ptr_eq(&statistics, &self.shown) {
+            self.setup.listener.statistics(&statistics);
+            self.shown = statistics;
+        }
+    }
 }
 
 fn send_assignments(host: &dyn Host, node: NodeId, attempt: Attempt, assignments: Vec<Assignment>) {
@@ -546,6 +556,7 @@ impl Driver for CoordinatorDriver {
         if let Err(failure) = self.try_step(context) {
             self.report(failure);
         }
+        self.show_statistics();
         Step::Wait
     }
 }

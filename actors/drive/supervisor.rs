@@ -29,6 +29,7 @@ use crate::ports::listener::{JobEvent, Listener};
 use crate::ports::sink::PreparedCheckpoint;
 use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::Failure;
+use crate::protocol::align::CheckpointMode;
 use crate::protocol::coordinator::Settings;
 use crate::protocol::lifecycle::{IllegalTransition, Job, JobState, SubtaskState};
 use crate::protocol::machine::Machine;
@@ -50,6 +51,8 @@ pub struct SupervisorSetup {
     pub plan: Arc<Plan>,
     /// When and how often to take checkpoints.
     pub settings: Settings,
+    /// What they promise.
+    pub checkpoint_mode: CheckpointMode,
     /// What to do after a failure.
     pub restart: RestartStrategy,
     /// Where checkpoints go.
@@ -236,6 +239,7 @@ impl SupervisorDriver {
         let deployment = Deployment {
             plan: Arc::clone(&self.setup.plan),
             attempt: self.attempt,
+            mode: self.setup.checkpoint_mode,
             run: number.expect("a run without a record has a manifest"),
             hash_seed: seed.expect("a run without a record has a manifest"),
             restored: manifest.clone(),
@@ -320,7 +324,10 @@ impl SupervisorDriver {
                     self.show_why_it_ends();
                 }
             }
-            Control::DriverPanicked { address, text } => self.driver_panicked(address, &text),
+            Control::DriverPanicked { address, text } => {
+                self.driver_gone(address, |name| Failure::panic(name, &text));
+            }
+            Control::DriverLost { address } => self.driver_gone(address, Failure::arbiter_stopped),
             // Messages of an attempt that is over.
             Control::SinkReady { .. }
             | Control::Restored { .. }
@@ -450,23 +457,22 @@ impl SupervisorDriver {
         self.handle(Event::SubtaskEnded { attempt: self.attempt, subtask });
     }
 
-    fn driver_panicked(&mut self, address: Address, text: &str) {
+    /// An actor is gone without having said that it ends.
+    fn driver_gone(&mut self, address: Address, failure: impl FnOnce(&str) -> Failure) {
         match address {
             Address::Coordinator => {
                 self.coordinator_gone = true;
-                self.fail(Failure::panic("coordinator", text));
+                self.fail(failure("coordinator"));
                 // Nobody is left who could answer.
                 self.settled();
             }
             Address::Subtask(subtask, attempt) if attempt == self.attempt => {
-                let name = self.setup.plan.node(subtask.node).name.clone();
-                self.fail(Failure::panic(name, text));
+                self.fail(failure(&self.setup.plan.node(subtask.node).name.clone()));
                 self.subtask_ended(subtask);
             }
             Address::Sink(sink, attempt) if attempt == self.attempt => {
                 self.sinks.remove(&sink);
-                let name = self.setup.plan.sinks[sink as usize].uid.as_str().to_owned();
-                self.fail(Failure::panic(name, text));
+                self.fail(failure(self.setup.plan.sinks[sink as usize].uid.clone().as_str()));
             }
             Address::Subtask(..) | Address::Sink(..) | Address::Supervisor => {}
         }

@@ -226,6 +226,8 @@ pub struct Failure {
     pub severity: Severity,
     /// Whether it was a panic.
     pub panicked: bool,
+    /// Whether the checkpoint store refused something.
+    pub storage: bool,
 }
 
 /// Whether a restart may help.
@@ -240,7 +242,13 @@ pub enum Severity {
 impl Failure {
     /// A failure that a restart may mend.
     pub fn retryable(origin: impl Into<String>, message: impl fmt::Display) -> Failure {
-        Failure { origin: origin.into(), message: message.to_string(), severity: Severity::Retryable, panicked: false }
+        Failure {
+            origin: origin.into(),
+            message: message.to_string(),
+            severity: Severity::Retryable,
+            panicked: false,
+            storage: false,
+        }
     }
 
     /// A failure that no restart mends.
@@ -251,5 +259,10 @@ impl Failure {
     /// A caught panic of user code.
     pub fn panic(origin: impl Into<String>, text: &str) -> Failure {
         Failure { panicked: true, ..Failure::retryable(origin, format!("panicked: {text}")) }
+    }
+
+    /// An actor is gone because the arbiter that ran it was stopped. Unrecoverable: there is nowhere to restart.
+    pub fn arbiter_stopped(origin: &str) -> Failure {
+        Failure::unrecoverable(origin, "the arbiter that it ran on was stopped")
     }
 }

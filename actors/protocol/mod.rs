@@ -11,5 +11,6 @@ pub mod lifecycle;
 pub mod machine;
 #[cfg(feature = "mutations")]
 pub mod mutation;
+pub mod notices;
 pub mod placement;
 pub mod supervise;

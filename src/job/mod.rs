@@ -1,6 +1,7 @@
 //! Running a job: options in, a handle out.
 
 mod fit;
+mod guarantee;
 mod handle;
 mod monitor;
 mod options;
@@ -17,7 +18,9 @@ use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::ports::sink::{PreparedCheckpoint, SinkScope};
 use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError};
 use alluvium_actors::ports::task::{Failure, Severity};
-use alluvium_actors::run::{self, Arbiters};
+use alluvium_actors::protocol::align::CheckpointMode;
+use alluvium_actors::run;
+pub use alluvium_actors::run::{Arbiters, NoArbiter};
 
 pub use handle::{CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus};
 pub use options::{OptionError, Options, SHORTEST_INTERVAL};
@@ -54,30 +57,39 @@ fn list(errors: &[OptionError]) -> String {
 }
 
 impl Graph {
-    /// Starts the job on threads of its own. It resumes from the newest checkpoint in its store, if there is one.
+    /// Starts the job: on threads of its own, or where [`Options::arbiters`] says. It resumes from the newest checkpoint in its store, if there is one.
+    /// Opening the store blocks the caller, for up to a second if another process just let go of it.
     ///
     /// # Errors
     /// When the options contradict each other or the graph, or the store cannot be opened: it is in use, damaged, or another job's.
     pub fn start(&self, options: &Options) -> Result<JobHandle, StartError> {
+        self.check_options(options)?;
+        warn_of_abort();
+        let store = self.open_store(options)?;
+        let monitor = Arc::new(Monitor::default());
+        let feed = Feed { monitor: Arc::clone(&monitor), also: options.listener.clone() };
+        let setup = supervisor_setup(self, options, store, Arc::new(feed));
+        let arbiters = options.placement();
+        let told = Arc::clone(&monitor);
+        let running = run::start(setup, &arbiters, Box::new(move || told.ended()))
+            .map_err(|error| StartError::Threads(error.to_string()))?;
+        Ok(JobHandle { running, monitor })
+    }
+
+    /// Everything that is wrong with the options, alone and together with the graph.
+    fn check_options(&self, options: &Options) -> Result<(), StartError> {
         let mut errors = options.check().err().unwrap_or_default();
         if options.interval.is_none()
             && let (Some(source), Some(sink)) = (self.unbounded_sources().first(), self.exactly_once_sinks().first())
         {
             errors.push(OptionError::NeverCommits { sink: sink.to_string(), source_uid: source.to_string() });
         }
-        if !errors.is_empty() {
-            return Err(StartError::Options(errors));
+        if options.mode == CheckpointMode::AtLeastOnce {
+            let sinks = self.exactly_once_sinks().iter();
+            errors.extend(sinks.map(|sink| OptionError::CountsTwice { sink: sink.to_string() }));
         }
-        warn_of_abort();
-        let store = self.open_store(options)?;
-        let monitor = Arc::new(Monitor::default());
-        let feed = Feed { monitor: Arc::clone(&monitor), also: options.listener.clone() };
-        let setup = supervisor_setup(self, options, store, Arc::new(feed));
-        let arbiters = options.workers.map_or_else(Arbiters::default, |workers| Arbiters { workers });
-        let told = Arc::clone(&monitor);
-        let running = run::start(setup, arbiters, Box::new(move || told.ended()))
-            .map_err(|error| StartError::Threads(error.to_string()))?;
-        Ok(JobHandle { running, monitor })
+        errors.extend(self.guarantees_with(options).unmet().into_iter().map(OptionError::GuaranteeNotHeld));
+        if errors.is_empty() { Ok(()) } else { Err(StartError::Options(errors)) }
     }
 
     fn open_store(&self, options: &Options) -> Result<Arc<dyn CheckpointStore>, StartError> {
@@ -151,7 +163,7 @@ pub(crate) fn simulated_setup(
     new_hash_seed: u64,
     listener: Arc<dyn Listener>,
 ) -> Result<SupervisorSetup, StartError> {
-    options.check().map_err(StartError::Options)?;
+    graph.check_options(options)?;
     let storage: Arc<dyn CheckpointStorage> = match &options.store {
         Some(directory) => Arc::new(FileStorage::open(Arc::clone(&options.files), directory)?),
         None => Arc::new(MemoryStorage::new()),
@@ -174,6 +186,7 @@ fn supervisor_setup(
     SupervisorSetup {
         plan: graph.plan(),
         settings: options.settings(),
+        checkpoint_mode: options.mode,
         restart: options.restart_strategy(),
         store,
         files: Arc::clone(&options.files),

@@ -8,6 +8,7 @@ use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::blocking::panic_text;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::ports::task::Failure;
+use alluvium_actors::protocol::coordinator::StatisticsSnapshot;
 use alluvium_actors::protocol::lifecycle::JobState;
 use futures::channel::{mpsc, oneshot};
 
@@ -26,10 +27,13 @@ pub(super) struct Monitor {
 pub(super) struct Known {
     pub(super) status: JobStatus,
     pub(super) checkpoints: VecDeque<CheckpointFigures>,
+    pub(super) statistics: Arc<StatisticsSnapshot>,
     subscribers: Vec<mpsc::UnboundedSender<JobEvent>>,
     waiting: Vec<oneshot::Sender<()>>,
     /// The job's threads have ended: its store is free again.
-    ended: bool,
+    pub(super) ended: bool,
+    /// The job ended because an arbiter was stopped, and not for a reason of its own.
+    pub(super) arbiter_stopped: bool,
 }
 
 impl Monitor {
@@ -79,6 +83,9 @@ impl Monitor {
 
 impl Known {
     fn note(&mut self, event: &JobEvent) {
+        if *event == JobEvent::ArbiterStopped {
+            self.arbiter_stopped |= self.status.failed_attempt != Some(self.status.attempts);
+        }
         let status = &mut self.status;
         match event {
             JobEvent::State(state) => {
@@ -159,6 +166,17 @@ impl Listener for Feed {
         known.note(&event);
         known.subscribers.retain(|subscriber| subscriber.unbounded_send(event.clone()).is_ok());
     }
+
+    fn statistics(&self, statistics: &Arc<StatisticsSnapshot>) {
+        if let Some(also) = &self.also {
+            let heard = catch_unwind(AssertUnwindSafe(|| also.statistics(statistics)));
+            if let Err(panic) = heard {
+                tracing::error!(text = panic_text(panic.as_ref()), "the job's listener panicked");
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+            }
+        }
+        self.monitor.known().statistics = Arc::clone(statistics);
+    }
 }
 
 fn trace(event: &JobEvent) {
@@ -170,6 +188,7 @@ fn trace(event: &JobEvent) {
         }
         JobEvent::Aborted { checkpoint, reason } => tracing::warn!(%checkpoint, %reason, "checkpoint aborted"),
         JobEvent::Failed(failure) => tracing::error!(%failure, "job failed"),
+        JobEvent::ArbiterStopped => tracing::warn!("an arbiter that the job runs on was stopped"),
         JobEvent::Restarting { delay } => tracing::warn!(?delay, "job restarts"),
         JobEvent::Triggered { checkpoint, kind } => tracing::debug!(%checkpoint, ?kind, "checkpoint triggered"),
         other => tracing::trace!(?other, "job event"),
