@@ -18,6 +18,7 @@ pub use alluvium_actors::ports;
 pub use alluvium_actors::ports::listener::{JobEvent, Listener};
 pub use alluvium_actors::ports::store::CheckpointKind;
 pub use alluvium_actors::ports::task::{Failure, Severity};
+pub use alluvium_actors::protocol::align::CheckpointMode;
 pub use alluvium_actors::protocol::cleanup::ExternalizedCheckpointRetention;
 pub use alluvium_actors::protocol::coordinator::{
     CheckpointStatistics, CheckpointStatus, FailureReason, StatisticsSnapshot,
@@ -28,6 +29,6 @@ pub use alluvium_actors::protocol::supervise::RestartStrategy;
 pub use error::{OperatorError, OperatorResult};
 pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};
 pub use job::{
-    Arbiters, CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus,
-    NoArbiter, OptionError, Options, StartError,
+    Arbiters, CheckpointFigures, CheckpointResult, Events, EventsTo, JobError, JobHandle, JobOutcome, JobReport,
+    JobStatus, NoArbiter, OptionError, Options, StartError,
 };

@@ -30,6 +30,7 @@ use crate::ports::listener::{JobEvent, Listener};
 use crate::ports::sink::PreparedCheckpoint;
 use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::Failure;
+use crate::protocol::align::CheckpointMode;
 use crate::protocol::cleanup::{ExternalizedCheckpointRetention, Leaves};
 use crate::protocol::coordinator::Settings;
 use crate::protocol::lifecycle::{IllegalTransition, Job, JobState, SubtaskState};
@@ -52,6 +53,8 @@ pub struct SupervisorSetup {
     pub plan: Arc<Plan>,
     /// When and how often to take checkpoints.
     pub settings: Settings,
+    /// What they promise.
+    pub checkpoint_mode: CheckpointMode,
     /// What to do after a failure.
     pub restart: RestartStrategy,
     /// Where checkpoints go.
@@ -246,6 +249,7 @@ impl SupervisorDriver {
         let deployment = Deployment {
             plan: Arc::clone(&self.setup.plan),
             attempt: self.attempt,
+            mode: self.setup.checkpoint_mode,
             run: number.expect("a run without a record has a manifest"),
             hash_seed: seed.expect("a run without a record has a manifest"),
             restored: manifest.clone(),

@@ -4,6 +4,7 @@ mod embedded;
 mod endings;
 mod externalized;
 mod handle;
+mod push;
 mod refusals;
 
 use std::path::Path;

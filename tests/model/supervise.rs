@@ -12,7 +12,7 @@ use crate::explore::{AtRest, Bounds, explore};
 const PATIENCE: Duration = Duration::from_secs(180);
 
 fn failure(message: &str, severity: Severity) -> Failure {
-    Failure { origin: LEFT.to_string(), severity, message: message.to_owned(), panicked: false }
+    Failure { origin: LEFT.to_string(), severity, message: message.to_owned(), panicked: false, storage: false }
 }
 
 fn retryable(message: &str) -> Failure {
