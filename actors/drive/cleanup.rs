@@ -115,7 +115,7 @@ impl CleanupDriver {
             files: Arc::clone(&self.setup.files),
             fence: self.fence.clone(),
             work: Arc::new(WorkCount::default()),
-            mode: self.setup.mode,
+            mode: self.setup.checkpoint_mode,
         };
         self.sinks = (0..self.setup.plan.sinks.len() as u32).collect();
         self.opening = self.sinks.clone();
