@@ -11,7 +11,9 @@ use alluvium::connect::source::{
 use alluvium::connect::{Collect, Generator};
 use alluvium::graph::{CheckpointBasis, GuaranteeReport, PathGuarantee};
 use alluvium::operator::{ProcessContext, ProcessFunction, SideOutput, SideOutputs};
-use alluvium::{BuildError, CheckpointId, Job, OperatorResult, OptionError, Options, StartError, Stream};
+use alluvium::{
+    BuildError, CheckpointId, CheckpointMode, Job, OperatorResult, OptionError, Options, StartError, Stream,
+};
 
 /// A source that cannot be read again, as one into which somebody pushes.
 struct Pushed;
@@ -169,6 +171,25 @@ fn at_least_once_mode_lowers_only_paths_over_operators_with_several_channels() {
     assert_eq!(weak.subject, "sums -> keyed");
     assert!(weak.reason.contains("2 channels without aligning them"), "{}", weak.reason);
     assert_eq!(path(&graph.guarantees(Some(ALIGNED)), "numbers", "keyed").guarantee, Guarantee::ExactlyOnce);
+}
+
+#[test]
+fn the_options_decide_what_the_graph_does_not() {
+    let job = Job::new("options").parallelism(2);
+    numbers(&job, "numbers").key_by(|number| number).reduce("sums", |a, b| a + b).for_each("printed", |_| {});
+    let graph = job.build().unwrap();
+    let options = Options::default().store("state").checkpoint_every(Duration::from_millis(1_500));
+    assert_eq!(
+        graph.guarantees_with(&options).checkpoints,
+        Some(CheckpointBasis::new(true, Some(1_500), true)),
+        "nothing is written to say what holds"
+    );
+    let report = graph.guarantees_with(&options.checkpoint_mode(CheckpointMode::AtLeastOnce));
+    assert_eq!(report.checkpoints, Some(CheckpointBasis::new(false, Some(1_500), true)));
+    assert!(report.to_string().contains("takes records of 2 channels without aligning them"), "{report}");
+    let report = graph.guarantees_with(&Options::default());
+    assert_eq!(report.checkpoints, Some(CheckpointBasis::new(true, None, false)));
+    assert!(report.to_string().contains("are not taken periodically"), "{report}");
 }
 
 #[test]
