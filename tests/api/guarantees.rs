@@ -8,7 +8,7 @@ use alluvium::connect::source::{
     Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Replay, Source, SourceContext, SourceEnumerator,
     SourceReader, SplitAssigner,
 };
-use alluvium::connect::{Collect, Generator};
+use alluvium::connect::{Collect, Generator, Push};
 use alluvium::graph::{CheckpointBasis, GuaranteeReport, PathGuarantee};
 use alluvium::operator::{ProcessContext, ProcessFunction, SideOutput, SideOutputs};
 use alluvium::{
@@ -131,6 +131,16 @@ fn every_source_and_sink_has_a_path_of_its_own_that_promises_what_its_ends_do() 
             ]
         );
     }
+}
+
+#[test]
+fn what_is_pushed_into_a_job_cannot_be_read_again() {
+    let job = Job::new("pushed");
+    let (_pusher, pushed) = Push::<u64>::channel(10);
+    job.source("pushed", pushed).sink("committed", Collect::new()).requires(Guarantee::ExactlyOnce);
+    let errors = job.build().unwrap_err();
+    let [BuildError::GuaranteeNotHeld(error)] = errors.errors() else { panic!("{errors}") };
+    assert_eq!((error.held, error.weakest.as_str()), (Guarantee::AtMostOnce, "pushed"));
 }
 
 #[test]

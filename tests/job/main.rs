@@ -4,6 +4,7 @@ mod embedded;
 mod endings;
 mod handle;
 mod nodes;
+mod push;
 mod refusals;
 
 use std::path::Path;
