@@ -4,6 +4,7 @@ mod embedded;
 mod endings;
 mod externalized;
 mod handle;
+mod nodes;
 mod push;
 mod refusals;
 
