@@ -138,7 +138,7 @@ fn a_job_that_fails_for_good_leaves_its_checkpoints_unless_they_are_not_external
             assert_eq!(stored(&store), (0, 0));
             assert_clean(&output);
         } else {
-            assert_eq!(stored(&store).0, 1);
+            assert_ne!(stored(&store).0, 0);
             let mended = failing(&output, 200_000).start(&options).unwrap().wait_blocking().unwrap();
             assert!(mended.status.restored_from.is_some());
             assert_eq!(assert_once(&output), 100_000);
