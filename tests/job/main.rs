@@ -4,6 +4,7 @@ mod buffer_timeout;
 mod embedded;
 mod endings;
 mod handle;
+mod nodes;
 mod push;
 mod refusals;
 
