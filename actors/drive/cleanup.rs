@@ -116,6 +116,7 @@ impl CleanupDriver {
             fence: self.fence.clone(),
             work: Arc::new(WorkCount::default()),
             mode: self.setup.checkpoint_mode,
+            buffer_timeout: self.setup.buffer_timeout,
         };
         self.sinks = (0..self.setup.plan.sinks.len() as u32).collect();
         self.opening = self.sinks.clone();

@@ -148,7 +148,8 @@ fn one_more_than_is_tolerated_fails_the_job_with_the_reason_of_the_last() {
     let handle = numbers(&output, Some(1_000)).start(&options.tolerable_checkpoint_failures(2)).unwrap();
     match handle.wait_blocking().unwrap_err() {
         JobError::Failed(failure) => {
-            let words = "3 checkpoints failed in a row and 2 are tolerated, the last one because an input or output error";
+            let words =
+                "3 checkpoints failed in a row and 2 are tolerated, the last one because an input or output error";
             assert!(failure.message.contains(words), "{failure}");
         }
         other => panic!("{other}"),
