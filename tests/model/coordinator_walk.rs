@@ -250,8 +250,8 @@ impl World {
             Effect::Answer { request, result } => {
                 let waited = self.waiting.remove(&request);
                 self.require(waited, || format!("{request:?} is answered twice"));
-                // Every checkpoint of a walk that counts failures was asked for by one request.
-                self.failures += u32::from(result.is_err_and(FailureReason::counts));
+                // Every checkpoint of a walk that counts failures was asked for by one request. What ends with its attempt does not count.
+                self.failures += u32::from(!self.suspending && result.is_err_and(FailureReason::counts));
                 let stored = result.is_err() || result.is_ok_and(|checkpoint| self.manifests.contains(&checkpoint));
                 self.require(stored, || format!("{request:?} is told of {result:?}, which does not exist"));
             }
