@@ -9,4 +9,5 @@ mod host;
 mod keyed;
 mod operators;
 mod planning;
+mod refused_cut;
 mod snapshots;

@@ -1,5 +1,6 @@
 //! The enumerators of sources beside the coordinator: their snapshots, and the order of what they assign and the triggers of checkpoints.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
@@ -9,13 +10,15 @@ use alluvium::snapshot::{Store, StoreOptions};
 use alluvium::storage::{MemoryStorage, SystemFiles};
 use alluvium_actors::drive::control::{Control, Reply, Resume};
 use alluvium_actors::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
-use alluvium_actors::ids::{Attempt, CheckpointId, NodeId, OperatorUid, SubtaskId, WallTime};
+use alluvium_actors::ids::{Attempt, CheckpointId, NodeId, OperatorUid, RunNumber, SubtaskId, WallTime};
 use alluvium_actors::plan::{Node, Plan, SourcePlan};
 use alluvium_actors::ports::fence::FenceSource;
 use alluvium_actors::ports::host::{Address, Driver};
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::ports::source::{Assignment, Enumerator, ReaderEvent};
-use alluvium_actors::ports::store::{CheckpointStore, SubtaskSnapshot};
+use alluvium_actors::ports::store::{
+    CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot, Piece, PieceContent, SubtaskSnapshot,
+};
 use alluvium_actors::ports::task::{Failure, TaskFactory};
 use alluvium_actors::protocol::coordinator::{DeclineReason, FailureReason, Settings};
 
@@ -52,7 +55,11 @@ impl Script {
 impl Enumerator for Script {
     fn restore(&mut self, state: &[u8]) -> Result<(), Failure> {
         self.note(&format!("restore {state:?}"));
-        Ok(())
+        if self.0.lock().unwrap().fails {
+            Err(Failure::retryable("numbers", "these are no bytes of mine"))
+        } else {
+            Ok(())
+        }
     }
 
     fn poll(&mut self, _: &mut Context<'_>, assignments: &mut Vec<Assignment>) -> Result<(), Failure> {
@@ -112,9 +119,36 @@ struct Rig {
     host: Rc<Recorder>,
     enumerator: Script,
     reasons: Arc<Reasons>,
+    store: Arc<Store>,
 }
 
 fn running(concurrent: usize) -> Rig {
+    let mut rig = deployed(concurrent, None);
+    rig.tell(Control::Running { attempt: ATTEMPT });
+    rig.sent();
+    rig
+}
+
+/// A checkpoint in which the enumerator of the source `uid` had the state `state`.
+fn manifest(uid: &str, state: Vec<u8>) -> Manifest {
+    let piece = Piece { name: "enumerator".to_owned(), content: PieceContent::Inline(state) };
+    Manifest {
+        job: "by hand".to_owned(),
+        hash_seed: 1,
+        run: RunNumber(1),
+        checkpoint: CheckpointId(4),
+        kind: CheckpointKind::Periodic,
+        triggered: WallTime(0),
+        completed: WallTime(0),
+        shapes: Vec::new(),
+        enumerators: vec![OperatorSnapshot { uid: OperatorUid::new(uid), subtask: 0, pieces: vec![piece] }],
+        subtasks: Vec::new(),
+        attributes: BTreeMap::new(),
+    }
+}
+
+/// The same before its subtasks run.
+fn deployed(concurrent: usize, restored: Option<Manifest>) -> Rig {
     let enumerator = Script::default();
     let built = enumerator.clone();
     let source = TaskFactory::Source(Arc::new(|_| Err(Failure::retryable("numbers", "no subtask is built here"))));
@@ -138,6 +172,7 @@ fn running(concurrent: usize) -> Rig {
         sinks: Vec::new(),
     });
     let store = Store::new(Arc::new(MemoryStorage::new()), None, StoreOptions::new("by hand", 1)).unwrap();
+    let store = Arc::new(store);
     let fence = FenceSource::new().advance();
     let run = store.begin_run(&fence, None, WallTime(0)).unwrap();
     let (host, reasons) = (Rc::new(Recorder::default()), Arc::new(Reasons::default()));
@@ -148,14 +183,13 @@ fn running(concurrent: usize) -> Rig {
             timeout: Duration::from_secs(600),
             ..Settings::default()
         },
-        store: Arc::new(store),
+        store: store.clone(),
         files: Arc::new(SystemFiles::new()),
         listener: reasons.clone(),
     };
-    let mut rig = Rig { driver: CoordinatorDriver::new(host.clone(), setup), host, enumerator, reasons };
-    rig.tell(Control::Resume(Box::new(Resume { attempt: ATTEMPT, run, restored: None, retained: Vec::new(), fence })));
-    rig.tell(Control::Running { attempt: ATTEMPT });
-    rig.sent();
+    let mut rig = Rig { driver: CoordinatorDriver::new(host.clone(), setup), host, enumerator, reasons, store };
+    let restored = restored.map(Arc::new);
+    rig.tell(Control::Resume(Box::new(Resume { attempt: ATTEMPT, run, restored, retained: Vec::new(), fence })));
     rig
 }
 
@@ -279,6 +313,38 @@ fn a_snapshot_of_an_enumerator_that_fails_triggers_nothing_and_fails_the_attempt
         let sent = rig.sent();
         assert!(sent.iter().any(|line| line.starts_with("failed numbers: ")), "{sent:?}");
         assert!(!sent.iter().any(|line| line.starts_with("trigger")), "{sent:?}");
+    }
+}
+
+#[test]
+fn an_enumerator_is_restored_with_its_own_state_or_begins_anew() {
+    for (restored, log) in [
+        (None, vec![]),
+        (Some(manifest("numbers", vec![7])), vec!["restore [7]".to_owned()]),
+        (Some(manifest("another source", vec![7])), vec![]),
+    ] {
+        let mut rig = deployed(1, restored);
+        assert_eq!((rig.enumerator.log(), rig.sent()), (log, vec![]));
+        // What it assigns is sent from the beginning.
+        rig.find(splits(0));
+        assert_eq!(rig.sent(), ["splits"]);
+    }
+}
+
+#[test]
+fn an_enumerator_that_cannot_be_restored_fails_the_attempt() {
+    let mut rig = deployed(1, None);
+    for (fails, panics_in) in [(true, None), (false, Some("restore"))] {
+        let mut state = rig.enumerator.0.lock().unwrap();
+        (state.fails, state.panics_in) = (fails, panics_in);
+        drop(state);
+        let fence = FenceSource::new().advance();
+        let run = rig.store.begin_run(&fence, None, WallTime(0)).unwrap();
+        let restored = Some(Arc::new(manifest("numbers", vec![7])));
+        let resume = Resume { attempt: ATTEMPT, run, restored, retained: Vec::new(), fence };
+        rig.tell(Control::Resume(Box::new(resume)));
+        let sent = rig.sent();
+        assert!(sent.len() == 1 && sent[0].starts_with("failed numbers: "), "{sent:?}");
     }
 }
 
