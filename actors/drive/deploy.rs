@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::drive::attempt::{AttemptHost, WorkCount};
 use crate::drive::control::Control;
-use crate::drive::edge::{CREDITS, EdgeReceiver, edge};
+use crate::drive::edge::{EdgeReceiver, edge};
 use crate::drive::gate::Gate;
 use crate::drive::operator::OperatorDriver;
 use crate::drive::outputs::{OutputChannel, Outputs};
@@ -102,7 +102,8 @@ impl Deployment {
         }
     }
 
-    /// Makes all edges and starts every subtask. Subtasks with the same parallel index share an arbiter, so that a pointwise path crosses no thread.
+    /// Makes all edges and starts every subtask. Subtasks with the same parallel index share an arbiter if nothing else was asked for, so that a
+    /// pointwise path crosses no thread.
     pub(super) fn spawn_subtasks(&self, host: &dyn Host) {
         let mut wiring = self.wire();
         for subtask in self.plan.subtasks() {
@@ -115,7 +116,11 @@ impl Deployment {
             };
             let build = Box::new(move |host: Rc<dyn Host>| deployment.build_subtask(host, subtask, inputs, outputs));
             let address = Address::Subtask(subtask, self.attempt);
-            host.spawn(address, Placement::Worker(subtask.index), DriverFactory { role, build });
+            host.spawn(
+                address,
+                Placement::Worker(node.first_worker.wrapping_add(subtask.index)),
+                DriverFactory { role, build },
+            );
         }
     }
 
@@ -193,7 +198,7 @@ impl Deployment {
                     Pattern::AllToAll => 0..consumers,
                 };
                 for consumer in targets {
-                    let (sender, receiver) = edge(CREDITS);
+                    let (sender, receiver) = edge(plan.credits);
                     let consumer = SubtaskId { node: plan.to, index: consumer };
                     let (inputs, _) = wiring.get_mut(&consumer).expect("an edge leads to a subtask of the plan");
                     channels.push(OutputChannel {

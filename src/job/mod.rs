@@ -1,6 +1,7 @@
 //! Running a job: options in, a handle out.
 
 mod fit;
+mod guarantee;
 mod handle;
 mod monitor;
 mod options;
@@ -87,6 +88,7 @@ impl Graph {
             let sinks = self.exactly_once_sinks().iter();
             errors.extend(sinks.map(|sink| OptionError::CountsTwice { sink: sink.to_string() }));
         }
+        errors.extend(self.guarantees_with(options).unmet().into_iter().map(OptionError::GuaranteeNotHeld));
         if errors.is_empty() { Ok(()) } else { Err(StartError::Options(errors)) }
     }
 

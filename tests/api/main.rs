@@ -4,10 +4,15 @@
 
 mod build_errors;
 mod by_hand;
+mod chaining;
 mod ends;
+mod guarantees;
 mod host;
 mod keyed;
 mod operators;
+mod partitioning;
 mod planning;
+mod printing;
 mod refused_cut;
+mod sides;
 mod snapshots;

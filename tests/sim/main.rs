@@ -4,6 +4,7 @@ mod at_least_once;
 mod chance;
 mod files;
 mod flights;
+mod graph;
 mod schedules;
 mod second_job;
 mod simulator;

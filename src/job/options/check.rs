@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Options;
+use crate::graph::GuaranteeNotHeld;
 use crate::snapshot::LARGEST_INLINE_LIMIT;
 
 /// The shortest interval between periodic checkpoints, and the shortest timeout.
@@ -190,6 +191,9 @@ pub enum OptionError {
     /// Repeats are accepted, but only a fall-back causes them.
     #[error("accept_repeats() has no effect without fall_back_to_older(): give both, or neither")]
     RepeatsWithoutFallBack,
+    /// A declared guarantee does not hold with these options.
+    #[error(transparent)]
+    GuaranteeNotHeld(GuaranteeNotHeld),
     /// The sink promises more than the checkpoints do.
     #[error(
         "the sink `{sink}` promises exactly once, and with CheckpointMode::AtLeastOnce the state in front of it may count a record twice: leave the mode at CheckpointMode::ExactlyOnce, or wrap the sink in AtLeastOnce::new(..)"
