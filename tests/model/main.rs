@@ -20,6 +20,7 @@ mod credit;
 mod explore;
 mod lifecycle;
 mod notices;
+mod placement;
 mod supervise;
 mod track_cases;
 mod track_rules;
