@@ -156,7 +156,7 @@ fn deployed(concurrent: usize, restored: Option<Manifest>) -> Rig {
         name: "numbers".to_owned(),
         parallelism: 2,
         max_parallelism: 128,
-        first_worker: 0,
+        first_worker: None,
         uids: vec![OperatorUid::new("numbers")],
         factory: source,
         inputs: 0,
