@@ -111,6 +111,11 @@ impl SinkUnderTest<Row> for TableUnderTest {
         rows(&self.database())
     }
 
+    /// Every commit waits for a disk.
+    fn checkpoints_in_order(&self) -> u32 {
+        2
+    }
+
     fn lose_prepared(&mut self) -> bool {
         Connection::open(self.database()).unwrap().execute("DELETE FROM totals_staged", []).unwrap() > 0
     }
