@@ -231,7 +231,14 @@ async fn serve(arguments: &Arguments) -> Result<Vec<(&'static str, JobHandle)>, 
     for work in working {
         repeated += work.await?;
     }
-    let (turnover, checkpoints, deliveries) = board.send(Look).await?;
+    // A receipt comes with the completion of its checkpoint; the results follow with the commit.
+    let (turnover, checkpoints, deliveries) = loop {
+        let seen = board.send(Look).await?;
+        if seen.2 > 0 {
+            break seen;
+        }
+        actix_rt::time::sleep(Duration::from_millis(5)).await;
+    };
     println!("every sale is covered by a completed checkpoint; {repeated} were pushed again after a failure");
     println!("board: {checkpoints} checkpoints, {deliveries} deliveries, {turnover:?}");
     if arguments.polite {
