@@ -351,10 +351,11 @@ impl SupervisorDriver {
         }
         self.phase = Phase::Running;
         self.enter(JobState::Running);
+        // Before a subtask can begin: whoever has seen a record and asks for a checkpoint then finds the coordinator at work.
+        self.host.send(Address::Coordinator, Control::Running { attempt: self.attempt });
         for subtask in &self.subtasks {
             self.host.send(Address::Subtask(*subtask, self.attempt), Control::Start);
         }
-        self.host.send(Address::Coordinator, Control::Running { attempt: self.attempt });
         self.try_stop();
     }
 
