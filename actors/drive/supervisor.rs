@@ -53,6 +53,8 @@ pub struct SupervisorSetup {
     pub settings: Settings,
     /// What they promise.
     pub checkpoint_mode: CheckpointMode,
+    /// How long a busy subtask may hold back a batch that is not full.
+    pub buffer_timeout: Duration,
     /// What to do after a failure.
     pub restart: RestartStrategy,
     /// Where checkpoints go.
@@ -240,6 +242,7 @@ impl SupervisorDriver {
             plan: Arc::clone(&self.setup.plan),
             attempt: self.attempt,
             mode: self.setup.checkpoint_mode,
+            buffer_timeout: self.setup.buffer_timeout,
             run: number.expect("a run without a record has a manifest"),
             hash_seed: seed.expect("a run without a record has a manifest"),
             restored: manifest.clone(),
