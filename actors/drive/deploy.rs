@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::drive::attempt::{AttemptHost, WorkCount};
 use crate::drive::control::Control;
@@ -63,6 +64,7 @@ pub(super) struct Deployment {
     pub(super) plan: Arc<Plan>,
     pub(super) attempt: Attempt,
     pub(super) mode: CheckpointMode,
+    pub(super) buffer_timeout: Duration,
     pub(super) run: RunNumber,
     pub(super) hash_seed: u64,
     pub(super) restored: Option<Arc<Manifest>>,
@@ -158,7 +160,7 @@ impl Deployment {
             fence: self.fence.clone(),
             restored: self.restored.clone(),
         };
-        let outputs = Outputs::new(outputs);
+        let outputs = Outputs::new(outputs).buffer_timeout(self.buffer_timeout);
         let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match &node.factory {
             TaskFactory::Operator(factory) => factory(context).map(Built::Operator),
             TaskFactory::Source(factory) => factory(context).map(Built::Source),

@@ -53,6 +53,8 @@ pub struct SupervisorSetup {
     pub settings: Settings,
     /// What they promise.
     pub checkpoint_mode: CheckpointMode,
+    /// How long a busy subtask may hold back a batch that is not full.
+    pub buffer_timeout: Duration,
     /// What to do after a failure.
     pub restart: RestartStrategy,
     /// Where checkpoints go.
@@ -240,6 +242,7 @@ impl SupervisorDriver {
             plan: Arc::clone(&self.setup.plan),
             attempt: self.attempt,
             mode: self.setup.checkpoint_mode,
+            buffer_timeout: self.setup.buffer_timeout,
             run: number.expect("a run without a record has a manifest"),
             hash_seed: seed.expect("a run without a record has a manifest"),
             restored: manifest.clone(),
@@ -351,10 +354,11 @@ impl SupervisorDriver {
         }
         self.phase = Phase::Running;
         self.enter(JobState::Running);
+        // Before a subtask can begin: whoever has seen a record and asks for a checkpoint then finds the coordinator at work.
+        self.host.send(Address::Coordinator, Control::Running { attempt: self.attempt });
         for subtask in &self.subtasks {
             self.host.send(Address::Subtask(*subtask, self.attempt), Control::Start);
         }
-        self.host.send(Address::Coordinator, Control::Running { attempt: self.attempt });
         self.try_stop();
     }
 

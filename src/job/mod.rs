@@ -187,6 +187,7 @@ fn supervisor_setup(
         plan: graph.plan(),
         settings: options.settings(),
         checkpoint_mode: options.mode,
+        buffer_timeout: options.buffer_timeout,
         restart: options.restart_strategy(),
         store,
         files: Arc::clone(&options.files),
