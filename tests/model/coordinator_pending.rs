@@ -135,6 +135,18 @@ fn one_final_checkpoint_is_taken_when_all_data_has_ended_also_without_a_schedule
 }
 
 #[test]
+fn a_subtask_that_acknowledges_as_finished_has_reached_its_end_whatever_became_of_its_word() {
+    let mut desk = Desk::running(every(10));
+    desk.pass(Duration::ZERO);
+    desk.acknowledge_in(FIRST, LEFT, 1, true);
+    desk.acknowledge_in(FIRST, RIGHT, 1, true);
+    let effects = desk.acknowledge_in(FIRST, SINK, 1, true);
+    // The words of the ends never come: the next checkpoint is the final one all the same.
+    let after = desk.written(&effects, 1, Outcome::Done);
+    assert!(after.contains(&trigger(2, Final)), "{after:?}");
+}
+
+#[test]
 fn the_final_checkpoint_waits_for_a_running_one_which_is_not_it() {
     let mut desk = Desk::running(every(10));
     desk.pass(Duration::ZERO);

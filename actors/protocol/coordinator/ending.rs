@@ -18,6 +18,10 @@ impl Coordinator {
         acknowledged: Acknowledged,
         effects: &mut Vec<Effect>,
     ) {
+        if acknowledged.finished {
+            // It says the same as the word of the end of its data, which goes its own way: whichever comes first counts.
+            self.end_of_data(attempt, subtask);
+        }
         let discard = match self.judge(attempt, subtask, checkpoint) {
             Acknowledgement::Accepted => {
                 if let Some(pending) = self.pending.get_mut(&checkpoint) {
