@@ -8,20 +8,23 @@
 //!
 //! A restore begins only after every subtask, every sink and every piece of blocking work of the old attempt has ended (rule 22).
 
+mod closing;
+mod deploying;
+mod failing;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::drive::attempt::WorkCount;
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
 use crate::drive::deploy::Deployment;
-use crate::drive::recovery::{self, Recovered};
+use crate::drive::recovery::Recovered;
 use crate::ids::{Attempt, CheckpointId, SubtaskId};
 use crate::plan::Plan;
-use crate::ports::blocking::{Lane, Promise};
+use crate::ports::blocking::Promise;
 use crate::ports::fence::FenceSource;
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Driver, DriverFactory, Host, Placement, Role, Step};
@@ -32,7 +35,7 @@ use crate::ports::task::Failure;
 use crate::protocol::coordinator::Settings;
 use crate::protocol::lifecycle::{IllegalTransition, Job, JobState, SubtaskState};
 use crate::protocol::machine::Machine;
-use crate::protocol::supervise::{Effect, Event, RestartStrategy, Straggler, Supervisor};
+use crate::protocol::supervise::{Effect, Event, RestartStrategy, Supervisor};
 
 /// After this time without an end of a cancelled subtask the job fails for good: `task.cancellation.timeout` of Apache Flink.
 pub const CANCELLATION_TIMEOUT: Duration = Duration::from_secs(180);
@@ -212,75 +215,6 @@ impl SupervisorDriver {
         }
     }
 
-    /// Asks the store where to begin, and writes the run record before anything else of the run (rule 7).
-    fn recover(&mut self, attempt: Attempt) {
-        self.attempt = attempt;
-        let subtasks: Vec<SubtaskId> = self.setup.plan.subtasks().collect();
-        let restores = self.job.restore(attempt, subtasks.iter().copied());
-        self.report(restores);
-        self.setup.listener.event(JobEvent::State(JobState::Restoring));
-        self.handle(Event::Deployed { attempt, subtasks });
-        let fence = self.fences.advance();
-        let stopped = self.closed == Some(CheckpointKind::Stopping);
-        let (setup, started) = (self.setup.clone(), self.host.wall());
-        let work = move || recovery::recover(&setup, fence, started, stopped);
-        let promise = Promise::start(self.host.blocking().as_ref(), Lane::Metadata, work);
-        self.phase = Phase::Recovering(promise);
-    }
-
-    /// The store answered: open the sinks, which commit what the checkpoint had prepared.
-    fn recovered(&mut self, recovered: Recovered) {
-        let Recovered { manifest, run, retained, sinks, fence } = recovered;
-        let number = run.as_ref().map(|run| run.run).or(manifest.as_ref().map(|manifest| manifest.run));
-        let seed = run.as_ref().map(|run| run.hash_seed).or(manifest.as_ref().map(|manifest| manifest.hash_seed));
-        let deployment = Deployment {
-            plan: Arc::clone(&self.setup.plan),
-            attempt: self.attempt,
-            run: number.expect("a run without a record has a manifest"),
-            hash_seed: seed.expect("a run without a record has a manifest"),
-            restored: manifest.clone(),
-            store: Arc::clone(&self.setup.store),
-            files: Arc::clone(&self.setup.files),
-            fence: fence.clone(),
-            work: Arc::new(WorkCount::default()),
-        };
-        if let Some(run) = &run {
-            let restored = manifest.as_ref().map(|manifest| manifest.checkpoint);
-            self.setup.listener.event(JobEvent::RunBegan { run: run.run, restored });
-        }
-        let resume =
-            run.map(|run| Box::new(Resume { attempt: self.attempt, run, restored: manifest, retained, fence }));
-        deployment.spawn_sinks(self.host.as_ref(), sinks);
-        self.sinks = (0..self.setup.plan.sinks.len() as u32).collect();
-        self.phase = Phase::OpeningSinks { waiting: self.sinks.clone(), resume };
-        self.deployment = Some(deployment);
-        self.sinks_progressed();
-    }
-
-    /// When every sink is ready: deploy the subtasks, or end if the restored checkpoint was the final one.
-    fn sinks_progressed(&mut self) {
-        let Phase::OpeningSinks { waiting, resume } = &mut self.phase else { return };
-        if !waiting.is_empty() {
-            return;
-        }
-        let Some(resume) = resume.take() else {
-            // The job had finished, or was stopped; what was left to commit is committed now.
-            let stopped = self.closed == Some(CheckpointKind::Stopping);
-            self.ending = Some(if stopped { Ending::Stopped } else { Ending::Finished });
-            self.subtasks_never_started();
-            self.end_sinks();
-            return;
-        };
-        self.host.send(Address::Coordinator, Control::Resume(resume));
-        self.subtasks = self.setup.plan.subtasks().collect();
-        for subtask in self.subtasks.clone() {
-            self.subtask_becomes(subtask, SubtaskState::Restoring);
-        }
-        self.phase = Phase::Restoring { waiting: self.subtasks.clone() };
-        let deployment = self.deployment.as_ref().expect("sinks belong to a deployment");
-        deployment.spawn_subtasks(self.host.as_ref());
-    }
-
     fn on_message(&mut self, message: Control) -> Result<(), Failure> {
         match message {
             Control::SinkReady { attempt, sink } if attempt == self.attempt => {
@@ -330,234 +264,6 @@ impl SupervisorDriver {
             other => tracing::error!(?other, "the supervisor got a message that is not for it"),
         }
         Ok(())
-    }
-
-    fn restored(&mut self, subtask: SubtaskId) {
-        let Phase::Restoring { waiting } = &mut self.phase else { return };
-        let known = waiting.remove(&subtask);
-        let all = waiting.is_empty();
-        if known {
-            self.subtask_becomes(subtask, SubtaskState::Restored);
-        }
-        if !all {
-            return;
-        }
-        self.phase = Phase::Running;
-        self.enter(JobState::Running);
-        for subtask in &self.subtasks {
-            self.host.send(Address::Subtask(*subtask, self.attempt), Control::Start);
-        }
-        self.host.send(Address::Coordinator, Control::Running { attempt: self.attempt });
-        self.try_stop();
-    }
-
-    fn try_stop(&mut self) {
-        if !matches!(self.phase, Phase::Running) {
-            return;
-        }
-        for reply in std::mem::take(&mut self.stops) {
-            self.enter(JobState::Stopping);
-            self.host.send(Address::Coordinator, Control::TakeStoppingCheckpoint(reply));
-        }
-    }
-
-    /// All subtasks ended after a checkpoint that closes the job.
-    fn ended_by_itself(&mut self) -> Result<(), Failure> {
-        self.ending = match self.closed {
-            Some(CheckpointKind::Final) => Some(Ending::Finished),
-            Some(CheckpointKind::Stopping) => Some(Ending::Stopped),
-            Some(CheckpointKind::Periodic | CheckpointKind::Manual) | None => {
-                return Err(Failure::unrecoverable(
-                    "supervisor",
-                    "all subtasks ended without a checkpoint that ends the job",
-                ));
-            }
-        };
-        self.end_sinks();
-        Ok(())
-    }
-
-    fn end_sinks(&mut self) {
-        for sink in &self.sinks {
-            self.host.send(Address::Sink(*sink, self.attempt), Control::Cancel);
-        }
-        self.phase = Phase::EndingSinks;
-    }
-
-    /// Something failed. The first failure of an attempt decides, later ones are its consequences: the machine sorts that out.
-    fn fail(&mut self, failure: Failure) {
-        self.setup.listener.event(JobEvent::Failed(failure.clone()));
-        tracing::warn!(%failure, "the attempt failed");
-        if matches!(self.phase, Phase::Over | Phase::Tidying(_) | Phase::ShuttingDown) {
-            return;
-        }
-        self.handle(Event::Failed { attempt: self.attempt, failure });
-        self.show_why_it_ends();
-    }
-
-    /// The job's state while an attempt is ending.
-    fn show_why_it_ends(&mut self) {
-        if !matches!(self.phase, Phase::Cancelling | Phase::Settling | Phase::Waiting) {
-            return;
-        }
-        if let Some(at) = self.machine.restart_at() {
-            self.enter(JobState::Restarting);
-            self.setup.listener.event(JobEvent::Restarting { delay: at.since(self.host.now()) });
-        } else if self.machine.is_cancelling() {
-            self.enter(JobState::Cancelling);
-        } else {
-            self.enter(JobState::Failing);
-        }
-    }
-
-    /// Ends everything of the attempt. From here on no effect of it begins.
-    fn end_attempt(&mut self) {
-        self.ending = None;
-        let _ = self.fences.advance();
-        self.phase = Phase::Cancelling;
-        self.subtasks_never_started();
-        for subtask in self.subtasks.clone() {
-            self.subtask_becomes(subtask, SubtaskState::Cancelling);
-            self.host.send(Address::Subtask(subtask, self.attempt), Control::Cancel);
-        }
-        for sink in &self.sinks {
-            self.host.send(Address::Sink(*sink, self.attempt), Control::Cancel);
-        }
-    }
-
-    /// Subtasks of the attempt that were never started count as ended.
-    fn subtasks_never_started(&mut self) {
-        let created: Vec<SubtaskId> = self
-            .job
-            .subtasks()
-            .filter(|(_, state)| *state == SubtaskState::Created)
-            .map(|(subtask, _)| subtask)
-            .collect();
-        for subtask in created {
-            self.subtask_becomes(subtask, SubtaskState::Cancelling);
-            self.subtask_ended(subtask);
-        }
-    }
-
-    fn subtask_ended(&mut self, subtask: SubtaskId) {
-        self.subtasks.remove(&subtask);
-        let ends_too_early = matches!(
-            self.job.subtask(subtask),
-            Some(SubtaskState::Created | SubtaskState::Restoring | SubtaskState::Restored)
-        );
-        // A subtask that could not be built or restored: its failure came before.
-        self.subtask_becomes(subtask, if ends_too_early { SubtaskState::Failed } else { SubtaskState::Ended });
-        self.handle(Event::SubtaskEnded { attempt: self.attempt, subtask });
-    }
-
-    fn driver_panicked(&mut self, address: Address, text: &str) {
-        match address {
-            Address::Coordinator => {
-                self.coordinator_gone = true;
-                self.fail(Failure::panic("coordinator", text));
-                // Nobody is left who could answer.
-                self.settled();
-            }
-            Address::Subtask(subtask, attempt) if attempt == self.attempt => {
-                let name = self.setup.plan.node(subtask.node).name.clone();
-                self.fail(Failure::panic(name, text));
-                self.subtask_ended(subtask);
-            }
-            Address::Sink(sink, attempt) if attempt == self.attempt => {
-                self.sinks.remove(&sink);
-                let name = self.setup.plan.sinks[sink as usize].uid.as_str().to_owned();
-                self.fail(Failure::panic(name, text));
-            }
-            Address::Subtask(..) | Address::Sink(..) | Address::Supervisor => {}
-        }
-    }
-
-    /// The coordinator has settled everything.
-    fn settled(&mut self) {
-        match self.phase {
-            Phase::Settling => {
-                self.phase = Phase::Waiting;
-                self.handle(Event::CoordinatorSuspended { attempt: self.attempt });
-            }
-            Phase::ShuttingDown => self.tidy(),
-            Phase::Recovering(_)
-            | Phase::OpeningSinks { .. }
-            | Phase::Restoring { .. }
-            | Phase::Running
-            | Phase::EndingSinks
-            | Phase::Cancelling
-            | Phase::Waiting
-            | Phase::Tidying(_)
-            | Phase::Over => {}
-        }
-    }
-
-    /// The job fails: no restart helps, or is allowed, or something of the old attempt does not end (rule 22: two attempts must never run).
-    fn failed_for_good(&mut self, failures: &[Failure], stragglers: &[Straggler]) {
-        self.enter(JobState::Failing);
-        if stragglers.is_empty() {
-            self.shut_down(Ending::Failed);
-            return;
-        }
-        let mut stuck: Vec<String> = self
-            .subtasks
-            .iter()
-            .map(|subtask| format!("{}[{}]", self.setup.plan.node(subtask.node).name, subtask.index))
-            .collect();
-        stuck.extend(self.sinks.iter().map(|sink| self.setup.plan.sinks[*sink as usize].uid.as_str().to_owned()));
-        let stuck = if stuck.is_empty() { "blocking work of a connector".to_owned() } else { stuck.join(", ") };
-        let first =
-            failures.first().map(|failure| format!("; it was told to because of: {failure}")).unwrap_or_default();
-        let message = format!(
-            "still inside a call {} s after it was told to end; the job cannot be restarted beside it{first}",
-            self.setup.cancellation_timeout.as_secs()
-        );
-        self.setup.listener.event(JobEvent::Failed(Failure::unrecoverable(stuck, message)));
-        self.ending = Some(Ending::Failed);
-        self.over();
-    }
-
-    fn shut_down(&mut self, ending: Ending) {
-        self.ending = Some(ending);
-        self.phase = Phase::ShuttingDown;
-        if self.coordinator_gone {
-            self.tidy();
-        } else {
-            self.host.send(Address::Coordinator, Control::Shutdown);
-        }
-    }
-
-    /// A finished job keeps its final marker and nothing else (rule 24).
-    fn tidy(&mut self) {
-        if self.ending != Some(Ending::Finished) {
-            self.over();
-            return;
-        }
-        let store = Arc::clone(&self.setup.store);
-        let fence = self.fences.advance();
-        self.phase = Phase::Tidying(Promise::start(self.host.blocking().as_ref(), Lane::Metadata, move || {
-            let known = store.list().unwrap_or_default();
-            for summary in known.iter().filter(|summary| summary.kind != CheckpointKind::Final) {
-                if let Err(error) = store.delete_checkpoint(&fence, summary.checkpoint) {
-                    tracing::warn!(%error, checkpoint = %summary.checkpoint, "a checkpoint of the finished job was not removed");
-                }
-            }
-            // Also what an earlier process could not delete any more: no run will begin that does.
-            if let Err(error) = store.remove_orphans(&fence) {
-                tracing::warn!(%error, "files that nobody refers to stay behind the finished job");
-            }
-        }));
-    }
-
-    fn over(&mut self) {
-        self.phase = Phase::Over;
-        let state = match self.ending {
-            Some(Ending::Finished) => JobState::Finished,
-            Some(Ending::Stopped) => JobState::Stopped,
-            Some(Ending::Cancelled) => JobState::Cancelled,
-            Some(Ending::Failed) | None => JobState::Failed,
-        };
-        self.enter(state);
     }
 
     fn try_step(&mut self, context: &mut Context<'_>) -> Result<Step, Failure> {
