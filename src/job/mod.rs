@@ -32,7 +32,7 @@ const LOCK_TRIES: u32 = 21;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A job could not be started. No checkpoint and no output was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// Options that contradict each other or the graph, all of them.

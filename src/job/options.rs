@@ -9,7 +9,7 @@ use std::time::Duration;
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::protocol::coordinator::Settings;
-use alluvium_actors::protocol::supervise::RestartStrategy;
+use alluvium_actors::protocol::supervise::{RestartStrategy, RestartStrategyError};
 
 use crate::snapshot::{DEFAULT_INLINE_LIMIT, LARGEST_INLINE_LIMIT};
 use crate::storage::SystemFiles;
@@ -115,7 +115,8 @@ impl Options {
         self
     }
 
-    /// What follows a failure. If not given: with periodic checkpoints one restart after a second, without them none.
+    /// What follows a failure. If not given: with periodic checkpoints restarts without end after a delay that grows from 1 s to 1 min
+    /// ([`ExponentialDelay`](crate::ExponentialDelay)), without them none.
     #[must_use]
     pub fn restart(mut self, strategy: RestartStrategy) -> Options {
         self.restart = Some(strategy);
@@ -209,6 +210,7 @@ impl Options {
         if self.accept_repeats && !self.fall_back_to_older {
             errors.push(OptionError::RepeatsWithoutFallBack);
         }
+        errors.extend(self.restart.iter().flat_map(RestartStrategy::check).map(OptionError::Restart));
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -245,9 +247,12 @@ impl fmt::Debug for Options {
 }
 
 /// Something is wrong with the options of a job.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionError {
+    /// A parameter of the restart strategy makes no sense.
+    #[error("the restart strategy: {0}")]
+    Restart(#[source] RestartStrategyError),
     /// The interval is below 10 ms.
     #[error("a checkpoint interval of {interval:?} is too short: give at least {SHORTEST_INTERVAL:?}")]
     IntervalTooShort {
@@ -296,4 +301,30 @@ pub enum OptionError {
         /// The unbounded source.
         source_uid: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_strategy_failures_are_restarted_if_there_are_periodic_checkpoints_and_else_not() {
+        assert_eq!(Options::default().restart_strategy(), RestartStrategy::None);
+        let periodic = Options::default().checkpoint_every(Duration::from_secs(1));
+        assert_eq!(periodic.restart_strategy(), RestartStrategy::default());
+    }
+
+    #[test]
+    fn a_strategy_that_was_given_is_taken_with_and_without_periodic_checkpoints() {
+        for strategy in [
+            RestartStrategy::None,
+            RestartStrategy::fixed_delay(),
+            RestartStrategy::failure_rate(),
+            RestartStrategy::default(),
+        ] {
+            let options = Options::default().restart(strategy);
+            assert_eq!(options.restart_strategy(), strategy);
+            assert_eq!(options.checkpoint_every(Duration::from_secs(1)).restart_strategy(), strategy);
+        }
+    }
 }

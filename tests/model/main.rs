@@ -17,4 +17,5 @@ mod coordinator_walk;
 mod credit;
 mod explore;
 mod lifecycle;
+mod restart_strategy;
 mod supervise;

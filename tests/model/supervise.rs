@@ -43,7 +43,7 @@ impl Desk {
     }
 
     fn fail(&mut self, attempt: u32, failure: Failure) -> Vec<Effect> {
-        self.tell(Event::Failed { attempt: Attempt(attempt), failure })
+        self.tell(Event::Failed { attempt: Attempt(attempt), failure, random: 0 })
     }
 
     fn ended(&mut self, attempt: u32, subtask: SubtaskId) -> Vec<Effect> {
@@ -105,14 +105,8 @@ fn a_fixed_delay_restarts_as_often_as_it_says_and_always_after_the_same_time() {
 }
 
 #[test]
-fn the_default_is_one_restart_after_one_second() {
-    let expected = RestartStrategy::FixedDelay { attempts: 1, delay: SECOND };
-    assert_eq!(RestartStrategy::default(), expected);
-}
-
-#[test]
 fn a_restart_waits_for_the_last_subtask_and_for_the_coordinator_however_long_the_delay_is_over() {
-    let mut desk = Desk::running(RestartStrategy::default());
+    let mut desk = Desk::running(RestartStrategy::fixed_delay());
     desk.fail(1, retryable("boom"));
     assert_eq!(desk.pass(100 * SECOND), []);
     assert_eq!(desk.ended(1, LEFT), []);
@@ -148,7 +142,7 @@ fn failures_that_follow_from_the_first_one_count_as_one_restart_and_stand_behind
 
 #[test]
 fn an_unrecoverable_failure_during_the_wait_for_a_restart_ends_the_job() {
-    let mut desk = Desk::running(RestartStrategy::default());
+    let mut desk = Desk::running(RestartStrategy::fixed_delay());
     desk.fail(1, retryable("original"));
     assert!(desk.supervisor.restart_at().is_some());
     let poisoned = failure("the store is poisoned", Severity::Unrecoverable);
@@ -171,7 +165,7 @@ fn a_failed_deployment_counts_and_waits_for_nobody() {
 
 #[test]
 fn what_does_not_end_in_time_fails_the_job_by_name() {
-    let mut desk = Desk::running(RestartStrategy::default());
+    let mut desk = Desk::running(RestartStrategy::fixed_delay());
     desk.fail(1, retryable("boom"));
     desk.ended(1, LEFT);
     assert_eq!(desk.pass(PATIENCE - Duration::from_nanos(1)), []);
@@ -182,12 +176,12 @@ fn what_does_not_end_in_time_fails_the_job_by_name() {
 
 #[test]
 fn a_user_who_cancels_gets_a_cancelled_job_whatever_fails_meanwhile() {
-    let mut desk = Desk::running(RestartStrategy::default());
+    let mut desk = Desk::running(RestartStrategy::fixed_delay());
     assert_eq!(desk.tell(Event::Cancel), [end_of(1)]);
     assert_eq!(desk.fail(1, retryable("cancelled")), []);
     assert_eq!(desk.gone(1), [Effect::JobCancelled]);
 
-    let mut desk = Desk::running(RestartStrategy::default());
+    let mut desk = Desk::running(RestartStrategy::fixed_delay());
     desk.fail(1, retryable("boom"));
     assert_eq!(desk.tell(Event::Cancel), [], "the restart that was planned is dropped");
     assert_eq!(desk.gone(1), [Effect::JobCancelled]);
@@ -201,7 +195,7 @@ fn a_user_who_cancels_gets_a_cancelled_job_whatever_fails_meanwhile() {
 
 #[test]
 fn a_deployment_out_of_turn_is_reported_as_a_defect() {
-    let mut supervisor = Supervisor::new(RestartStrategy::default(), PATIENCE);
+    let mut supervisor = Supervisor::new(RestartStrategy::fixed_delay(), PATIENCE);
     let deployed = Event::Deployed { attempt: Attempt(2), subtasks: vec![LEFT] };
     supervisor.handle(Moment(0), deployed, &mut Vec::new());
     assert_eq!(supervisor.check().unwrap_err().invariant.id, "supervise.one-attempt");
@@ -286,7 +280,7 @@ fn next(world: &World, successors: &mut Vec<(String, World)>) {
             for of in [attempt, Attempt(attempt.0 - 1)] {
                 step(format!("{severity:?} failure of {of}"), &|after| {
                     after.failures_left -= 1;
-                    after.apply(Event::Failed { attempt: of, failure: failure("boom", severity) });
+                    after.apply(Event::Failed { attempt: of, failure: failure("boom", severity), random: 0 });
                 });
             }
         }

@@ -17,7 +17,8 @@ impl SupervisorDriver {
         if matches!(self.phase, Phase::Over | Phase::Tidying(_) | Phase::ShuttingDown) {
             return;
         }
-        self.handle(Event::Failed { attempt: self.attempt, failure });
+        let random = self.host.random();
+        self.handle(Event::Failed { attempt: self.attempt, failure, random });
         self.show_why_it_ends();
     }
 

@@ -4,12 +4,17 @@
 //! every subtask of the old attempt is gone *and* the coordinator has settled what it had in flight: two attempts never
 //! run side by side. What does not end in time fails the job for good.
 
+pub mod backoff;
+pub mod strategy;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::ids::{Attempt, Moment, SubtaskId};
 use crate::protocol::machine::{Invariant, Machine, Violation};
 
+pub use self::backoff::{Backoff, Verdict};
+pub use self::strategy::{ExponentialDelay, RestartStrategy, RestartStrategyError};
 pub use crate::ports::task::{Failure, Severity};
 
 /// Every invariant of the supervisor.
@@ -26,34 +31,6 @@ static FAILURE_HAS_A_CAUSE: Invariant = Invariant {
 
 /// How many failures of one attempt are kept beside the first.
 const KEPT_FAILURES: usize = 8;
-
-/// How often, and after what delay, a job is restarted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RestartStrategy {
-    /// Never: the first failure fails the job.
-    None,
-    /// A number of times over the whole life of the job, each after the same delay.
-    FixedDelay {
-        /// The number of restarts.
-        attempts: u32,
-        /// The time from the failure to the restart, at least.
-        delay: Duration,
-    },
-}
-
-impl RestartStrategy {
-    /// Flink's `restart-strategy.fixed-delay.attempts`, if not given.
-    pub const FIXED_DELAY_ATTEMPTS: u32 = 1;
-    /// Flink's `restart-strategy.fixed-delay.delay`, if not given.
-    pub const FIXED_DELAY: Duration = Duration::from_secs(1);
-}
-
-impl Default for RestartStrategy {
-    /// [`FixedDelay`](RestartStrategy::FixedDelay) with Flink's figures: one restart, after one second.
-    fn default() -> RestartStrategy {
-        RestartStrategy::FixedDelay { attempts: Self::FIXED_DELAY_ATTEMPTS, delay: Self::FIXED_DELAY }
-    }
-}
 
 /// What did not end in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +58,8 @@ pub enum Event {
         attempt: Attempt,
         /// What happened.
         failure: Failure,
+        /// A random number: the jitter of the restart strategy is made of it.
+        random: u64,
     },
     /// A subtask is gone: nothing that it began is under way any more.
     SubtaskEnded {
@@ -128,7 +107,7 @@ pub enum Effect {
 /// The supervisor of one job.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Supervisor {
-    strategy: RestartStrategy,
+    backoff: Backoff,
     cancellation_timeout: Duration,
     attempt: Attempt,
     restarts: u32,
@@ -178,7 +157,7 @@ impl Supervisor {
     #[must_use]
     pub fn new(strategy: RestartStrategy, cancellation_timeout: Duration) -> Supervisor {
         Supervisor {
-            strategy,
+            backoff: Backoff::new(strategy),
             cancellation_timeout,
             attempt: Attempt(1),
             restarts: 0,
@@ -218,16 +197,13 @@ impl Supervisor {
     }
 
     /// What the strategy says to one more failure.
-    fn decide(&self, now: Moment, severity: Severity) -> Goal {
-        match (severity, self.strategy) {
-            (Severity::Unrecoverable, _) | (Severity::Retryable, RestartStrategy::None) => Goal::Fail,
-            (Severity::Retryable, RestartStrategy::FixedDelay { attempts, delay }) => {
-                if self.restarts < attempts {
-                    Goal::Restart { at: now + delay }
-                } else {
-                    Goal::Fail
-                }
-            }
+    fn decide(&mut self, now: Moment, severity: Severity, random: u64) -> Goal {
+        match severity {
+            Severity::Unrecoverable => Goal::Fail,
+            Severity::Retryable => match self.backoff.failed(now, random) {
+                Verdict::Restart { at } => Goal::Restart { at },
+                Verdict::Fail => Goal::Fail,
+            },
         }
     }
 
@@ -240,7 +216,7 @@ impl Supervisor {
         }
     }
 
-    fn failed(&mut self, now: Moment, failure: Failure, effects: &mut Vec<Effect>) {
+    fn failed(&mut self, now: Moment, failure: Failure, random: u64, effects: &mut Vec<Effect>) {
         if let Phase::Ending(ending) = &mut self.phase {
             // It follows from the end of the attempt, or at least changes nothing about it, unless no attempt helps.
             if failure.severity == Severity::Unrecoverable && matches!(ending.goal, Goal::Restart { .. }) {
@@ -251,7 +227,7 @@ impl Supervisor {
             }
             return;
         }
-        let goal = self.decide(now, failure.severity);
+        let goal = self.decide(now, failure.severity, random);
         self.end_attempt(now, goal, vec![failure], effects);
     }
 
@@ -318,9 +294,9 @@ impl Machine for Supervisor {
     fn handle(&mut self, now: Moment, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Deployed { attempt, subtasks } => self.deployed(attempt, subtasks),
-            Event::Failed { attempt, failure } => {
+            Event::Failed { attempt, failure, random } => {
                 if attempt == self.attempt && self.phase != Phase::Over {
-                    self.failed(now, failure, effects);
+                    self.failed(now, failure, random, effects);
                 }
             }
             Event::SubtaskEnded { attempt, subtask } => match &mut self.phase {
