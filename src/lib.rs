@@ -24,6 +24,6 @@ pub use alluvium_actors::protocol::supervise::{ExponentialDelay, RestartStrategy
 pub use error::{OperatorError, OperatorResult};
 pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};
 pub use job::{
-    CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus, OptionError,
-    Options, StartError,
+    Arbiters, CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus,
+    NoArbiter, OptionError, Options, StartError,
 };

@@ -175,6 +175,11 @@ pub enum Control {
         /// The panic's text.
         text: String,
     },
+    /// To the supervisor, from the host: the arbiter of an actor was stopped, and the actor is gone.
+    DriverLost {
+        /// Which actor.
+        address: crate::ports::host::Address,
+    },
 }
 
 /// What the coordinator needs for a new attempt.

@@ -61,6 +61,8 @@ pub enum JobEvent {
     },
     /// Something failed.
     Failed(Failure),
+    /// An arbiter (or the `System`) that the job ran on was stopped, and took an actor of the job along: the job ends.
+    ArbiterStopped,
     /// The job starts again after this time.
     Restarting {
         /// How long it waits.

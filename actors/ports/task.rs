@@ -252,4 +252,9 @@ impl Failure {
     pub fn panic(origin: impl Into<String>, text: &str) -> Failure {
         Failure { panicked: true, ..Failure::retryable(origin, format!("panicked: {text}")) }
     }
+
+    /// An actor is gone because the arbiter that ran it was stopped. Unrecoverable: there is nowhere to restart.
+    pub fn arbiter_stopped(origin: &str) -> Failure {
+        Failure::unrecoverable(origin, "the arbiter that it ran on was stopped")
+    }
 }

@@ -16,13 +16,19 @@ use actix_rt::ArbiterHandle;
 use actix_rt::time::Sleep;
 
 use super::host::{ActixHost, Cell};
+use super::life::Life;
 use crate::drive::control::Control;
 use crate::ports::blocking::panic_text;
 use crate::ports::host::{Address, Driver, DriverFactory, Role, Step};
 
 /// A message in a mailbox.
 #[derive(Debug)]
-pub struct Mail(pub Control);
+pub enum Mail {
+    /// For the driver.
+    Control(Control),
+    /// For the actor: the job is over, drop the driver and end.
+    End,
+}
 
 impl Message for Mail {
     type Result = ();
@@ -62,6 +68,22 @@ pub struct DriverActor<K> {
     host: Rc<ActixHost>,
     driver: Option<Box<dyn Driver>>,
     kind: PhantomData<K>,
+    /// The last field: what it tells is told when the driver is gone.
+    life: Life,
+}
+
+impl<K> DriverActor<K> {
+    /// Drops the driver. Its drop runs user code.
+    fn drop_driver(&mut self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self.driver.take())));
+    }
+}
+
+/// Without an end before: the arbiter was stopped, and took the actor with it.
+impl<K> Drop for DriverActor<K> {
+    fn drop(&mut self) {
+        self.drop_driver();
+    }
 }
 
 impl<K> std::fmt::Debug for DriverActor<K> {
@@ -76,13 +98,14 @@ pub(super) fn start(
     cell: Arc<Cell>,
     address: Address,
     factory: DriverFactory,
+    life: Life,
 ) -> Recipient<Mail> {
     match factory.role {
-        Role::Operator => start_kind::<OperatorKind>(arbiter, cell, address, factory),
-        Role::Source => start_kind::<SourceKind>(arbiter, cell, address, factory),
-        Role::Sink => start_kind::<SinkKind>(arbiter, cell, address, factory),
-        Role::Coordinator => start_kind::<CoordinatorKind>(arbiter, cell, address, factory),
-        Role::Supervisor => start_kind::<SupervisorKind>(arbiter, cell, address, factory),
+        Role::Operator => start_kind::<OperatorKind>(arbiter, cell, address, factory, life),
+        Role::Source => start_kind::<SourceKind>(arbiter, cell, address, factory, life),
+        Role::Sink => start_kind::<SinkKind>(arbiter, cell, address, factory, life),
+        Role::Coordinator => start_kind::<CoordinatorKind>(arbiter, cell, address, factory, life),
+        Role::Supervisor => start_kind::<SupervisorKind>(arbiter, cell, address, factory, life),
     }
 }
 
@@ -91,18 +114,20 @@ fn start_kind<K: Kind>(
     cell: Arc<Cell>,
     address: Address,
     factory: DriverFactory,
+    life: Life,
 ) -> Recipient<Mail> {
     DriverActor::<K>::start_in_arbiter(arbiter, move |_| {
+        let mut life = life;
         let host = ActixHost::new(cell, address);
         let as_host: Rc<dyn crate::ports::host::Host> = Rc::clone(&host) as Rc<_>;
         let driver = match catch_unwind(AssertUnwindSafe(|| (factory.build)(as_host))) {
             Ok(driver) => Some(driver),
             Err(panic) => {
-                host.cell().ended(address, Some(panic_text(panic.as_ref())));
+                life.ended(Some(panic_text(panic.as_ref())));
                 None
             }
         };
-        DriverActor { host, driver, kind: PhantomData }
+        DriverActor { host, driver, kind: PhantomData, life }
     })
     .recipient()
 }
@@ -118,9 +143,18 @@ impl<K: Kind> Actor for DriverActor<K> {
 impl<K: Kind> Handler<Mail> for DriverActor<K> {
     type Result = ();
 
-    fn handle(&mut self, mail: Mail, _context: &mut Context<Self>) {
-        if let Some(driver) = &mut self.driver {
-            driver.receive(mail.0);
+    fn handle(&mut self, mail: Mail, context: &mut Context<Self>) {
+        match mail {
+            Mail::Control(message) => {
+                if let Some(driver) = &mut self.driver {
+                    driver.receive(message);
+                }
+            }
+            Mail::End => {
+                self.drop_driver();
+                self.life.ended(None);
+                context.stop();
+            }
         }
     }
 }
@@ -155,15 +189,15 @@ impl<K: Kind> ActorFuture<DriverActor<K>> for StepLoop {
                 Poll::Pending
             }
             Ok(Step::Finished) => {
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(actor.driver.take())));
-                actor.host.cell().ended(actor.host.address(), None);
+                actor.drop_driver();
+                actor.life.ended(None);
                 actor_context.stop();
                 Poll::Ready(())
             }
             Err(panic) => {
                 let text = panic_text(panic.as_ref());
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(actor.driver.take())));
-                actor.host.cell().ended(actor.host.address(), Some(text));
+                actor.drop_driver();
+                actor.life.ended(Some(text));
                 actor_context.stop();
                 Poll::Ready(())
             }

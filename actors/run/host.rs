@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::Recipient;
@@ -12,39 +12,62 @@ use actix_rt::ArbiterHandle;
 
 use super::actor::{self, Mail};
 use super::lanes::Lanes;
+use super::life;
+use super::threads::Threads;
 use crate::drive::control::Control;
 use crate::ids::{Moment, WallTime};
 use crate::ports::blocking::Blocking;
 use crate::ports::host::{Address, DriverFactory, Host, Placement};
+use crate::ports::listener::{JobEvent, Listener};
 
 /// A driver gives its thread back after this time: so long a message may wait at most, if no user call takes longer.
 const STEP_BUDGET: Duration = Duration::from_micros(500);
 
-/// What the supervisor's end is told to, with the text if it was a panic.
-pub(super) type OnEnd = Box<dyn FnOnce(Option<String>) + Send>;
+/// How the supervisor ended, and with it the job.
+pub(super) enum SupervisorEnd {
+    /// It had nothing left to do.
+    Finished,
+    /// It panicked, with this text.
+    Panicked(String),
+    /// Its arbiter was stopped.
+    Lost,
+}
+
+/// What the supervisor's end is told to.
+pub(super) type OnEnd = Box<dyn FnOnce(SupervisorEnd) + Send>;
 
 /// What the actors of one job share.
 pub(super) struct Cell {
     started: Instant,
+    /// The actors that live.
     directory: Mutex<BTreeMap<Address, Recipient<Mail>>>,
+    /// Told when an actor leaves the directory.
+    left: Condvar,
     arbiters: OnceLock<(ArbiterHandle, Vec<ArbiterHandle>)>,
     /// What was sent to the supervisor or the coordinator before they were there: a handle works from the moment it exists.
     early: Mutex<Vec<(Address, Control)>>,
     /// The job is over: nobody will take what is sent.
     closed: AtomicBool,
     lanes: Arc<Lanes>,
+    /// Who watches; nobody any more when the job is over.
+    listener: Mutex<Option<Arc<dyn Listener>>>,
+    /// The threads that the job's actors run on.
+    pub(super) threads: Arc<Threads>,
     on_end: Mutex<Option<OnEnd>>,
 }
 
 impl Cell {
-    pub(super) fn new(lanes: Arc<Lanes>) -> Cell {
+    pub(super) fn new(lanes: Arc<Lanes>, listener: Arc<dyn Listener>) -> Cell {
         Cell {
             started: Instant::now(),
             directory: Mutex::default(),
+            left: Condvar::new(),
             arbiters: OnceLock::new(),
             early: Mutex::default(),
             closed: AtomicBool::new(false),
             lanes,
+            listener: Mutex::new(Some(listener)),
+            threads: Arc::default(),
             on_end: Mutex::default(),
         }
     }
@@ -66,7 +89,7 @@ impl Cell {
         // even while the actor is being replaced. The mailbox never blocks: `do_send` ignores its capacity.
         let directory = self.directory();
         if let Some(mailbox) = directory.get(&to) {
-            mailbox.do_send(Mail(message));
+            mailbox.do_send(Mail::Control(message));
         } else if matches!(to, Address::Supervisor | Address::Coordinator) && !self.closed.load(Ordering::Acquire) {
             self.early().push((to, message));
         }
@@ -76,17 +99,83 @@ impl Cell {
         self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn tell_listener(&self, event: JobEvent) {
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(listener) = listener {
+            listener.event(event);
+        }
+    }
+
+    /// The job is over: nobody hears of it any more, and no thread belongs to it.
+    pub(super) fn over(&self) {
+        drop(self.listener.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.threads.release();
+    }
+
+    fn remove(&self, address: Address) {
+        self.directory().remove(&address);
+        self.left.notify_all();
+    }
+
+    fn supervisor_ended(&self, end: SupervisorEnd) {
+        let on_end = self.on_end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(on_end) = on_end {
+            on_end(end);
+        }
+    }
+
     /// An actor has ended, with the text of its panic if that was the reason.
     pub(super) fn ended(&self, address: Address, panic: Option<String>) {
-        self.directory().remove(&address);
+        self.remove(address);
         if address == Address::Supervisor {
-            let on_end = self.on_end.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(on_end) = on_end {
-                on_end(panic);
-            }
+            self.supervisor_ended(panic.map_or(SupervisorEnd::Finished, SupervisorEnd::Panicked));
         } else if let Some(text) = panic {
             self.send(Address::Supervisor, Control::DriverPanicked { address, text });
         }
+    }
+
+    /// The arbiter of an actor has stopped.
+    pub(super) fn lost(&self, address: Address) {
+        self.remove(address);
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        self.tell_listener(JobEvent::ArbiterStopped);
+        if address == Address::Supervisor {
+            self.supervisor_ended(SupervisorEnd::Lost);
+        } else {
+            self.send(Address::Supervisor, Control::DriverLost { address });
+        }
+    }
+
+    /// Ends what is left of the actors, and waits for them as long as `patience` says. True when all have ended.
+    pub(super) fn end_actors(&self, patience: Duration) -> bool {
+        let mut directory = self.directory();
+        // Under the directory's lock, so that no message slips in behind: whoever asked hears that the job has ended.
+        self.closed.store(true, Ordering::Release);
+        self.early().clear();
+        for mailbox in directory.values() {
+            mailbox.do_send(Mail::End);
+        }
+        let until = Instant::now() + patience;
+        while !directory.is_empty() {
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return false;
+            }
+            directory = self.left.wait_timeout(directory, rest).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Whether a subtask or a sink is still alive.
+    pub(super) fn has_subtasks(&self) -> bool {
+        self.directory().keys().any(|address| matches!(address, Address::Subtask(..) | Address::Sink(..)))
+    }
+
+    /// Ends the lanes; with `wait` it returns when their threads have ended.
+    pub(super) fn close_lanes(&self, wait: bool) {
+        self.lanes.close(wait);
     }
 
     /// Ends the lanes. True when a subtask or a sink is still alive, inside a user call: then nothing is waited for.
@@ -120,10 +209,6 @@ impl ActixHost {
 
     pub(super) fn address(&self) -> Address {
         self.address
-    }
-
-    pub(super) fn cell(&self) -> &Arc<Cell> {
-        &self.cell
     }
 
     /// A step begins, and serves the alarms that are due.
@@ -177,16 +262,19 @@ impl Host for ActixHost {
             Placement::Coordination => coordination,
             Placement::Worker(index) => &workers[index as usize % workers.len()],
         };
+        let (start, life) = life::begin(&self.cell, address);
         // Into the directory before anybody can hear of it.
         let mut directory = self.cell.directory();
-        let mailbox = actor::start(arbiter, Arc::clone(&self.cell), address, factory);
+        let mailbox = actor::start(arbiter, Arc::clone(&self.cell), address, factory, life);
         let (sent, kept) =
             std::mem::take(&mut *self.cell.early()).into_iter().partition::<Vec<_>, _>(|(to, _)| *to == address);
         *self.cell.early() = kept;
         for (_, message) in sent {
-            mailbox.do_send(Mail(message));
+            mailbox.do_send(Mail::Control(message));
         }
         directory.insert(address, mailbox);
+        drop(directory);
+        start.done();
     }
 
     fn budget_spent(&self, began: Moment) -> bool {

@@ -13,7 +13,7 @@ use alluvium_actors::ports::store::CheckpointKind;
 use alluvium_actors::ports::task::Failure;
 use alluvium_actors::protocol::coordinator::FailureReason;
 use alluvium_actors::protocol::lifecycle::JobState;
-use alluvium_actors::run::RunningJob;
+use alluvium_actors::run::{RunningJob, RunsHere};
 use futures::Stream;
 use futures::channel::{mpsc, oneshot};
 use futures::executor::block_on;
@@ -156,6 +156,23 @@ pub enum JobError {
         /// Why.
         reason: String,
     },
+    /// An arbiter, or the whole `System`, that the job ran on was stopped, and the job ended with it. Nothing that was completed is lost.
+    #[error(
+        "the arbiter or System that the job ran on was stopped, and the job ended with it; the next start goes on from {}",
+        last_completed.map_or("the beginning".to_owned(), |checkpoint| format!("checkpoint {checkpoint}"))
+    )]
+    ArbiterStopped {
+        /// The last completed checkpoint.
+        last_completed: Option<CheckpointId>,
+    },
+    /// A blocking call on a thread that runs the job's own actors.
+    #[error(
+        "this thread runs actors of the job, so that blocking it for the job would never end: await {instead}, or call it on another thread"
+    )]
+    WouldBlockItself {
+        /// What to await.
+        instead: &'static str,
+    },
     /// The job ended before it could answer.
     #[error("the job ended before it answered: ask for its status")]
     Ended,
@@ -177,7 +194,7 @@ impl JobHandle {
     /// Every event from now on, in order. Ends when the job has ended.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events { receiver: self.monitor.subscribe() }
+        Events { receiver: self.monitor.subscribe(), running: self.running.clone() }
     }
 
     /// Takes a checkpoint now, whatever the interval and the minimum pause say.
@@ -214,8 +231,9 @@ impl JobHandle {
     /// [`JobHandle::wait`] for code that is not asynchronous.
     ///
     /// # Errors
-    /// As [`JobHandle::wait`].
+    /// As [`JobHandle::wait`], and [`JobError::WouldBlockItself`] on a thread that runs actors of the job.
     pub fn wait_blocking(&self) -> Result<JobReport, JobError> {
+        self.may_block("wait()")?;
         self.monitor.wait_blocking();
         self.running.join();
         self.report()
@@ -226,6 +244,7 @@ impl JobHandle {
     /// # Errors
     /// As both.
     pub fn stop_blocking(&self) -> Result<JobReport, JobError> {
+        self.may_block("stop()")?;
         match block_on(self.stop()) {
             Ok(_) | Err(JobError::Ended) => self.wait_blocking(),
             Err(error) => Err(error),
@@ -237,7 +256,19 @@ impl JobHandle {
     /// # Errors
     /// As [`JobHandle::trigger_checkpoint`].
     pub fn trigger_checkpoint_blocking(&self) -> Result<CheckpointId, JobError> {
+        self.may_block("trigger_checkpoint()")?;
         block_on(self.trigger_checkpoint())
+    }
+
+    /// Refuses to block one of the job's own threads.
+    fn may_block(&self, instead: &'static str) -> Result<(), JobError> {
+        if self.monitor.known().ended {
+            return Ok(());
+        }
+        match self.running.runs_here() {
+            RunsHere::No => Ok(()),
+            RunsHere::Yes | RunsHere::Unknown => Err(JobError::WouldBlockItself { instead }),
+        }
     }
 
     async fn ask(
@@ -259,6 +290,9 @@ impl JobHandle {
 
     fn report(&self) -> Result<JobReport, JobError> {
         let status = self.status();
+        if status.state == JobState::Failed && self.monitor.known().arbiter_stopped {
+            return Err(JobError::ArbiterStopped { last_completed: status.last_completed });
+        }
         let outcome = match status.state {
             JobState::Finished => JobOutcome::Finished,
             JobState::Stopped => JobOutcome::Stopped,
@@ -276,10 +310,11 @@ impl JobHandle {
     }
 }
 
-/// The events of a job: a `Stream`, and an `Iterator` that blocks.
+/// The events of a job: a `Stream`, and an `Iterator` that blocks (and panics where it would wait for its own thread: on one that runs the job's actors).
 #[derive(Debug)]
 pub struct Events {
     receiver: mpsc::UnboundedReceiver<JobEvent>,
+    running: RunningJob,
 }
 
 impl Stream for Events {
@@ -294,7 +329,14 @@ impl Iterator for Events {
     type Item = JobEvent;
 
     fn next(&mut self) -> Option<JobEvent> {
-        use futures::StreamExt as _;
+        use futures::{FutureExt as _, StreamExt as _};
+        if let Some(event) = self.receiver.next().now_or_never() {
+            return event;
+        }
+        assert!(
+            self.running.runs_here() != RunsHere::Yes,
+            "this thread runs actors of the job, so that blocking it for the job's events would never end: use Events as a Stream here"
+        );
         block_on(self.receiver.next())
     }
 }

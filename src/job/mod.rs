@@ -17,7 +17,8 @@ use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::ports::sink::{PreparedCheckpoint, SinkScope};
 use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError};
 use alluvium_actors::ports::task::{Failure, Severity};
-use alluvium_actors::run::{self, Arbiters};
+use alluvium_actors::run;
+pub use alluvium_actors::run::{Arbiters, NoArbiter};
 
 pub use handle::{CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus};
 pub use options::{OptionError, Options, SHORTEST_INTERVAL};
@@ -54,7 +55,8 @@ fn list(errors: &[OptionError]) -> String {
 }
 
 impl Graph {
-    /// Starts the job on threads of its own. It resumes from the newest checkpoint in its store, if there is one.
+    /// Starts the job: on threads of its own, or where [`Options::arbiters`] says. It resumes from the newest checkpoint in its store, if there is one.
+    /// Opening the store blocks the caller, for up to a second if another process just let go of it.
     ///
     /// # Errors
     /// When the options contradict each other or the graph, or the store cannot be opened: it is in use, damaged, or another job's.
@@ -73,9 +75,9 @@ impl Graph {
         let monitor = Arc::new(Monitor::default());
         let feed = Feed { monitor: Arc::clone(&monitor), also: options.listener.clone() };
         let setup = supervisor_setup(self, options, store, Arc::new(feed));
-        let arbiters = options.workers.map_or_else(Arbiters::default, |workers| Arbiters { workers });
+        let arbiters = options.placement();
         let told = Arc::clone(&monitor);
-        let running = run::start(setup, arbiters, Box::new(move || told.ended()))
+        let running = run::start(setup, &arbiters, Box::new(move || told.ended()))
             .map_err(|error| StartError::Threads(error.to_string()))?;
         Ok(JobHandle { running, monitor })
     }

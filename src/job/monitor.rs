@@ -29,7 +29,9 @@ pub(super) struct Known {
     subscribers: Vec<mpsc::UnboundedSender<JobEvent>>,
     waiting: Vec<oneshot::Sender<()>>,
     /// The job's threads have ended: its store is free again.
-    ended: bool,
+    pub(super) ended: bool,
+    /// The job ended because an arbiter was stopped, and not for a reason of its own.
+    pub(super) arbiter_stopped: bool,
 }
 
 impl Monitor {
@@ -79,6 +81,9 @@ impl Monitor {
 
 impl Known {
     fn note(&mut self, event: &JobEvent) {
+        if *event == JobEvent::ArbiterStopped {
+            self.arbiter_stopped |= self.status.failed_attempt != Some(self.status.attempts);
+        }
         let status = &mut self.status;
         match event {
             JobEvent::State(state) => {
@@ -170,6 +175,7 @@ fn trace(event: &JobEvent) {
         }
         JobEvent::Aborted { checkpoint, reason } => tracing::warn!(%checkpoint, %reason, "checkpoint aborted"),
         JobEvent::Failed(failure) => tracing::error!(%failure, "job failed"),
+        JobEvent::ArbiterStopped => tracing::warn!("an arbiter that the job runs on was stopped"),
         JobEvent::Restarting { delay } => tracing::warn!(?delay, "job restarts"),
         JobEvent::Triggered { checkpoint, kind } => tracing::debug!(%checkpoint, ?kind, "checkpoint triggered"),
         other => tracing::trace!(?other, "job event"),

@@ -10,6 +10,7 @@ use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::protocol::coordinator::Settings;
 use alluvium_actors::protocol::supervise::{RestartStrategy, RestartStrategyError};
+use alluvium_actors::run::Arbiters;
 
 use crate::snapshot::{DEFAULT_INLINE_LIMIT, LARGEST_INLINE_LIMIT};
 use crate::storage::SystemFiles;
@@ -39,6 +40,7 @@ pub struct Options {
     pub(super) retained: usize,
     pub(super) restart: Option<RestartStrategy>,
     pub(super) workers: Option<usize>,
+    pub(super) arbiters: Option<Arbiters>,
     pub(super) inline_limit: usize,
     pub(super) fall_back_to_older: bool,
     pub(super) accept_repeats: bool,
@@ -60,6 +62,7 @@ impl Default for Options {
             retained: 1,
             restart: None,
             workers: None,
+            arbiters: None,
             inline_limit: DEFAULT_INLINE_LIMIT,
             fall_back_to_older: false,
             accept_repeats: false,
@@ -127,6 +130,35 @@ impl Options {
     #[must_use]
     pub fn workers(mut self, threads: usize) -> Options {
         self.workers = Some(threads);
+        self
+    }
+
+    /// Runs all actors of the job there: on arbiters that are handed over, beside the actors that they have already. Without it the job has threads of its own.
+    /// Blocking work (the store, files, commits) has threads of its own in any case.
+    ///
+    /// When an arbiter or the whole `System` is stopped, the job ends with it: [`JobHandle::wait`](crate::JobHandle::wait) answers
+    /// [`JobError::ArbiterStopped`](crate::JobError::ArbiterStopped), the store is free, and the next start goes on from the last completed checkpoint. To lose no
+    /// work, [stop](crate::JobHandle::stop) the job before.
+    ///
+    /// ```
+    /// use alluvium::connect::{Collect, Generator};
+    /// use alluvium::{Arbiters, Job, Options};
+    ///
+    /// let numbers = Collect::new();
+    /// let job = Job::new("numbers");
+    /// job.source("numbers", Generator::bounded(10, |index| index)).sink("numbers-kept", numbers.clone());
+    /// let graph = job.build()?;
+    /// actix_rt::System::new().block_on(async {
+    ///     let handle = graph.start(&Options::default().arbiters(Arbiters::current()?))?;
+    ///     handle.wait().await?;
+    ///     Ok::<_, Box<dyn std::error::Error>>(())
+    /// })?;
+    /// assert_eq!(numbers.collected().len(), 10);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn arbiters(mut self, arbiters: Arbiters) -> Options {
+        self.arbiters = Some(arbiters);
         self
     }
 
@@ -204,6 +236,14 @@ impl Options {
         if self.workers == Some(0) {
             errors.push(OptionError::NoWorker);
         }
+        if let Some(arbiters) = &self.arbiters {
+            if self.workers.is_some() {
+                errors.push(OptionError::WorkersAndArbiters);
+            }
+            if arbiters.is_empty() {
+                errors.push(OptionError::NoArbiter);
+            }
+        }
         if self.inline_limit > LARGEST_INLINE_LIMIT {
             errors.push(OptionError::InlineLimit { bytes: self.inline_limit });
         }
@@ -223,6 +263,15 @@ impl Options {
             retained: NonZeroUsize::new(self.retained).unwrap_or(NonZeroUsize::MIN),
             final_attempts: NonZeroU32::new(10).unwrap_or(NonZeroU32::MIN),
             ..Settings::default()
+        }
+    }
+
+    /// Where the actors run.
+    pub(super) fn placement(&self) -> Arbiters {
+        match (&self.arbiters, self.workers) {
+            (Some(arbiters), _) => arbiters.clone(),
+            (None, Some(workers)) => Arbiters::own(workers),
+            (None, None) => Arbiters::default(),
         }
     }
 
@@ -282,6 +331,12 @@ pub enum OptionError {
     /// No thread would run subtasks.
     #[error("workers(0) leaves no thread for the subtasks: give at least 1")]
     NoWorker,
+    /// Two places for the subtasks.
+    #[error("workers(..) makes threads and arbiters(..) hands them over: give one of them")]
+    WorkersAndArbiters,
+    /// No arbiter was handed over.
+    #[error("arbiters(..) hands over no arbiter: give at least 1")]
+    NoArbiter,
     /// The inline limit is above 1 MB.
     #[error("inline_limit({bytes}) is above {LARGEST_INLINE_LIMIT} bytes: give less")]
     InlineLimit {

@@ -1,17 +1,33 @@
-//! One run of workload W1 on the engine: fill, steady phase, figures.
+//! One run of a workload on the engine: fill, steady phase, figures.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use alluvium::CheckpointId;
 use alluvium::connect::Generator;
-use alluvium::{Job, Options};
+use alluvium::{Graph, Job, JobHandle, Options};
 use alluvium::{JobEvent, Listener};
 
 use crate::measure::{cpu_nanoseconds, percentile};
-use crate::record::W1;
+use crate::record::{W0, W1};
 use crate::sink::{Counting, Seen};
+
+/// What is run.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    W0(W0),
+    W1(W1),
+}
+
+/// How it is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub parallelism: u32,
+    pub interval: Option<Duration>,
+    pub seconds: Duration,
+}
 
 /// What one run showed.
 pub struct EngineRun {
@@ -76,43 +92,68 @@ impl Listener for Windows {
     }
 }
 
-/// Runs W1 once.
-pub fn run(work: W1, parallelism: u32, interval: Option<Duration>, seconds: Duration) -> EngineRun {
-    let store = tempfile::tempdir().expect("a temporary directory");
-    let seen = Seen::new(work.keys);
-    let windows =
-        Arc::new(Windows { seen: Arc::clone(&seen), triggered: Mutex::default(), completed: Mutex::default() });
-    let job = Job::new("w1").parallelism(parallelism);
-    job.source("records", Generator::unbounded(move |index| work.record(index)).splits(parallelism))
-        .key_by(|record| &record.key)
-        .aggregate("sum", 0_u64, |key, sum, record| {
-            *sum = sum.wrapping_add(record.value);
-            (*key, *sum)
-        })
-        .sink("count", Counting { seen: Arc::clone(&seen), number: |emitted: &(u64, u64)| emitted.1 });
-    let graph = job.build().expect("a right job");
-    let mut options = Options::default().store(store.path()).listener(Arc::clone(&windows) as Arc<dyn Listener>);
-    if let Some(interval) = interval {
+/// The job of a workload, with its records counted in `seen`.
+pub fn graph(work: Work, parallelism: u32, seen: &Arc<Seen>) -> Graph {
+    let seen = Arc::clone(seen);
+    let job = match work {
+        Work::W0(work) => {
+            let job = Job::new("w0").parallelism(parallelism);
+            job.source("records", Generator::unbounded(move |index| work.record(index)).splits(parallelism))
+                .sink("count", Counting { seen, number: |record: &crate::record::Record| record.value });
+            job
+        }
+        Work::W1(work) => {
+            let job = Job::new("w1").parallelism(parallelism);
+            job.source("records", Generator::unbounded(move |index| work.record(index)).splits(parallelism))
+                .key_by(|record| &record.key)
+                .aggregate("sum", 0_u64, |key, sum, record| {
+                    *sum = sum.wrapping_add(record.value);
+                    (*key, *sum)
+                })
+                .sink("count", Counting { seen, number: |emitted: &(u64, u64)| emitted.1 });
+            job
+        }
+    };
+    job.build().expect("a right job")
+}
+
+fn start(work: Work, setup: Setup, store: &Path, seen: &Arc<Seen>, windows: &Arc<Windows>) -> JobHandle {
+    let mut options = Options::default().store(store).listener(Arc::clone(windows) as Arc<dyn Listener>);
+    if let Some(interval) = setup.interval {
         options = options.checkpoint_every(interval);
     }
-    let handle = graph.start(&options).expect("the job starts");
+    graph(work, setup.parallelism, seen).start(&options).expect("the job starts")
+}
+
+/// Runs a workload once.
+pub fn run(work: Work, setup: Setup) -> EngineRun {
+    let store = tempfile::tempdir().expect("a temporary directory");
+    let fill = match work {
+        Work::W0(_) => 1,
+        Work::W1(work) => work.keys,
+    };
+    let seen = Seen::new(fill);
+    let windows =
+        Arc::new(Windows { seen: Arc::clone(&seen), triggered: Mutex::default(), completed: Mutex::default() });
+    let handle = start(work, setup, store.path(), &seen, &windows);
     let began = Instant::now();
     while seen.reached.load(Ordering::Acquire) == 0 {
         assert!(began.elapsed() < Duration::from_secs(300), "the fill does not end: {:?}", handle.status());
         std::thread::sleep(Duration::from_millis(5));
     }
     let fill_end = seen.reached.load(Ordering::Acquire);
-    let (first, cpu_first, from) = (seen.records.load(Ordering::Relaxed), cpu_nanoseconds(), Instant::now());
+    let (first, cpu_first, from) = (seen.records(), cpu_nanoseconds(), Instant::now());
     let steady_begin = seen.now();
-    std::thread::sleep(seconds);
-    let (last, cpu_last, elapsed) = (seen.records.load(Ordering::Relaxed), cpu_nanoseconds(), from.elapsed());
+    std::thread::sleep(setup.seconds);
+    let (last, cpu_last, elapsed) = (seen.records(), cpu_nanoseconds(), from.elapsed());
     let steady_end = seen.now();
     handle.cancel();
     handle.wait_blocking().expect("the job ends");
+    std::hint::black_box(seen.sum());
 
     let gaps = std::mem::take(&mut *seen.gaps.lock().expect("a writer panicked"));
     let fill_gaps: Vec<f64> =
-        gaps.iter().filter(|gap| gap.2 <= fill_end && gap.1 > 0).map(|gap| (gap.2 - gap.1) as f64 / 1e6).collect();
+        gaps.iter().filter(|gap| gap.2 <= fill_end).map(|gap| (gap.2 - gap.1) as f64 / 1e6).collect();
     let completed = windows.completed.lock().expect("a listener panicked");
     let steady: Vec<_> = completed.iter().filter(|window| window.1 >= steady_begin && window.1 <= steady_end).collect();
     let records = (last - first) as f64;

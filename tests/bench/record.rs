@@ -9,6 +9,21 @@ pub struct Record {
     pub value: u64,
 }
 
+/// Workload W0: records go to the sink as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct W0 {
+    pub keys: u64,
+}
+
+impl W0 {
+    /// The record of this index.
+    #[inline(always)]
+    pub fn record(self, index: u64) -> Record {
+        let random = split_mix(index);
+        Record { key: (random >> 1) % self.keys, value: random >> 48 }
+    }
+}
+
 /// Workload W1: a running sum per key. Every key comes once, in order, then keys at random.
 #[derive(Clone, Copy, Debug)]
 pub struct W1 {

@@ -1,7 +1,7 @@
 //! The sink of the benchmark jobs: counts, sums, and notes the gaps between outputs. Holds nothing and commits nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -12,33 +12,59 @@ use alluvium::{OperatorResult, record::Record};
 /// Shorter gaps are not kept, in nanoseconds.
 const SHORTEST_GAP: u64 = 50_000;
 
+/// How many subtasks a benchmark may have.
+pub const MAX_SUBTASKS: usize = 64;
+
+/// What one subtask counted. Two cache lines of its own, so that subtasks do not slow each other down (and the prefetcher, which takes
+/// lines in pairs, does not either).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Counter {
+    records: AtomicU64,
+    sum: AtomicU64,
+}
+
 /// What the sink saw, over all its subtasks.
-#[derive(Debug)]
 pub struct Seen {
     began: Instant,
-    pub records: AtomicU64,
-    pub sum: AtomicU64,
+    counters: Vec<Counter>,
     /// Each gap as (subtask, begin, end) in nanoseconds since the start.
     pub gaps: Mutex<Vec<(u32, u64, u64)>>,
     target: u64,
     /// When the record with number `target` arrived, in nanoseconds since the start; 0 before.
     pub reached: AtomicU64,
+    on_reached: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Seen {
     pub fn new(target: u64) -> Arc<Seen> {
         Arc::new(Seen {
             began: Instant::now(),
-            records: AtomicU64::new(0),
-            sum: AtomicU64::new(0),
+            counters: (0..MAX_SUBTASKS).map(|_| Counter::default()).collect(),
             gaps: Mutex::default(),
             target,
             reached: AtomicU64::new(0),
+            on_reached: OnceLock::new(),
         })
+    }
+
+    /// Calls this on the sink's thread when record number `target` has arrived. To be set before the job starts.
+    pub fn on_reached(&self, call: Box<dyn Fn() + Send + Sync>) {
+        assert!(self.on_reached.set(call).is_ok(), "set twice");
     }
 
     pub fn now(&self) -> u64 {
         self.began.elapsed().as_nanos() as u64
+    }
+
+    /// The number of records that arrived so far.
+    pub fn records(&self) -> u64 {
+        self.counters.iter().map(|counter| counter.records.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The wrapping sum of the numbers that arrived so far.
+    pub fn sum(&self) -> u64 {
+        self.counters.iter().fold(0, |sum, counter| sum.wrapping_add(counter.sum.load(Ordering::Relaxed)))
     }
 }
 
@@ -52,6 +78,7 @@ pub struct CountingWriter<F> {
     seen: Arc<Seen>,
     number: F,
     subtask: u32,
+    /// When the last slice came; 0 before the first one.
     last: u64,
 }
 
@@ -69,7 +96,7 @@ impl<T: Record, F: Fn(&T) -> u64 + Clone + Send + Sync + 'static> Sink<T> for Co
 
     fn writer(&self, context: SinkContext) -> OperatorResult<CountingWriter<F>> {
         let (seen, number) = (Arc::clone(&self.seen), self.number.clone());
-        Ok(CountingWriter { last: seen.now(), seen, number, subtask: context.subtask() })
+        Ok(CountingWriter { last: 0, seen, number, subtask: context.subtask() })
     }
 
     fn committer(&self, _scope: SinkScope) -> OperatorResult<NoCommits> {
@@ -89,13 +116,18 @@ impl<T: Record, F: Fn(&T) -> u64 + 'static> SinkWriter<T> for CountingWriter<F> 
         let sum = slice.records.iter().fold(0_u64, |sum, record| sum.wrapping_add((self.number)(record)));
         let count = slice.records.len() as u64;
         slice.clear();
-        self.seen.sum.fetch_add(sum, Ordering::Relaxed);
-        let before = self.seen.records.fetch_add(count, Ordering::Relaxed);
+        // Only this subtask writes here.
+        let counter = &self.seen.counters[self.subtask as usize];
+        counter.sum.store(counter.sum.load(Ordering::Relaxed).wrapping_add(sum), Ordering::Relaxed);
+        counter.records.store(counter.records.load(Ordering::Relaxed) + count, Ordering::Relaxed);
         let now = self.seen.now();
-        if before < self.seen.target && before + count >= self.seen.target {
-            self.seen.reached.store(now, Ordering::Release);
+        if self.seen.reached.load(Ordering::Relaxed) == 0 && self.seen.records() >= self.seen.target {
+            self.seen.reached.store(now.max(1), Ordering::Release);
+            if let Some(call) = self.seen.on_reached.get() {
+                call();
+            }
         }
-        if now - self.last > SHORTEST_GAP {
+        if self.last > 0 && now - self.last > SHORTEST_GAP {
             self.seen.gaps.lock().expect("a writer panicked").push((self.subtask, self.last, now));
         }
         self.last = now;

@@ -5,163 +5,230 @@
 //! ```
 //!
 //! Engine and loops run in turn, five pairs in one process; a ratio is the ratio of medians. A line is valid only if at least 10 checkpoints completed in each
-//! engine run and at least 90 % of those that were due; otherwise its ratios are null and the exit status is 1.
+//! engine run and at least 90 % of those that were due; otherwise its ratios are null and the exit status is 1. `docs/performance.md` says what is measured, and how.
 
 mod engine;
+mod first_record;
 mod loops;
 mod measure;
+mod progress;
 mod record;
+mod report;
 mod sink;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 
-use engine::EngineRun;
-use measure::{median, percentile, spread};
-use record::W1;
+use engine::{EngineRun, Setup, Work, run};
+use measure::{median, percentile};
+use progress::Progress;
+use record::{W0, W1};
+use report::{Line, print, round};
 
-/// Runs one workload and prints one line of JSON, or a table.
+/// Runs one workload against hand-written loops and prints its figures: one JSON object a line, or a table.
 #[derive(Debug, Parser)]
+#[command(name = "workloads", bin_name = "cargo bench --bench workloads --")]
 struct Arguments {
     /// Which workload.
     #[arg(value_enum, ignore_case = true)]
     workload: Workload,
     /// How many keys.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     keys: u64,
     /// How many subtasks each operator has.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=sink::MAX_SUBTASKS as i64))]
     parallelism: u32,
-    /// The time from one checkpoint to the next, or `off`.
-    #[arg(long, default_value = "1s")]
-    checkpoint_interval: String,
-    /// The length of each steady phase.
-    #[arg(long, default_value_t = 12)]
+    /// The time from one checkpoint to the next, such as 1s or 100ms, or `off`. If not given: 1s, and for W6 1s and 100ms, one line each.
+    #[arg(long, value_parser = interval)]
+    checkpoint_interval: Option<Interval>,
+    /// The length of each steady phase, in seconds.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// How many pairs of runs.
-    #[arg(long, default_value_t = 5)]
-    pairs: usize,
-    /// Prints one JSON object instead of a table.
+    /// How many times engine and loops run in turn; for first-record, how many processes are started.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pairs: u64,
+    /// Prints JSON objects instead of tables.
     #[arg(long)]
     json: bool,
+    /// Runs the job in this empty directory until it has emitted, and says so: what first-record starts.
+    #[arg(long, hide = true)]
+    first_record_child: Option<PathBuf>,
     /// What cargo passes to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Workload {
-    /// A running sum per key.
+    /// Records from a source to a sink, in one chain; against the batch loop.
+    #[value(name = "W0")]
+    W0,
+    /// A running sum per key; against the map loop and the vec loop.
     #[value(name = "W1")]
     W1,
+    /// W1 with checkpoints, relative to W1 without; one line per interval.
+    #[value(name = "W6")]
+    W6,
+    /// The time from the start of a process to the first record at its sink, with an empty store.
+    #[value(name = "first-record")]
+    FirstRecord,
+}
+
+/// The time between checkpoints, if there are any.
+#[derive(Clone, Copy, Debug)]
+struct Interval(Option<Duration>);
+
+fn interval(text: &str) -> Result<Interval, String> {
+    if text == "off" {
+        return Ok(Interval(None));
+    }
+    match humantime::parse_duration(text) {
+        Ok(interval) if interval >= Duration::from_millis(10) => Ok(Interval(Some(interval))),
+        Ok(_) => Err("below 10ms: give at least that, or off".to_owned()),
+        Err(error) => Err(format!("{error}; give a duration such as 1s, or off")),
+    }
+}
+
+impl Arguments {
+    fn interval(&self) -> Option<Duration> {
+        self.checkpoint_interval.map_or(Some(Duration::from_secs(1)), |interval| interval.0)
+    }
+
+    fn seconds(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    fn setup(&self, interval: Option<Duration>) -> Setup {
+        Setup { parallelism: self.parallelism, interval, seconds: self.seconds() }
+    }
+
+    fn line(
+        &self,
+        workload: &str,
+        interval: Option<Duration>,
+        runs: &[&EngineRun],
+        off: Option<&EngineRun>,
+        peak_rss_bytes: u64,
+    ) -> Line {
+        Line::new(workload, self.keys, self.parallelism, interval, self.seconds(), runs, off, peak_rss_bytes)
+    }
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let interval = match arguments.checkpoint_interval.as_str() {
-        "off" => None,
-        text => match humantime::parse_duration(text) {
-            Ok(interval) => Some(interval),
-            Err(error) => {
-                eprintln!("--checkpoint-interval {text}: {error}; give a duration such as 1s, or off");
-                return ExitCode::FAILURE;
-            }
-        },
+    if let Some(store) = &arguments.first_record_child {
+        first_record::child(store, arguments.keys, arguments.parallelism, arguments.interval());
+    }
+    let valid = match arguments.workload {
+        Workload::W0 => w0(&arguments),
+        Workload::W1 => w1(&arguments),
+        Workload::W6 => w6(&arguments),
+        Workload::FirstRecord => first_record(&arguments),
     };
-    let work = W1 { keys: arguments.keys };
-    let seconds = Duration::from_secs(arguments.seconds);
-    let mut engines = Vec::new();
-    let mut maps = Vec::new();
-    let mut vecs = Vec::new();
-    let mut engine_rss = 0;
-    for pair in 0..arguments.pairs {
-        eprintln!("pair {} of {}", pair + 1, arguments.pairs);
-        engines.push(engine::run(work, arguments.parallelism, interval, seconds));
-        if pair == 0 {
-            // Of the engine alone: no loop has run yet.
-            engine_rss = measure::peak_rss_bytes();
+    if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn w0(arguments: &Arguments) -> bool {
+    let (work, interval, seconds) = (W0 { keys: arguments.keys }, arguments.interval(), arguments.seconds());
+    let threads = u64::from(arguments.parallelism);
+    let progress = Progress::new(arguments.pairs as usize * 2);
+    let (mut runs, mut batches, mut rss) = (Vec::new(), Vec::new(), 0);
+    for pair in 1..=arguments.pairs {
+        runs.push(progress.step(format!("engine {pair}"), || run(Work::W0(work), arguments.setup(interval))));
+        if pair == 1 {
+            rss = measure::peak_rss_bytes();
         }
-        let map = loops::map_loops(work, u64::from(arguments.parallelism), seconds);
+        let batch = progress.step(format!("batch loop {pair}"), || loops::batch_loops(work, threads, seconds));
+        batches.push(batch.records_per_second);
+    }
+    drop(progress);
+    let mut line = arguments.line("W0", interval, &runs.iter().collect::<Vec<_>>(), None, rss);
+    line.set("batch_loop_records_per_second", json!(median(&batches).round()));
+    line.ratio("ratio_to_batch_loop", &batches);
+    line.print(arguments.json)
+}
+
+fn w1(arguments: &Arguments) -> bool {
+    let (work, interval, seconds) = (W1 { keys: arguments.keys }, arguments.interval(), arguments.seconds());
+    let threads = u64::from(arguments.parallelism);
+    let progress = Progress::new(arguments.pairs as usize * 3 + usize::from(interval.is_some()));
+    let (mut runs, mut maps, mut vecs, mut rss) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for pair in 1..=arguments.pairs {
+        runs.push(progress.step(format!("engine {pair}"), || run(Work::W1(work), arguments.setup(interval))));
+        if pair == 1 {
+            // Of the engine alone: no loop has run yet.
+            rss = measure::peak_rss_bytes();
+        }
+        let map = progress.step(format!("map loop {pair}"), || loops::map_loops(work, threads, seconds));
         maps.push(map.records_per_second);
-        vecs.push(loops::vec_loop(work, seconds).records_per_second);
+        vecs.push(progress.step(format!("vec loop {pair}"), || loops::vec_loop(work, seconds)).records_per_second);
     }
     // The same windows with checkpoints off, to see what of a stall is the checkpoint's.
-    let off = interval.map(|_| engine::run(work, arguments.parallelism, None, seconds));
-    report(&arguments, interval, &engines, off.as_ref(), (&maps, &vecs), engine_rss)
+    let off = interval.map(|_| progress.step("engine, checkpoints off", || run(Work::W1(work), arguments.setup(None))));
+    drop(progress);
+    let mut line = arguments.line("W1", interval, &runs.iter().collect::<Vec<_>>(), off.as_ref(), rss);
+    line.set("map_loop_records_per_second", json!(median(&maps).round()));
+    line.set("vec_loop_records_per_second", json!(median(&vecs).round()));
+    line.ratio("ratio_to_map_loop", &maps);
+    line.ratio("ratio_to_vec_loop", &vecs);
+    line.print(arguments.json)
 }
 
-fn report(
-    arguments: &Arguments,
-    interval: Option<Duration>,
-    engines: &[EngineRun],
-    off: Option<&EngineRun>,
-    (maps, vecs): (&[f64], &[f64]),
-    engine_rss: u64,
-) -> ExitCode {
-    let speeds: Vec<f64> = engines.iter().map(|run| run.records_per_second).collect();
-    let durations: Vec<f64> = engines.iter().flat_map(|run| run.checkpoint_ms.clone()).collect();
-    let stalls: Vec<f64> = engines.iter().flat_map(EngineRun::stalls_ms).collect();
-    let window = median(&durations);
-    let stalls_off: Vec<f64> =
-        off.map(|run| run.stalls_in_windows_of(Duration::from_secs_f64(window.max(0.0) / 1e3))).unwrap_or_default();
-    let due =
-        interval.map_or(0.0, |interval| Duration::from_secs(arguments.seconds).as_secs_f64() / interval.as_secs_f64());
-    let fewest = engines.iter().map(|run| run.checkpoint_ms.len()).min().unwrap_or(0);
-    let valid = interval.is_none() || (fewest >= 10 && fewest as f64 >= 0.9 * due.floor());
-    let ratio = |loops: &[f64]| valid.then(|| round(median(&speeds) / median(loops)));
-    let (slowest, fastest) = spread(&speeds);
-    let line = json!({
-        "workload": "W1",
-        "keys": arguments.keys,
-        "parallelism": arguments.parallelism,
-        "checkpoint_interval": arguments.checkpoint_interval,
-        "seconds": arguments.seconds,
-        "fill_seconds": round(median(&engines.iter().map(|run| run.fill_seconds).collect::<Vec<_>>())),
-        "growth_ms_max": round(engines.iter().map(|run| run.growth_ms_max).fold(0.0, f64::max)),
-        "records_per_second": median(&speeds).round(),
-        "records_per_second_min": slowest.round(),
-        "records_per_second_max": fastest.round(),
-        "map_loop_records_per_second": median(maps).round(),
-        "vec_loop_records_per_second": median(vecs).round(),
-        "ratio_to_map_loop": ratio(maps),
-        "ratio_to_map_loop_min": valid.then(|| round(slowest / spread(maps).1)),
-        "ratio_to_map_loop_max": valid.then(|| round(fastest / spread(maps).0)),
-        "ratio_to_vec_loop": ratio(vecs),
-        "checkpoints": engines.iter().map(|run| run.checkpoint_ms.len()).sum::<usize>(),
-        "checkpoints_fewest_in_a_run": fewest,
-        "checkpoint_ms_p50": round(percentile(&durations, 50.0)),
-        "checkpoint_ms_p99": round(percentile(&durations, 99.0)),
-        "stall_ms_p50": stall(&stalls, 50.0),
-        "stall_ms_p99": stall(&stalls, 99.0),
-        "stall_ms_max": stall(&stalls, 100.0),
-        "stall_off_ms_p99": stall(&stalls_off, 99.0),
-        "checkpoint_bytes": engines.iter().map(|run| run.checkpoint_bytes).max(),
-        "cpu_ns_per_record": round(median(&engines.iter().map(|run| run.cpu_ns_per_record).collect::<Vec<_>>())),
-        "peak_rss_bytes": engine_rss,
-    });
-    if arguments.json {
-        println!("{line}");
-    } else if let Some(fields) = line.as_object() {
-        for (name, value) in fields {
-            println!("{name:32} {value}");
+fn w6(arguments: &Arguments) -> bool {
+    let work = Work::W1(W1 { keys: arguments.keys });
+    let intervals = match arguments.checkpoint_interval {
+        Some(interval) => interval.0.into_iter().collect(),
+        None => vec![Duration::from_secs(1), Duration::from_millis(100)],
+    };
+    let progress = Progress::new(arguments.pairs as usize * (1 + intervals.len()));
+    let mut off = Vec::new();
+    let mut with: Vec<Vec<EngineRun>> = intervals.iter().map(|_| Vec::new()).collect();
+    let mut rss = Vec::new();
+    for pair in 1..=arguments.pairs {
+        off.push(progress.step(format!("checkpoints off {pair}"), || run(work, arguments.setup(None))));
+        rss.push(measure::peak_rss_bytes());
+        for (interval, runs) in intervals.iter().zip(&mut with) {
+            let setup = arguments.setup(Some(*interval));
+            runs.push(progress.step(format!("every {interval:?} {pair}"), || run(work, setup)));
+            rss.push(measure::peak_rss_bytes());
         }
     }
-    if valid {
-        ExitCode::SUCCESS
-    } else {
-        eprintln!("not valid: {fewest} checkpoints in a run, {due:.0} were due; at least 10 and 90 % are wanted");
-        ExitCode::FAILURE
+    drop(progress);
+    let off_speeds: Vec<f64> = off.iter().map(|run| run.records_per_second).collect();
+    let mut line = arguments.line("W6", None, &off.iter().collect::<Vec<_>>(), None, rss[0]);
+    line.ratio("relative_to_off", &off_speeds);
+    let mut valid = line.print(arguments.json);
+    for ((interval, runs), rss) in intervals.iter().zip(&with).zip(&rss[1..]) {
+        let mut line = arguments.line("W6", Some(*interval), &runs.iter().collect::<Vec<_>>(), off.first(), *rss);
+        line.ratio("relative_to_off", &off_speeds);
+        valid &= line.print(arguments.json);
     }
+    valid
 }
 
-/// A stall is a figure only over at least 20 windows.
-fn stall(stalls: &[f64], percent: f64) -> Option<f64> {
-    (stalls.len() >= 20).then(|| round(percentile(stalls, percent)))
-}
-
-fn round(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
+fn first_record(arguments: &Arguments) -> bool {
+    let progress = Progress::new(arguments.pairs as usize);
+    let times: Vec<f64> = (1..=arguments.pairs)
+        .map(|number| {
+            progress.step(format!("process {number}"), || {
+                first_record::measure(arguments.keys, arguments.parallelism, arguments.interval())
+            })
+        })
+        .collect();
+    drop(progress);
+    let fields = [
+        ("workload", json!("first-record")),
+        ("keys", json!(arguments.keys)),
+        ("parallelism", json!(arguments.parallelism)),
+        ("processes", json!(times.len())),
+        ("first_record_ms_p50", round(median(&times))),
+        ("first_record_ms_p99", round(percentile(&times, 99.0))),
+        ("first_record_ms_max", round(percentile(&times, 100.0))),
+    ];
+    print(&fields.map(|(name, value)| (name.to_owned(), value)), arguments.json);
+    true
 }

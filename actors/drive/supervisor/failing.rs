@@ -77,23 +77,22 @@ impl SupervisorDriver {
         self.handle(Event::SubtaskEnded { attempt: self.attempt, subtask });
     }
 
-    pub(super) fn driver_panicked(&mut self, address: Address, text: &str) {
+    /// An actor is gone without having said that it ends.
+    pub(super) fn driver_gone(&mut self, address: Address, failure: impl FnOnce(&str) -> Failure) {
         match address {
             Address::Coordinator => {
                 self.coordinator_gone = true;
-                self.fail(Failure::panic("coordinator", text));
+                self.fail(failure("coordinator"));
                 // Nobody is left who could answer.
                 self.settled();
             }
             Address::Subtask(subtask, attempt) if attempt == self.attempt => {
-                let name = self.setup.plan.node(subtask.node).name.clone();
-                self.fail(Failure::panic(name, text));
+                self.fail(failure(&self.setup.plan.node(subtask.node).name.clone()));
                 self.subtask_ended(subtask);
             }
             Address::Sink(sink, attempt) if attempt == self.attempt => {
                 self.sinks.remove(&sink);
-                let name = self.setup.plan.sinks[sink as usize].uid.as_str().to_owned();
-                self.fail(Failure::panic(name, text));
+                self.fail(failure(self.setup.plan.sinks[sink as usize].uid.clone().as_str()));
             }
             Address::Subtask(..) | Address::Sink(..) | Address::Supervisor => {}
         }

@@ -254,7 +254,10 @@ impl SupervisorDriver {
                     self.show_why_it_ends();
                 }
             }
-            Control::DriverPanicked { address, text } => self.driver_panicked(address, &text),
+            Control::DriverPanicked { address, text } => {
+                self.driver_gone(address, |name| Failure::panic(name, &text));
+            }
+            Control::DriverLost { address } => self.driver_gone(address, Failure::arbiter_stopped),
             // Messages of an attempt that is over.
             Control::SinkReady { .. }
             | Control::Restored { .. }
