@@ -19,7 +19,9 @@ pub use alluvium_actors::ports::listener::{JobEvent, Listener};
 pub use alluvium_actors::ports::store::CheckpointKind;
 pub use alluvium_actors::ports::task::{Failure, Severity};
 pub use alluvium_actors::protocol::lifecycle::JobState;
-pub use alluvium_actors::protocol::supervise::{ExponentialDelay, RestartStrategy, RestartStrategyError};
+pub use alluvium_actors::protocol::supervise::{
+    ExponentialDelay, FailoverStrategy, RestartStrategy, RestartStrategyError,
+};
 
 pub use error::{OperatorError, OperatorResult};
 pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};

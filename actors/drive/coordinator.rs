@@ -3,18 +3,19 @@
 //! It holds what the machine only knows by id: the snapshots that were acknowledged, the enumerators of the sources, the requests of
 //! users. It lives as long as the job; attempts come and go.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::drive::control::{Control, Reply, Resume};
+use crate::drive::attempt::AttemptHost;
+use crate::drive::control::{Control, Origin, Reply, Resume};
 use crate::drive::edge::Barrier;
 use crate::drive::subtask::drop_quietly;
 use crate::drive::under_way::UnderWay;
-use crate::ids::{Attempt, CheckpointId, Moment, NodeId, SubtaskId, Token, WallTime};
-use crate::plan::Plan;
+use crate::ids::{Attempt, CheckpointId, Moment, NodeId, OperatorUid, RegionId, SubtaskId, Token, WallTime};
+use crate::plan::{Plan, SourcePlan};
 use crate::ports::blocking::{Lane, Promise, panic_text};
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
@@ -31,6 +32,7 @@ use crate::protocol::coordinator::{
     RequestKind, Settings, Start,
 };
 use crate::protocol::machine::Machine;
+use crate::protocol::supervise::Regions;
 
 /// How often the driver tries to find out whether a manifest of unknown outcome exists, before it gives the job up.
 const READ_BACK_TRIES: u32 = 5;
@@ -68,16 +70,30 @@ pub struct CoordinatorDriver {
     under_way: Vec<UnderWay>,
     /// The attempt that was asked for last, deployed or not: failures belong to it.
     attempt: Attempt,
+    regions: Regions,
+    /// The enumerators of the sources, by the source's position in the plan. One is gone while its region is.
+    enumerators: BTreeMap<usize, RunningEnumerator>,
+    /// The last suspension that was asked for.
+    suspension: u32,
 }
 
-/// The attempt that runs.
+/// The attempt that began last.
 struct Deployment {
     attempt: Attempt,
     run: RunRecord,
     fence: Fence,
     restored: Option<CheckpointId>,
     retained: Vec<CheckpointId>,
-    enumerators: Vec<Box<dyn Enumerator>>,
+    /// The regions that it restored.
+    regions: BTreeSet<RegionId>,
+}
+
+/// An enumerator in the attempt of its region.
+struct RunningEnumerator {
+    attempt: Attempt,
+    node: NodeId,
+    uid: OperatorUid,
+    enumerator: Box<dyn Enumerator>,
 }
 
 /// What the driver holds of a pending checkpoint.
@@ -100,6 +116,7 @@ impl CoordinatorDriver {
     #[must_use]
     pub fn new(host: Rc<dyn Host>, setup: CoordinatorSetup) -> CoordinatorDriver {
         let machine = Coordinator::new(setup.settings.clone());
+        let regions = Regions::of_plan(&setup.plan);
         CoordinatorDriver {
             host,
             setup,
@@ -113,6 +130,9 @@ impl CoordinatorDriver {
             requests: 0,
             under_way: Vec::new(),
             attempt: Attempt(0),
+            regions,
+            enumerators: BTreeMap::new(),
+            suspension: 0,
         }
     }
 
@@ -140,7 +160,7 @@ impl CoordinatorDriver {
         match message {
             Control::Resume(resume) => self.resume(*resume),
             Control::Running { attempt } => self.running(attempt),
-            Control::Suspend => self.handle(Event::Suspend),
+            Control::Suspend { suspension, regions } => self.suspend(suspension, &regions),
             Control::Shutdown => self.handle(Event::Shutdown),
             Control::Acknowledge { attempt, checkpoint, snapshot } => self.acknowledge(attempt, checkpoint, snapshot),
             Control::Decline { attempt, checkpoint, subtask, failure } => {
@@ -148,7 +168,10 @@ impl CoordinatorDriver {
                 self.handle(Event::Declined { attempt, subtask, checkpoint, reason: DeclineReason::Declined })
             }
             Control::EndOfData { attempt, subtask } => self.handle(Event::EndOfData { attempt, subtask }),
-            Control::Reader { attempt, subtask, event } => self.reader_event(attempt, subtask, event),
+            Control::Reader { attempt, subtask, event } => {
+                self.reader_event(attempt, subtask, event);
+                Ok(())
+            }
             Control::TakeCheckpoint(reply) => self.request(RequestKind::Checkpoint, reply),
             Control::TakeStoppingCheckpoint(reply) => self.request(RequestKind::Stop, reply),
             other => Err(Failure::unrecoverable("coordinator", format!("unexpected message {other:?}"))),
@@ -162,33 +185,46 @@ impl CoordinatorDriver {
         self.handle(Event::Request { request, kind })
     }
 
-    /// A new attempt is being deployed: build and restore the enumerators, so that readers can register.
-    fn resume(&mut self, resume: Resume) -> Result<(), Failure> {
-        let Resume { attempt, run, restored, retained, fence } = resume;
-        self.attempt = attempt;
-        let mut enumerators = Vec::new();
-        for source in &self.setup.plan.sources {
-            let context = EnumeratorContext {
-                job: Arc::clone(&self.setup.plan.job),
-                uid: source.uid.clone(),
-                parallelism: self.setup.plan.node(source.node).parallelism,
-                host: Rc::clone(&self.host),
-                files: Arc::clone(&self.setup.files),
-            };
-            let name = source.uid.as_str();
-            let mut enumerator = caught(name, || (source.enumerator)(context))??;
-            let state = restored.as_ref().and_then(|manifest| {
-                let snapshot = manifest.enumerators.iter().find(|snapshot| snapshot.uid == source.uid)?;
-                snapshot.piece(ENUMERATOR).cloned()
-            });
-            if let Some(Piece { content: PieceContent::Inline(state), .. }) = state {
-                caught(name, || enumerator.restore(&state))??;
-            }
-            enumerators.push(enumerator);
+    /// Regions end: their enumerators do too, and begin no work any more. Those of the others run on.
+    fn suspend(&mut self, suspension: u32, regions: &BTreeSet<RegionId>) -> Result<(), Failure> {
+        self.suspension = suspension;
+        let over = |enumerator: &RunningEnumerator| regions.contains(&self.regions.of_node(enumerator.node));
+        let over: Vec<usize> =
+            self.enumerators.iter().filter(|(_, enumerator)| over(enumerator)).map(|(source, _)| *source).collect();
+        for source in over {
+            drop_quietly(self.enumerators.remove(&source));
         }
-        drop_quietly(self.deployment.take());
-        let restored = restored.map(|manifest| manifest.checkpoint);
-        self.deployment = Some(Deployment { attempt, run, fence, restored, retained, enumerators });
+        self.handle(Event::Suspend)
+    }
+
+    /// A new attempt is being deployed: build and restore the enumerators of its regions, so that readers can register.
+    fn resume(&mut self, resume: Resume) -> Result<(), Failure> {
+        let Resume { attempt, run, restored, retained, fence, regions } = resume;
+        self.attempt = attempt;
+        let manifest = restored.as_deref();
+        let resumed = regions.iter().map(|resumed| resumed.region).collect();
+        let restored = manifest.map(|manifest| manifest.checkpoint);
+        self.deployment = Some(Deployment { attempt, run, fence, restored, retained, regions: resumed });
+        let plan = Arc::clone(&self.setup.plan);
+        for (position, source) in plan.sources.iter().enumerate() {
+            let region = self.regions.of_node(source.node);
+            let Some(resumed) = regions.iter().find(|resumed| resumed.region == region) else { continue };
+            let context = EnumeratorContext {
+                job: Arc::clone(&plan.job),
+                uid: source.uid.clone(),
+                parallelism: plan.node(source.node).parallelism,
+                host: AttemptHost::around(Rc::clone(&self.host), Arc::clone(&resumed.work)),
+                files: Arc::clone(&self.setup.files),
+                fence: resumed.fence.clone(),
+            };
+            match build_enumerator(source, context, manifest) {
+                Ok(enumerator) => {
+                    let running = RunningEnumerator { attempt, node: source.node, uid: source.uid.clone(), enumerator };
+                    drop_quietly(self.enumerators.insert(position, running));
+                }
+                Err(failure) => self.report_enumerator(source.node, attempt, failure),
+            }
+        }
         Ok(())
     }
 
@@ -198,7 +234,12 @@ impl CoordinatorDriver {
         };
         let start = Start {
             attempt,
-            subtasks: self.setup.plan.subtasks().collect(),
+            subtasks: self
+                .setup
+                .plan
+                .subtasks()
+                .filter(|subtask| deployment.regions.contains(&self.regions.of_node(subtask.node)))
+                .collect(),
             first_id: deployment.run.first_checkpoint,
             reserved_until: deployment.run.reserved_below,
             restored: deployment.restored,
@@ -234,55 +275,58 @@ impl CoordinatorDriver {
         handled
     }
 
-    fn reader_event(&mut self, attempt: Attempt, subtask: SubtaskId, event: ReaderEvent) -> Result<(), Failure> {
-        let plan = Arc::clone(&self.setup.plan);
-        let Some(deployment) = self.deployment.as_mut().filter(|deployment| deployment.attempt == attempt) else {
-            return Ok(());
-        };
-        for (source, enumerator) in plan.sources.iter().zip(&mut deployment.enumerators) {
-            if source.node == subtask.node {
-                let mut assignments = Vec::new();
-                caught(source.uid.as_str(), || enumerator.reader_event(subtask.index, event, &mut assignments))??;
-                send_assignments(self.host.as_ref(), source.node, attempt, assignments);
-                return Ok(());
-            }
+    fn reader_event(&mut self, attempt: Attempt, subtask: SubtaskId, event: ReaderEvent) {
+        let found = self.enumerators.values_mut().find(|running| running.node == subtask.node);
+        // A reader of an attempt that is over, or one whose enumerator is gone.
+        let Some(running) = found.filter(|running| running.attempt == attempt) else { return };
+        let told = running.call(self.host.as_ref(), |enumerator, assignments| {
+            enumerator.reader_event(subtask.index, event, assignments)
+        });
+        if let Err(failure) = told {
+            self.report_enumerator(subtask.node, attempt, failure);
         }
-        Ok(())
     }
 
     /// Lets every enumerator look for new splits.
-    fn poll_enumerators(&mut self, context: &mut Context<'_>) -> Result<(), Failure> {
-        let Some(deployment) = self.deployment.as_mut() else { return Ok(()) };
-        for (source, enumerator) in self.setup.plan.sources.iter().zip(&mut deployment.enumerators) {
-            let mut assignments = Vec::new();
-            caught(source.uid.as_str(), || enumerator.poll(context, &mut assignments))??;
-            send_assignments(self.host.as_ref(), source.node, deployment.attempt, assignments);
+    fn poll_enumerators(&mut self, context: &mut Context<'_>) {
+        let mut failed = Vec::new();
+        for running in self.enumerators.values_mut() {
+            let polled =
+                running.call(self.host.as_ref(), |enumerator, assignments| enumerator.poll(context, assignments));
+            if let Err(failure) = polled {
+                failed.push((running.node, running.attempt, failure));
+            }
         }
-        Ok(())
+        for (node, attempt, failure) in failed {
+            self.report_enumerator(node, attempt, failure);
+        }
+    }
+
+    /// The code of an enumerator failed: that is a failure of its region. Until the region ends it is left alone.
+    fn report_enumerator(&mut self, node: NodeId, attempt: Attempt, failure: Failure) {
+        let source = self.setup.plan.sources.iter().position(|source| source.node == node);
+        if let Some(source) = source {
+            drop_quietly(self.enumerators.remove(&source));
+        }
+        let origin = Origin::Enumerator(node);
+        self.host.send(Address::Supervisor, Control::Failed { attempt, origin, failure });
     }
 
     /// Carries out one effect. An answer that is there at once is returned, the others come by promise.
     fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Failure> {
         match effect {
             Effect::SnapshotEnumerators { attempt, checkpoint, kind } => {
-                let outcome = match self.snapshot_enumerators(checkpoint, kind) {
-                    Ok(()) => Outcome::Done,
-                    // A failed synchronous part fails the attempt (rule 23); the machine gives up the checkpoint besides.
-                    Err(failure) => {
-                        self.report(failure);
-                        Outcome::Failed
-                    }
-                };
+                // A failed synchronous part fails the region (rule 23); the machine gives up the checkpoint besides.
+                let outcome = if self.snapshot_enumerators(checkpoint, kind) { Outcome::Done } else { Outcome::Failed };
                 return Ok(Some(Event::EnumeratorsSnapshotted { attempt, checkpoint, outcome }));
             }
-            Effect::Trigger { attempt, checkpoint, kind } => {
+            Effect::Trigger { attempt: _, checkpoint, kind } => {
                 self.setup.listener.event(JobEvent::Triggered { checkpoint, kind });
                 let triggered = self.collected.get(&checkpoint).map_or(self.host.now(), |held| held.triggered);
                 let barrier = Barrier { checkpoint, kind, triggered };
                 for source in &self.setup.plan.sources {
                     for index in 0..self.setup.plan.node(source.node).parallelism {
-                        let subtask = SubtaskId { node: source.node, index };
-                        self.host.send(Address::Subtask(subtask, attempt), Control::Trigger(barrier));
+                        self.tell(SubtaskId { node: source.node, index }, Control::Trigger(barrier));
                     }
                 }
             }
@@ -290,9 +334,9 @@ impl CoordinatorDriver {
                 self.write_manifest(token, checkpoint, kind, &finished);
             }
             Effect::ReadBack { token, checkpoint } => self.read_back(token, checkpoint),
-            Effect::NotifyCompleted { attempt, checkpoint, kind } => self.completed(attempt, checkpoint, kind),
-            Effect::NotifyAborted { attempt, checkpoint, last_completed, reason } => {
-                self.aborted(attempt, checkpoint, last_completed, reason);
+            Effect::NotifyCompleted { attempt: _, checkpoint, kind } => self.completed(checkpoint, kind),
+            Effect::NotifyAborted { attempt: _, checkpoint, last_completed, reason } => {
+                self.aborted(checkpoint, last_completed, reason);
             }
             Effect::DiscardSnapshots { checkpoint } => {
                 if let Some(collected) = self.collected.remove(&checkpoint) {
@@ -320,17 +364,17 @@ impl CoordinatorDriver {
                     reply.answer(result.map_err(|reason| reason.to_string()));
                 }
             }
-            Effect::SourcesGoOn { attempt, checkpoint: _ } => {
+            Effect::SourcesGoOn { attempt: _, checkpoint: _ } => {
                 for source in &self.setup.plan.sources {
                     for index in 0..self.setup.plan.node(source.node).parallelism {
-                        let subtask = SubtaskId { node: source.node, index };
-                        self.host.send(Address::Subtask(subtask, attempt), Control::GoOn);
+                        self.tell(SubtaskId { node: source.node, index }, Control::GoOn);
                     }
                 }
                 self.host.send(Address::Supervisor, Control::StopCalledOff);
             }
-            Effect::Suspended { last_completed: _, closed } => {
-                self.host.send(Address::Supervisor, Control::Suspended { closed });
+            Effect::Suspended { last_completed, closed } => {
+                let suspension = self.suspension;
+                self.host.send(Address::Supervisor, Control::Suspended { suspension, last_completed, closed });
             }
             Effect::FailJob { failure } => {
                 let failed = match failure {
@@ -344,18 +388,30 @@ impl CoordinatorDriver {
         Ok(None)
     }
 
-    fn snapshot_enumerators(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) -> Result<(), Failure> {
+    /// Takes the state of every enumerator. False when one has none to give: it failed, or is gone with its region.
+    fn snapshot_enumerators(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) -> bool {
         let (triggered, triggered_wall) = (self.host.now(), self.host.wall());
         let mut enumerators = Vec::new();
-        let deployment = self.deployment.as_mut().expect("the machine triggers only while an attempt runs");
-        for (source, enumerator) in self.setup.plan.sources.iter().zip(&mut deployment.enumerators) {
-            let state = caught(source.uid.as_str(), || enumerator.snapshot(checkpoint))??;
+        for running in self.enumerators.values_mut() {
+            let state =
+                caught(running.uid.as_str(), || running.enumerator.snapshot(checkpoint)).and_then(|state| state);
+            let state = match state {
+                Ok(state) => state,
+                Err(failure) => {
+                    let (node, attempt) = (running.node, running.attempt);
+                    self.report_enumerator(node, attempt, failure);
+                    return false;
+                }
+            };
             let piece = Piece { name: ENUMERATOR.to_owned(), content: PieceContent::Inline(state) };
-            enumerators.push(OperatorSnapshot { uid: source.uid.clone(), subtask: 0, pieces: vec![piece] });
+            enumerators.push(OperatorSnapshot { uid: running.uid.clone(), subtask: 0, pieces: vec![piece] });
+        }
+        if enumerators.len() < self.setup.plan.sources.len() {
+            return false;
         }
         let collected = Collected { kind, triggered, triggered_wall, enumerators, subtasks: BTreeMap::new() };
         self.collected.insert(checkpoint, collected);
-        Ok(())
+        true
     }
 
     fn write_manifest(&mut self, token: Token, checkpoint: CheckpointId, kind: CheckpointKind, finished: &[SubtaskId]) {
@@ -412,7 +468,7 @@ impl CoordinatorDriver {
         self.under_way.push(UnderWay::ReadBack { token, promise });
     }
 
-    fn completed(&mut self, attempt: Attempt, checkpoint: CheckpointId, kind: CheckpointKind) {
+    fn completed(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) {
         if let Some(collected) = self.collected.remove(&checkpoint) {
             let bytes = collected
                 .subtasks
@@ -434,31 +490,32 @@ impl CoordinatorDriver {
         }
         self.tell_enumerators(|enumerator| enumerator.completed(checkpoint));
         for subtask in self.setup.plan.subtasks() {
-            self.host.send(Address::Subtask(subtask, attempt), Control::Completed { checkpoint, kind });
+            self.tell(subtask, Control::Completed { checkpoint, kind });
         }
     }
 
-    fn aborted(
-        &mut self,
-        attempt: Attempt,
-        checkpoint: CheckpointId,
-        last_completed: Option<CheckpointId>,
-        reason: FailureReason,
-    ) {
+    fn aborted(&mut self, checkpoint: CheckpointId, last_completed: Option<CheckpointId>, reason: FailureReason) {
         self.setup.listener.event(JobEvent::Aborted { checkpoint, reason });
         self.tell_enumerators(|enumerator| enumerator.aborted(checkpoint));
         for subtask in self.setup.plan.subtasks() {
-            let notice = Control::Aborted { checkpoint, last_completed };
-            self.host.send(Address::Subtask(subtask, attempt), notice);
+            self.tell(subtask, Control::Aborted { checkpoint, last_completed });
+        }
+    }
+
+    /// Sends a message to a subtask in the attempt of its region. One of a region that has ended finds nobody.
+    fn tell(&self, subtask: SubtaskId, message: Control) {
+        if let Some(attempt) = self.machine.attempt_of(subtask) {
+            self.host.send(Address::Subtask(subtask, attempt), message);
         }
     }
 
     fn tell_enumerators(&mut self, tell: impl Fn(&mut dyn Enumerator)) {
-        let Some(deployment) = self.deployment.as_mut() else { return };
-        let enumerators = self.setup.plan.sources.iter().zip(&mut deployment.enumerators);
-        let told = enumerators.map(|(source, enumerator)| caught(source.uid.as_str(), || tell(enumerator.as_mut())));
-        for failure in told.filter_map(Result::err).collect::<Vec<_>>() {
-            self.report(failure);
+        let told = self.enumerators.values_mut().map(|running| {
+            let told = caught(running.uid.as_str(), || tell(running.enumerator.as_mut()));
+            told.map_err(|failure| (running.node, running.attempt, failure))
+        });
+        for (node, attempt, failure) in told.filter_map(Result::err).collect::<Vec<_>>() {
+            self.report_enumerator(node, attempt, failure);
         }
     }
 
@@ -494,7 +551,8 @@ impl CoordinatorDriver {
     }
 
     fn report(&self, failure: Failure) {
-        self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, failure });
+        let origin = Origin::Coordinator;
+        self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, origin, failure });
     }
 
     fn deployment(&self) -> &Deployment {
@@ -513,7 +571,8 @@ impl CoordinatorDriver {
         if self.machine.next_deadline().is_some_and(|deadline| deadline <= self.host.now()) {
             self.handle(Event::Deadline)?;
         }
-        self.poll_enumerators(context)
+        self.poll_enumerators(context);
+        Ok(())
     }
 }
 
@@ -526,6 +585,38 @@ fn send_assignments(host: &dyn Host, node: NodeId, attempt: Attempt, assignments
         };
         host.send(Address::Subtask(SubtaskId { node, index: reader }, attempt), message);
     }
+}
+
+impl RunningEnumerator {
+    /// Calls it, and sends what it assigns to its readers.
+    fn call(
+        &mut self,
+        host: &dyn Host,
+        call: impl FnOnce(&mut dyn Enumerator, &mut Vec<Assignment>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut assignments = Vec::new();
+        caught(self.uid.as_str(), || call(self.enumerator.as_mut(), &mut assignments))??;
+        send_assignments(host, self.node, self.attempt, assignments);
+        Ok(())
+    }
+}
+
+/// Builds the enumerator of a source, as the restored checkpoint left it.
+fn build_enumerator(
+    source: &SourcePlan,
+    context: EnumeratorContext,
+    restored: Option<&Manifest>,
+) -> Result<Box<dyn Enumerator>, Failure> {
+    let name = source.uid.as_str();
+    let mut enumerator = caught(name, || (source.enumerator)(context))??;
+    let state = restored.and_then(|manifest| {
+        let snapshot = manifest.enumerators.iter().find(|snapshot| snapshot.uid == source.uid)?;
+        snapshot.piece(ENUMERATOR)
+    });
+    if let Some(Piece { content: PieceContent::Inline(state), .. }) = state {
+        caught(name, || enumerator.restore(state))??;
+    }
+    Ok(enumerator)
 }
 
 /// Calls the code of a source's enumerator.

@@ -1,18 +1,18 @@
 //! Turns a plan into actors: makes the edges of one attempt and starts its subtasks and sinks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::drive::attempt::{AttemptHost, WorkCount};
-use crate::drive::control::Control;
+use crate::drive::control::{Control, Origin};
 use crate::drive::edge::{CREDITS, EdgeReceiver, edge};
 use crate::drive::gate::Gate;
 use crate::drive::operator::OperatorDriver;
 use crate::drive::outputs::{OutputChannel, Outputs};
 use crate::drive::sink::{SinkDriver, SinkSetup};
 use crate::drive::source::SourceDriver;
-use crate::ids::{Attempt, RunNumber, SubtaskId};
+use crate::ids::{Attempt, RegionId, RunNumber, SubtaskId};
 use crate::plan::{Pattern, Plan};
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
@@ -21,6 +21,7 @@ use crate::ports::sink::{PreparedCheckpoint, SinkScope};
 use crate::ports::store::{CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::{Failure, TaskContext, TaskFactory};
 use crate::protocol::align::Aligner;
+use crate::protocol::supervise::Regions;
 
 /// What a checkpoint holds of one sink, over all its subtasks.
 #[derive(Debug, Default)]
@@ -31,17 +32,19 @@ pub(super) struct RestoredSink {
 }
 
 impl RestoredSink {
-    /// One for each sink of the plan. Reads the store: for where blocking is allowed.
+    /// One for each sink that is wanted, by its number in the plan. Reads the store: for where blocking is allowed.
     ///
     /// # Errors
     /// When a piece cannot be read.
     pub(super) fn read_all(
         plan: &Plan,
         manifest: Option<&Manifest>,
+        wanted: &BTreeSet<u32>,
         read: &dyn Fn(&OperatorSnapshot) -> Result<Vec<PreparedCheckpoint>, Failure>,
-    ) -> Result<Vec<RestoredSink>, Failure> {
-        let mut sinks = Vec::new();
-        for sink in &plan.sinks {
+    ) -> Result<BTreeMap<u32, RestoredSink>, Failure> {
+        let mut sinks = BTreeMap::new();
+        for number in wanted {
+            let sink = &plan.sinks[*number as usize];
             let mut restored = RestoredSink::default();
             let subtasks = manifest.iter().flat_map(|manifest| &manifest.subtasks);
             for snapshot in subtasks.flat_map(|subtask| &subtask.operators).filter(|found| found.uid == sink.uid) {
@@ -49,16 +52,18 @@ impl RestoredSink {
                 restored.snapshots.push(snapshot.clone());
             }
             restored.prepared.sort_by_key(|prepared| prepared.checkpoint);
-            sinks.push(restored);
+            sinks.insert(*number, restored);
         }
         Ok(sinks)
     }
 }
 
-/// What all subtasks and sinks of one attempt share.
+/// What all subtasks and sinks of one region share in one attempt.
 #[derive(Clone)]
 pub(super) struct Deployment {
     pub(super) plan: Arc<Plan>,
+    pub(super) regions: Regions,
+    pub(super) region: RegionId,
     pub(super) attempt: Attempt,
     pub(super) run: RunNumber,
     pub(super) hash_seed: u64,
@@ -70,40 +75,43 @@ pub(super) struct Deployment {
 }
 
 impl Deployment {
-    /// Starts the committing side of every sink, each with what the restored checkpoint holds of it.
-    pub(super) fn spawn_sinks(&self, host: &dyn Host, restored: Vec<RestoredSink>) {
-        for ((sink, plan), restored) in self.plan.sinks.iter().enumerate().zip(restored) {
-            let sink = sink as u32;
-            let RestoredSink { snapshots, prepared } = restored;
-            let setup = SinkSetup {
-                sink,
-                attempt: self.attempt,
-                scope: SinkScope {
-                    job: Arc::clone(&self.plan.job),
-                    store: format!("{:016x}", self.hash_seed),
-                    uid: plan.uid.clone(),
-                    run: self.run,
-                    restored: self.restored.as_ref().map(|manifest| manifest.checkpoint),
-                    files: Arc::clone(&self.files),
-                    fence: self.fence.clone(),
-                },
-                factory: Arc::clone(&plan.committer),
-                restored: snapshots,
-                prepared,
-            };
-            let work = Arc::clone(&self.work);
-            let build = Box::new(move |host: Rc<dyn Host>| {
-                Box::new(SinkDriver::new(AttemptHost::around(host, work), setup)) as Box<dyn Driver>
-            });
-            let factory = DriverFactory { role: Role::Sink, build };
-            host.spawn(Address::Sink(sink, self.attempt), Placement::Coordination, factory);
-        }
+    /// Starts the committing side of a sink, with what the restored checkpoint holds of it.
+    pub(super) fn spawn_sink(&self, host: &dyn Host, sink: u32, restored: RestoredSink) {
+        let plan = &self.plan.sinks[sink as usize];
+        let RestoredSink { snapshots, prepared } = restored;
+        let setup = SinkSetup {
+            sink,
+            attempt: self.attempt,
+            scope: SinkScope {
+                job: Arc::clone(&self.plan.job),
+                store: format!("{:016x}", self.hash_seed),
+                uid: plan.uid.clone(),
+                run: self.run,
+                restored: self.restored.as_ref().map(|manifest| manifest.checkpoint),
+                files: Arc::clone(&self.files),
+                fence: self.fence.clone(),
+            },
+            factory: Arc::clone(&plan.committer),
+            restored: snapshots,
+            prepared,
+        };
+        let work = Arc::clone(&self.work);
+        let build = Box::new(move |host: Rc<dyn Host>| {
+            Box::new(SinkDriver::new(AttemptHost::around(host, work), setup)) as Box<dyn Driver>
+        });
+        let factory = DriverFactory { role: Role::Sink, build };
+        host.spawn(Address::Sink(sink, self.attempt), Placement::Coordination, factory);
     }
 
-    /// Makes all edges and starts every subtask. Subtasks with the same parallel index share an arbiter, so that a pointwise path crosses no thread.
+    /// The subtasks of the region.
+    fn subtasks(&self) -> impl Iterator<Item = SubtaskId> + '_ {
+        self.plan.subtasks().filter(|subtask| self.regions.of_node(subtask.node) == self.region)
+    }
+
+    /// Makes all edges of the region and starts its subtasks. Subtasks with the same parallel index share an arbiter, so that a pointwise path crosses no thread.
     pub(super) fn spawn_subtasks(&self, host: &dyn Host) {
         let mut wiring = self.wire();
-        for subtask in self.plan.subtasks() {
+        for subtask in self.subtasks() {
             let (inputs, outputs) = wiring.remove(&subtask).unwrap_or_default();
             let deployment = self.clone();
             let node = self.plan.node(subtask.node);
@@ -176,8 +184,9 @@ impl Deployment {
     /// One edge for each pair of subtasks that the plan joins. The channels of a consumer are numbered in the order of the plan's edges, then of the producers.
     fn wire(&self) -> BTreeMap<SubtaskId, (Vec<(usize, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> {
         let mut wiring: BTreeMap<SubtaskId, (Vec<(usize, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> =
-            self.plan.subtasks().map(|subtask| (subtask, (Vec::new(), Vec::new()))).collect();
-        for plan in &self.plan.edges {
+            self.subtasks().map(|subtask| (subtask, (Vec::new(), Vec::new()))).collect();
+        // No edge leaves a region.
+        for plan in self.plan.edges.iter().filter(|plan| self.regions.of_node(plan.from) == self.region) {
             let producers = self.plan.node(plan.from).parallelism;
             let consumers = self.plan.node(plan.to).parallelism;
             for producer in 0..producers {
@@ -235,7 +244,8 @@ impl Driver for FailedToBuild {
 
     fn step(&mut self, _context: &mut std::task::Context<'_>) -> Step {
         if let Some(failure) = self.failure.take() {
-            self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, failure });
+            let origin = Origin::Subtask(self.subtask);
+            self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, origin, failure });
         }
         self.host.send(Address::Supervisor, Control::Ended { attempt: self.attempt, subtask: self.subtask });
         Step::Finished

@@ -157,7 +157,7 @@ impl Driver for OperatorDriver {
             }
             Ok(step) => step,
             Err(failure) => {
-                self.core.tell_supervisor(Control::Failed { attempt: self.core.attempt, failure });
+                self.core.failed(failure);
                 self.end();
                 Step::Finished
             }

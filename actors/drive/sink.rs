@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use std::task::{Context, Poll};
 
-use crate::drive::control::Control;
+use crate::drive::control::{Control, Origin};
 use crate::ids::{Attempt, CheckpointId, Moment, SubtaskId};
 use crate::ports::blocking::{Lane, Promise};
 use crate::ports::fence::Fence;
@@ -243,7 +243,8 @@ impl Driver for SinkDriver {
                     // The attempt is over, and its effects are refused: that says nothing about the next one.
                     failure.severity = Severity::Retryable;
                 }
-                self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, failure });
+                let origin = Origin::Sink(self.sink);
+                self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, origin, failure });
                 self.host.send(Address::Supervisor, Control::SinkEnded { attempt: self.attempt, sink: self.sink });
                 Step::Finished
             }

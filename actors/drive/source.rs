@@ -142,7 +142,7 @@ impl Driver for SourceDriver {
             }
             Ok(step) => step,
             Err(failure) => {
-                self.core.tell_supervisor(Control::Failed { attempt: self.core.attempt, failure });
+                self.core.failed(failure);
                 self.end();
                 Step::Finished
             }

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::drive::control::Control;
+use crate::drive::control::{Control, Origin};
 use crate::drive::edge::Barrier;
 use crate::drive::outputs::Outputs;
 use crate::ids::{Attempt, CheckpointId, SubtaskId};
@@ -282,6 +282,10 @@ impl SubtaskCore {
     /// Whether the last checkpoint of this subtask is complete and all it prepared is committed: then it ends.
     pub(super) fn is_done(&self, task: &dyn Task) -> bool {
         self.ending.is_some() && !task.has_open_commits()
+    }
+
+    pub(super) fn failed(&self, failure: Failure) {
+        self.tell_supervisor(Control::Failed { attempt: self.attempt, origin: Origin::Subtask(self.id), failure });
     }
 
     pub(super) fn tell_supervisor(&self, message: Control) {

@@ -177,6 +177,7 @@ fn supervisor_setup(
         plan: graph.plan(),
         settings: options.settings(),
         restart: options.restart_strategy(),
+        failover: options.failover,
         store,
         files: Arc::clone(&options.files),
         listener,

@@ -176,7 +176,9 @@ fn trace(event: &JobEvent) {
         JobEvent::Aborted { checkpoint, reason } => tracing::warn!(%checkpoint, %reason, "checkpoint aborted"),
         JobEvent::Failed(failure) => tracing::error!(%failure, "job failed"),
         JobEvent::ArbiterStopped => tracing::warn!("an arbiter that the job runs on was stopped"),
-        JobEvent::Restarting { delay } => tracing::warn!(?delay, "job restarts"),
+        JobEvent::Restarting { delay, restart, operators, .. } => {
+            tracing::warn!(?delay, restart, operators = operators.join(", "), "job restarts");
+        }
         JobEvent::Triggered { checkpoint, kind } => tracing::debug!(%checkpoint, ?kind, "checkpoint triggered"),
         other => tracing::trace!(?other, "job event"),
     }

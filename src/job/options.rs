@@ -9,7 +9,7 @@ use std::time::Duration;
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::protocol::coordinator::Settings;
-use alluvium_actors::protocol::supervise::{RestartStrategy, RestartStrategyError};
+use alluvium_actors::protocol::supervise::{FailoverStrategy, RestartStrategy, RestartStrategyError};
 use alluvium_actors::run::Arbiters;
 
 use crate::snapshot::{DEFAULT_INLINE_LIMIT, LARGEST_INLINE_LIMIT};
@@ -39,6 +39,7 @@ pub struct Options {
     pub(super) maximum_concurrent: usize,
     pub(super) retained: usize,
     pub(super) restart: Option<RestartStrategy>,
+    pub(super) failover: FailoverStrategy,
     pub(super) workers: Option<usize>,
     pub(super) arbiters: Option<Arbiters>,
     pub(super) inline_limit: usize,
@@ -61,6 +62,7 @@ impl Default for Options {
             maximum_concurrent: 1,
             retained: 1,
             restart: None,
+            failover: FailoverStrategy::default(),
             workers: None,
             arbiters: None,
             inline_limit: DEFAULT_INLINE_LIMIT,
@@ -123,6 +125,13 @@ impl Options {
     #[must_use]
     pub fn restart(mut self, strategy: RestartStrategy) -> Options {
         self.restart = Some(strategy);
+        self
+    }
+
+    /// What restarts after a failure. If not given, the region that failed: the part of the job that edges connect with what failed, while the others run on.
+    #[must_use]
+    pub fn failover(mut self, strategy: FailoverStrategy) -> Options {
+        self.failover = strategy;
         self
     }
 

@@ -228,6 +228,7 @@ impl Running {
                 parallelism: plan.node(source.node).parallelism,
                 host: Rc::clone(&self.host) as Rc<dyn Host>,
                 files: Arc::new(SystemFiles::new()),
+                fence: FenceSource::new().advance(),
             };
             let mut enumerator = (source.enumerator)(context)?;
             let stored = self.restored.iter().flat_map(|manifest| &manifest.enumerators);

@@ -29,7 +29,7 @@ impl SupervisorDriver {
 
     pub(super) fn end_sinks(&mut self) {
         for sink in &self.sinks {
-            self.host.send(Address::Sink(*sink, self.attempt), Control::Cancel);
+            self.host.send(Address::Sink(*sink, self.attempt_of_sink(*sink)), Control::Cancel);
         }
         self.phase = Phase::EndingSinks;
     }

@@ -1,35 +1,52 @@
-//! What follows a failure or a cancellation: everything of the attempt ends, then the machine says how it goes on.
+//! What follows a failure or a cancellation: the regions that it concerns end, then the machine says how it goes on.
 
-use super::{Ending, Phase, SupervisorDriver};
-use crate::drive::control::Control;
-use crate::ids::SubtaskId;
+use std::collections::BTreeSet;
+
+use super::{Announced, Ending, Phase, SupervisorDriver};
+use crate::drive::control::{Control, Origin};
+use crate::ids::{Attempt, CheckpointId, RegionId, SubtaskId};
 use crate::ports::host::Address;
 use crate::ports::listener::JobEvent;
+use crate::ports::store::CheckpointKind;
 use crate::ports::task::Failure;
 use crate::protocol::lifecycle::{JobState, SubtaskState};
-use crate::protocol::supervise::{Event, Straggler};
+use crate::protocol::supervise::{Event, Part, Scope, Straggler};
 
 impl SupervisorDriver {
-    /// Something failed. The first failure of an attempt decides, later ones are its consequences: the machine sorts that out.
-    pub(super) fn fail(&mut self, failure: Failure) {
+    /// Something failed. Whether it is the first failure or the consequence of one, and what restarts, the machine sorts out.
+    pub(super) fn fail(&mut self, scope: Scope, attempt: Attempt, failure: Failure) {
         self.setup.listener.event(JobEvent::Failed(failure.clone()));
-        tracing::warn!(%failure, "the attempt failed");
+        tracing::warn!(%failure, "something of the job failed");
         if matches!(self.phase, Phase::Over | Phase::Tidying(_) | Phase::ShuttingDown) {
             return;
         }
         let random = self.host.random();
-        self.handle(Event::Failed { attempt: self.attempt, failure, random });
+        self.handle(Event::Failed { scope, attempt, failure, random });
         self.show_why_it_ends();
     }
 
-    /// The job's state while an attempt is ending.
+    /// What a failure concerns, by who tells of it.
+    pub(super) fn scope_of(&self, origin: Origin) -> Scope {
+        match origin {
+            Origin::Subtask(subtask) => Scope::Region(self.regions.of_node(subtask.node)),
+            Origin::Sink(sink) => Scope::Region(self.region_of_sink(sink)),
+            Origin::Enumerator(node) => Scope::Region(self.regions.of_node(node)),
+            Origin::Coordinator => Scope::Job,
+        }
+    }
+
+    /// The job's state while something of it is ending.
     pub(super) fn show_why_it_ends(&mut self) {
-        if !matches!(self.phase, Phase::Cancelling | Phase::Settling | Phase::Waiting) {
+        if !matches!(self.phase, Phase::Ending) {
             return;
         }
         if let Some(at) = self.machine.restart_at() {
             self.enter(JobState::Restarting);
-            self.setup.listener.event(JobEvent::Restarting { delay: at.since(self.host.now()) });
+            let announced = Announced { at, regions: self.machine.ending() };
+            if self.announced.as_ref() != Some(&announced) {
+                self.setup.listener.event(self.restarting(&announced));
+                self.announced = Some(announced);
+            }
         } else if self.machine.is_cancelling() {
             self.enter(JobState::Cancelling);
         } else {
@@ -37,44 +54,68 @@ impl SupervisorDriver {
         }
     }
 
-    /// Ends everything of the attempt. From here on no effect of it begins.
-    pub(super) fn end_attempt(&mut self) {
-        self.ending = None;
-        let _ = self.fences.advance();
-        self.phase = Phase::Cancelling;
-        self.subtasks_never_started();
-        for subtask in self.subtasks.clone() {
-            self.subtask_becomes(subtask, SubtaskState::Cancelling);
-            self.host.send(Address::Subtask(subtask, self.attempt), Control::Cancel);
-        }
-        for sink in &self.sinks {
-            self.host.send(Address::Sink(*sink, self.attempt), Control::Cancel);
+    fn restarting(&self, announced: &Announced) -> JobEvent {
+        let delay = announced.at.since(self.host.now());
+        let operators = announced.regions.iter().flat_map(|region| self.regions.nodes(*region));
+        JobEvent::Restarting {
+            delay,
+            at: self.host.wall() + delay,
+            restart: self.machine.restarts() + 1,
+            operators: operators.map(|node| self.setup.plan.node(node).name.clone()).collect(),
+            regions: announced.regions.iter().copied().collect(),
+            whole_job: announced.regions == self.regions.all(),
         }
     }
 
-    /// Subtasks of the attempt that were never started count as ended.
-    pub(super) fn subtasks_never_started(&mut self) {
+    /// Ends everything of these regions. From here on no effect of theirs begins.
+    pub(super) fn end_regions(&mut self, regions: &BTreeSet<RegionId>) {
+        self.ending = None;
+        for region in regions {
+            if let Some(rights) = self.rights.get(region) {
+                let _ = rights.fences.advance();
+            }
+        }
+        if self.machine.ending() == self.regions.all() {
+            // Nothing runs on: the coordinator's effects end with the rest.
+            let _ = self.fences.advance();
+        }
+        self.phase = Phase::Ending;
+        self.subtasks_never_started(regions);
+        for subtask in self.subtasks_of(regions).filter(|subtask| self.subtasks.contains(subtask)).collect::<Vec<_>>() {
+            self.subtask_becomes(subtask, SubtaskState::Cancelling);
+            self.host.send(Address::Subtask(subtask, self.attempt_of(subtask)), Control::Cancel);
+        }
+        for sink in self.sinks_of(regions).filter(|sink| self.sinks.contains(sink)) {
+            self.host.send(Address::Sink(sink, self.attempt_of_sink(sink)), Control::Cancel);
+        }
+    }
+
+    /// Subtasks that were never started count as ended.
+    pub(super) fn subtasks_never_started(&mut self, regions: &BTreeSet<RegionId>) {
         let created: Vec<SubtaskId> = self
-            .job
-            .subtasks()
-            .filter(|(_, state)| *state == SubtaskState::Created)
-            .map(|(subtask, _)| subtask)
+            .subtasks_of(regions)
+            .filter(|subtask| self.job.subtask(*subtask) == Some(SubtaskState::Created))
             .collect();
         for subtask in created {
             self.subtask_becomes(subtask, SubtaskState::Cancelling);
-            self.subtask_ended(subtask);
+            self.subtask_becomes(subtask, SubtaskState::Ended);
         }
     }
 
     pub(super) fn subtask_ended(&mut self, subtask: SubtaskId) {
         self.subtasks.remove(&subtask);
-        let ends_too_early = matches!(
-            self.job.subtask(subtask),
-            Some(SubtaskState::Created | SubtaskState::Restoring | SubtaskState::Restored)
-        );
+        let ends_too_early =
+            matches!(self.job.subtask(subtask), Some(SubtaskState::Restoring | SubtaskState::Restored));
         // A subtask that could not be built or restored: its failure came before.
         self.subtask_becomes(subtask, if ends_too_early { SubtaskState::Failed } else { SubtaskState::Ended });
-        self.handle(Event::SubtaskEnded { attempt: self.attempt, subtask });
+        let (attempt, region) = (self.attempt_of(subtask), self.regions.of_node(subtask.node));
+        self.handle(Event::Ended { attempt, region, part: Part::Subtask(subtask) });
+    }
+
+    pub(super) fn sink_ended(&mut self, sink: u32) {
+        self.sinks.remove(&sink);
+        let (attempt, region) = (self.attempt_of_sink(sink), self.region_of_sink(sink));
+        self.handle(Event::Ended { attempt, region, part: Part::Sink(sink) });
     }
 
     /// An actor is gone without having said that it ends.
@@ -82,64 +123,71 @@ impl SupervisorDriver {
         match address {
             Address::Coordinator => {
                 self.coordinator_gone = true;
-                self.fail(failure("coordinator"));
-                // Nobody is left who could answer.
-                self.settled();
+                // It is nobody's region: the whole job restarts.
+                self.fail(Scope::Job, self.machine.attempt(), failure("coordinator"));
+                if matches!(self.phase, Phase::ShuttingDown) {
+                    // Nobody is left who could answer.
+                    self.tidy();
+                }
             }
-            Address::Subtask(subtask, attempt) if attempt == self.attempt => {
-                self.fail(failure(&self.setup.plan.node(subtask.node).name.clone()));
+            Address::Subtask(subtask, attempt) if attempt == self.attempt_of(subtask) => {
+                let name = self.setup.plan.node(subtask.node).name.clone();
+                self.fail(self.scope_of(Origin::Subtask(subtask)), attempt, failure(&name));
                 self.subtask_ended(subtask);
             }
-            Address::Sink(sink, attempt) if attempt == self.attempt => {
-                self.sinks.remove(&sink);
-                self.fail(failure(self.setup.plan.sinks[sink as usize].uid.clone().as_str()));
+            Address::Sink(sink, attempt) if attempt == self.attempt_of_sink(sink) => {
+                let name = self.setup.plan.sinks[sink as usize].uid.clone();
+                self.fail(self.scope_of(Origin::Sink(sink)), attempt, failure(name.as_str()));
+                self.sink_ended(sink);
             }
             Address::Subtask(..) | Address::Sink(..) | Address::Supervisor => {}
         }
     }
 
-    /// The coordinator has settled everything.
-    pub(super) fn settled(&mut self) {
-        match self.phase {
-            Phase::Settling => {
-                self.phase = Phase::Waiting;
-                self.handle(Event::CoordinatorSuspended { attempt: self.attempt });
-            }
-            Phase::ShuttingDown => self.tidy(),
-            Phase::Recovering(_)
-            | Phase::OpeningSinks { .. }
-            | Phase::Restoring { .. }
-            | Phase::Running
-            | Phase::EndingSinks
-            | Phase::Cancelling
-            | Phase::Waiting
-            | Phase::Tidying(_)
-            | Phase::Over => {}
+    /// The coordinator has settled everything, or has nothing more to do.
+    pub(super) fn coordinator_suspended(
+        &mut self,
+        suspension: u32,
+        last_completed: Option<CheckpointId>,
+        closed: Option<CheckpointKind>,
+    ) {
+        self.closed = closed.or(self.closed);
+        if matches!(self.phase, Phase::ShuttingDown) {
+            return self.tidy();
         }
+        self.last_completed = last_completed;
+        self.handle(Event::CoordinatorSuspended { suspension, closed: self.closed.is_some() });
+        self.show_why_it_ends();
     }
 
-    /// The job fails: no restart helps, or is allowed, or something of the old attempt does not end (rule 22: two attempts must never run).
+    /// The job fails: no restart helps, or is allowed, or something does not end (rule 22: two attempts must never run).
     pub(super) fn failed_for_good(&mut self, failures: &[Failure], stragglers: &[Straggler]) {
         self.enter(JobState::Failing);
         if stragglers.is_empty() {
             self.shut_down(Ending::Failed);
             return;
         }
-        let mut stuck: Vec<String> = self
-            .subtasks
-            .iter()
-            .map(|subtask| format!("{}[{}]", self.setup.plan.node(subtask.node).name, subtask.index))
-            .collect();
-        stuck.extend(self.sinks.iter().map(|sink| self.setup.plan.sinks[*sink as usize].uid.as_str().to_owned()));
-        let stuck = if stuck.is_empty() { "blocking work of a connector".to_owned() } else { stuck.join(", ") };
+        let stuck: Vec<String> = stragglers.iter().map(|straggler| self.describe(*straggler)).collect();
         let first =
             failures.first().map(|failure| format!("; it was told to because of: {failure}")).unwrap_or_default();
         let message = format!(
             "still inside a call {} s after it was told to end; the job cannot be restarted beside it{first}",
             self.setup.cancellation_timeout.as_secs()
         );
-        self.setup.listener.event(JobEvent::Failed(Failure::unrecoverable(stuck, message)));
+        self.setup.listener.event(JobEvent::Failed(Failure::unrecoverable(stuck.join(", "), message)));
         self.ending = Some(Ending::Failed);
         self.over();
+    }
+
+    /// What does not end, by its name.
+    fn describe(&self, straggler: Straggler) -> String {
+        match straggler {
+            Straggler::Part(_, Part::Subtask(subtask)) => {
+                format!("{}[{}]", self.setup.plan.node(subtask.node).name, subtask.index)
+            }
+            Straggler::Part(_, Part::Sink(sink)) => self.setup.plan.sinks[sink as usize].uid.as_str().to_owned(),
+            Straggler::Part(..) => "blocking work of a connector".to_owned(),
+            Straggler::Coordinator => "the checkpoint store".to_owned(),
+        }
     }
 }

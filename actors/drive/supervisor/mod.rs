@@ -6,26 +6,28 @@
 //!    +--- delay <- restart strategy <- settle the coordinator <- end every subtask <--- failure --+
 //! ```
 //!
-//! A restore begins only after every subtask, every sink and every piece of blocking work of the old attempt has ended (rule 22).
+//! A restore begins only after every subtask, every sink and every piece of blocking work of the old attempt has ended (rule 22). What fails and goes
+//! back is a region, a connected part of the plan; the others run on meanwhile, also while the coordinator is suspended.
 
 mod closing;
 mod deploying;
 mod failing;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::drive::attempt::WorkCount;
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
 use crate::drive::deploy::Deployment;
-use crate::drive::recovery::Recovered;
-use crate::ids::{Attempt, CheckpointId, SubtaskId};
+use crate::drive::recovery::{Recovered, Trouble};
+use crate::ids::{Attempt, CheckpointId, Moment, RegionId, SubtaskId};
 use crate::plan::Plan;
 use crate::ports::blocking::Promise;
-use crate::ports::fence::FenceSource;
+use crate::ports::fence::{Fence, FenceSource};
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Driver, DriverFactory, Host, Placement, Role, Step};
 use crate::ports::listener::{JobEvent, Listener};
@@ -35,7 +37,7 @@ use crate::ports::task::Failure;
 use crate::protocol::coordinator::Settings;
 use crate::protocol::lifecycle::{IllegalTransition, Job, JobState, SubtaskState};
 use crate::protocol::machine::Machine;
-use crate::protocol::supervise::{Effect, Event, RestartStrategy, Supervisor};
+use crate::protocol::supervise::{Effect, Event, FailoverStrategy, Part, Regions, RestartStrategy, Scope, Supervisor};
 
 /// After this time without an end of a cancelled subtask the job fails for good: `task.cancellation.timeout` of Apache Flink.
 pub const CANCELLATION_TIMEOUT: Duration = Duration::from_secs(180);
@@ -53,8 +55,10 @@ pub struct SupervisorSetup {
     pub plan: Arc<Plan>,
     /// When and how often to take checkpoints.
     pub settings: Settings,
-    /// What to do after a failure.
+    /// How often to restart after failures.
     pub restart: RestartStrategy,
+    /// What to restart.
+    pub failover: FailoverStrategy,
     /// Where checkpoints go.
     pub store: Arc<dyn CheckpointStore>,
     /// Files for sources and sinks.
@@ -74,40 +78,59 @@ pub struct SupervisorDriver {
     host: Rc<dyn Host>,
     setup: SupervisorSetup,
     mailbox: VecDeque<Control>,
+    regions: Regions,
     machine: Supervisor,
+    /// Events that came while the effects of another were carried out.
+    events: VecDeque<Event>,
+    handling: bool,
     job: Job,
     phase: Phase,
-    attempt: Attempt,
+    /// The fences of the job: of what the coordinator and the supervisor do. They end with the whole job only.
     fences: FenceSource,
+    fence: Fence,
+    rights: BTreeMap<RegionId, Rights>,
+    deployments: BTreeMap<RegionId, Deployment>,
     /// The subtasks that were started and have not ended.
     subtasks: BTreeSet<SubtaskId>,
     /// The sinks that were started and have not ended.
     sinks: BTreeSet<u32>,
-    deployment: Option<Deployment>,
     closed: Option<CheckpointKind>,
+    /// The newest complete checkpoint at the coordinator's last suspension: what runs on has gone on from there.
+    last_completed: Option<CheckpointId>,
     stops: Vec<Reply<CheckpointId>>,
     /// How the job ends when everything of it has ended.
     ending: Option<Ending>,
+    /// The restart that was told of last.
+    announced: Option<Announced>,
     coordinator_gone: bool,
+}
+
+/// The right of one region to act outside, and what it has under way.
+struct Rights {
+    fences: FenceSource,
+    fence: Fence,
+    work: Arc<WorkCount>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Announced {
+    at: Moment,
+    regions: BTreeSet<RegionId>,
 }
 
 enum Phase {
     /// The store is asked where to begin.
-    Recovering(Promise<Result<Recovered, Failure>>),
+    Recovering { promise: Promise<Result<Recovered, Trouble>>, attempt: Attempt, regions: BTreeSet<RegionId> },
     /// Sinks commit what the checkpoint had prepared.
-    OpeningSinks { waiting: BTreeSet<u32>, resume: Option<Box<Resume>> },
+    OpeningSinks { waiting: BTreeSet<u32>, resume: Option<Box<Resume>>, attempt: Attempt, regions: BTreeSet<RegionId> },
     /// Subtasks read their state.
-    Restoring { waiting: BTreeSet<SubtaskId> },
-    /// Records flow.
+    Restoring { waiting: BTreeSet<SubtaskId>, attempt: Attempt, regions: BTreeSet<RegionId> },
+    /// Records flow, in all regions.
     Running,
     /// Every subtask has ended by itself; the sinks are told to.
     EndingSinks,
-    /// Something failed or the job was cancelled: subtasks, sinks and their blocking work are ending.
-    Cancelling,
-    /// The coordinator settles what is under way.
-    Settling,
-    /// Nothing of the old attempt is left; the machine says when the next one begins.
-    Waiting,
+    /// Something failed or the job was cancelled: what it concerns is ending, and the machine says how it goes on.
+    Ending,
     /// The coordinator ends; checkpoints that are not needed are removed.
     ShuttingDown,
     /// Removing the checkpoints that a finished job does not need.
@@ -128,26 +151,37 @@ impl SupervisorDriver {
     /// Begins the job.
     #[must_use]
     pub fn new(host: Rc<dyn Host>, setup: SupervisorSetup) -> SupervisorDriver {
-        let machine = Supervisor::new(setup.restart, setup.cancellation_timeout);
+        let regions = Regions::of_plan(&setup.plan);
+        let machine = Supervisor::new(regions.clone(), setup.failover, setup.restart, setup.cancellation_timeout);
+        let fences = FenceSource::new();
+        let fence = fences.advance();
+        let attempt = machine.attempt();
         let mut supervisor = SupervisorDriver {
             host,
             setup,
             mailbox: VecDeque::new(),
-            attempt: machine.attempt(),
+            regions,
             machine,
+            events: VecDeque::new(),
+            handling: false,
             job: Job::new(),
             phase: Phase::Over,
-            fences: FenceSource::new(),
+            fences,
+            fence,
+            rights: BTreeMap::new(),
+            deployments: BTreeMap::new(),
             subtasks: BTreeSet::new(),
             sinks: BTreeSet::new(),
-            deployment: None,
             closed: None,
+            last_completed: None,
             stops: Vec::new(),
             ending: None,
+            announced: None,
             coordinator_gone: false,
         };
         supervisor.spawn_coordinator();
-        supervisor.recover(supervisor.attempt);
+        let all = supervisor.regions.all();
+        supervisor.recover(attempt, all);
         supervisor
     }
 
@@ -166,6 +200,34 @@ impl SupervisorDriver {
         self.host.spawn(Address::Coordinator, Placement::Coordination, factory);
     }
 
+    fn subtasks_of(&self, regions: &BTreeSet<RegionId>) -> impl Iterator<Item = SubtaskId> + use<> {
+        let of: Vec<SubtaskId> = self
+            .setup
+            .plan
+            .subtasks()
+            .filter(|subtask| regions.contains(&self.regions.of_node(subtask.node)))
+            .collect();
+        of.into_iter()
+    }
+
+    fn sinks_of(&self, regions: &BTreeSet<RegionId>) -> impl Iterator<Item = u32> + use<> {
+        let sinks = 0..self.setup.plan.sinks.len() as u32;
+        let of: Vec<u32> = sinks.filter(|sink| regions.contains(&self.region_of_sink(*sink))).collect();
+        of.into_iter()
+    }
+
+    fn region_of_sink(&self, sink: u32) -> RegionId {
+        self.regions.of_node(self.setup.plan.sinks[sink as usize].node)
+    }
+
+    fn attempt_of(&self, subtask: SubtaskId) -> Attempt {
+        self.machine.attempt_of(self.regions.of_node(subtask.node))
+    }
+
+    fn attempt_of_sink(&self, sink: u32) -> Attempt {
+        self.machine.attempt_of(self.region_of_sink(sink))
+    }
+
     fn enter(&mut self, state: JobState) {
         if self.job.state() == state {
             return;
@@ -176,7 +238,7 @@ impl SupervisorDriver {
     }
 
     fn subtask_becomes(&mut self, subtask: SubtaskId, state: SubtaskState) {
-        let became = self.job.subtask_becomes(self.attempt, subtask, state);
+        let became = self.job.subtask_becomes(self.attempt_of(subtask), subtask, state);
         self.report(became);
     }
 
@@ -188,61 +250,82 @@ impl SupervisorDriver {
         }
     }
 
-    /// Hands an event to the machine and carries out what it asks for.
+    /// Hands an event to the machine and carries out what it asks for. One that comes while effects are carried out waits for the last of them.
     fn handle(&mut self, event: Event) {
-        let mut effects = Vec::new();
-        self.machine.handle(self.host.now(), event, &mut effects);
-        debug_assert_eq!(self.machine.check(), Ok(()));
-        for effect in effects {
-            match effect {
-                Effect::EndAttempt { attempt: _ } => self.end_attempt(),
-                Effect::Restart { attempt } => {
-                    if self.coordinator_gone {
-                        self.spawn_coordinator();
-                    }
-                    self.recover(attempt);
-                }
-                Effect::JobCancelled => {
-                    // While a restart is waited for there is nothing to end, and the job is over at once.
-                    self.enter(JobState::Cancelling);
-                    self.shut_down(Ending::Cancelled);
-                }
-                Effect::FailJob { failures, stragglers } => self.failed_for_good(&failures, &stragglers),
+        self.events.push_back(event);
+        if self.handling {
+            return;
+        }
+        self.handling = true;
+        while let Some(event) = self.events.pop_front() {
+            let mut effects = Vec::new();
+            self.machine.handle(self.host.now(), event, &mut effects);
+            debug_assert_eq!(self.machine.check(), Ok(()));
+            for effect in effects {
+                self.carry_out(effect);
             }
         }
+        self.handling = false;
         if let Some(deadline) = self.machine.next_deadline() {
             self.host.wake_at(deadline);
         }
     }
 
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::End { regions } => self.end_regions(&regions),
+            Effect::Suspend { suspension, regions } => {
+                if self.coordinator_gone {
+                    // Nobody is left who could answer, and nobody who has anything in flight.
+                    self.handle(Event::CoordinatorSuspended { suspension, closed: false });
+                } else {
+                    self.host.send(Address::Coordinator, Control::Suspend { suspension, regions });
+                }
+            }
+            Effect::Restart { attempt, regions } => {
+                if self.coordinator_gone {
+                    self.spawn_coordinator();
+                }
+                self.recover(attempt, regions);
+            }
+            Effect::JobCancelled => {
+                // While a restart is waited for there is nothing to end, and the job is over at once.
+                self.enter(JobState::Cancelling);
+                self.shut_down(Ending::Cancelled);
+            }
+            Effect::FailJob { failures, stragglers } => self.failed_for_good(&failures, &stragglers),
+        }
+    }
+
     fn on_message(&mut self, message: Control) -> Result<(), Failure> {
         match message {
-            Control::SinkReady { attempt, sink } if attempt == self.attempt => {
+            Control::SinkReady { attempt, sink } if attempt == self.attempt_of_sink(sink) => {
                 if let Phase::OpeningSinks { waiting, .. } = &mut self.phase {
                     waiting.remove(&sink);
                     self.sinks_progressed();
                 }
             }
-            Control::Restored { attempt, subtask } if attempt == self.attempt => self.restored(subtask),
-            Control::Ended { attempt, subtask } if attempt == self.attempt => {
+            Control::Restored { attempt, subtask } if attempt == self.attempt_of(subtask) => self.restored(subtask),
+            Control::Ended { attempt, subtask } if attempt == self.attempt_of(subtask) => {
                 self.subtask_ended(subtask);
                 if self.subtasks.is_empty() && matches!(self.phase, Phase::Running) {
                     self.ended_by_itself()?;
                 }
             }
-            Control::SinkEnded { attempt, sink } if attempt == self.attempt => {
-                self.sinks.remove(&sink);
+            Control::SinkEnded { attempt, sink } if attempt == self.attempt_of_sink(sink) => self.sink_ended(sink),
+            // Whether the attempt is over the machine knows.
+            Control::Failed { attempt, origin, failure } => self.fail(self.scope_of(origin), attempt, failure),
+            Control::Closed { kind } => {
+                self.closed = Some(kind);
+                self.handle(Event::Closed);
             }
-            Control::Failed { attempt, failure } if attempt == self.attempt => self.fail(failure),
-            Control::Closed { kind } => self.closed = Some(kind),
             Control::StopCalledOff => {
                 if self.job.state() == JobState::Stopping {
                     self.enter(JobState::Running);
                 }
             }
-            Control::Suspended { closed } => {
-                self.closed = closed.or(self.closed);
-                self.settled();
+            Control::Suspended { suspension, last_completed, closed } => {
+                self.coordinator_suspended(suspension, last_completed, closed);
             }
             Control::Stop(reply) => {
                 self.stops.push(reply);
@@ -262,8 +345,7 @@ impl SupervisorDriver {
             Control::SinkReady { .. }
             | Control::Restored { .. }
             | Control::Ended { .. }
-            | Control::SinkEnded { .. }
-            | Control::Failed { .. } => {}
+            | Control::SinkEnded { .. } => {}
             other => tracing::error!(?other, "the supervisor got a message that is not for it"),
         }
         Ok(())
@@ -275,32 +357,26 @@ impl SupervisorDriver {
         }
         loop {
             match &mut self.phase {
-                Phase::Recovering(promise) => match promise.poll(context) {
+                Phase::Recovering { promise, attempt, regions } => match promise.poll(context) {
                     Poll::Pending => return Ok(Step::Wait),
-                    Poll::Ready(Ok(Ok(recovered))) => self.recovered(recovered),
-                    Poll::Ready(Ok(Err(failure))) => return Err(failure),
-                    Poll::Ready(Err(panic)) => return Err(Failure::panic("checkpoint store", &panic.0)),
+                    Poll::Ready(answer) => {
+                        let (attempt, regions) = (*attempt, std::mem::take(regions));
+                        match answer {
+                            Ok(Ok(recovered)) => self.recovered(attempt, regions, recovered),
+                            Ok(Err(trouble)) => self.not_recovered(trouble, &regions),
+                            Err(panic) => {
+                                let failure = Failure::panic("checkpoint store", &panic.0);
+                                self.not_recovered(Trouble::Store(failure), &regions);
+                            }
+                        }
+                    }
                 },
                 Phase::EndingSinks if self.sinks.is_empty() => {
                     let ending = self.ending.unwrap_or(Ending::Failed);
                     self.shut_down(ending);
                 }
-                Phase::Cancelling => {
-                    let idle = self.deployment.as_ref().is_none_or(|deployment| deployment.work.poll_idle(context));
-                    if self.subtasks.is_empty() && self.sinks.is_empty() && idle {
-                        drop(self.deployment.take());
-                        self.phase = Phase::Settling;
-                        if self.coordinator_gone {
-                            self.settled();
-                        } else {
-                            self.host.send(Address::Coordinator, Control::Suspend);
-                        }
-                    } else if !self.deadline_passed() {
-                        return Ok(Step::Wait);
-                    }
-                }
-                Phase::Settling | Phase::Waiting => {
-                    if !self.deadline_passed() {
+                Phase::Ending => {
+                    if !self.work_ended(context) && !self.deadline_passed() {
                         return Ok(Step::Wait);
                     }
                 }
@@ -316,6 +392,20 @@ impl SupervisorDriver {
                 | Phase::ShuttingDown => return Ok(Step::Wait),
             }
         }
+    }
+
+    /// Looks whether the blocking work of a region that ends has ended, where only that is left. True when so.
+    fn work_ended(&mut self, context: &mut Context<'_>) -> bool {
+        let mut ended = false;
+        for region in self.machine.waits_for_work() {
+            if self.rights.get(&region).is_none_or(|rights| rights.work.poll_idle(context)) {
+                drop(self.deployments.remove(&region));
+                let attempt = self.machine.attempt_of(region);
+                self.handle(Event::Ended { attempt, region, part: Part::Work });
+                ended = true;
+            }
+        }
+        ended
     }
 
     /// Tells the machine that its deadline has passed, if it has. True when that was so.
@@ -337,7 +427,7 @@ impl Driver for SupervisorDriver {
         loop {
             match self.try_step(context) {
                 Ok(step) => return step,
-                Err(failure) => self.fail(failure),
+                Err(failure) => self.fail(Scope::Job, self.machine.attempt(), failure),
             }
         }
     }

@@ -6,7 +6,7 @@ use super::message::{CheckpointKind, Effect, Outcome};
 use super::pending::{Pending, Step};
 use super::reason::{FailureReason, JobFailure};
 use super::requests::{Decision, EndOfAllData, Facts};
-use super::{Coordinator, Phase, Progress};
+use super::{Coordinator, Member, Phase, Progress};
 
 impl Coordinator {
     /// Begins the checkpoint that is next, if one may begin.
@@ -45,7 +45,7 @@ impl Coordinator {
     }
 
     fn end_of_all_data(&self) -> EndOfAllData {
-        let ended = |progress: &Progress| match progress {
+        let ended = |member: &Member| match member.progress {
             Progress::Running => false,
             Progress::EndOfData | Progress::Ended => true,
         };
@@ -102,8 +102,8 @@ impl Coordinator {
         }
         match outcome {
             Outcome::Done => {
-                for (subtask, progress) in &self.subtasks {
-                    match progress {
+                for (subtask, member) in &self.subtasks {
+                    match member.progress {
                         Progress::Running | Progress::EndOfData => {
                             pending.awaited.insert(*subtask);
                         }
