@@ -1,5 +1,7 @@
 //! The house keeps its layers: who may import whom is read from the `use` lines.
 
+mod conformance;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
