@@ -17,5 +17,7 @@ mod coordinator_walk;
 mod credit;
 mod explore;
 mod lifecycle;
+mod regions;
 mod restart_strategy;
 mod supervise;
+mod supervise_walk;
