@@ -15,6 +15,7 @@ use crate::ports::fence::Fence;
 use crate::ports::source::ReaderEvent;
 use crate::ports::store::{CheckpointKind, Manifest, RunRecord, SubtaskSnapshot};
 use crate::ports::task::{CommitRequest, Failure};
+use crate::protocol::coordinator::DeclineReason;
 
 /// A message.
 #[derive(Debug)]
@@ -103,7 +104,9 @@ pub enum Control {
         checkpoint: CheckpointId,
         /// Who.
         subtask: SubtaskId,
-        /// Why.
+        /// Why, by its name in the list of reasons.
+        reason: DeclineReason,
+        /// What happened.
         failure: Failure,
     },
     /// To the coordinator: a subtask has seen the end of its data and only waits for the final checkpoint.

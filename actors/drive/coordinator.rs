@@ -4,41 +4,34 @@
 //! users. It lives as long as the job; attempts come and go.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::drive::attempt::AttemptHost;
 use crate::drive::control::{Control, Origin, Reply, Resume};
 use crate::drive::edge::Barrier;
-use crate::drive::subtask::drop_quietly;
+use crate::drive::enumerators::Enumerators;
 use crate::drive::under_way::UnderWay;
-use crate::ids::{Attempt, CheckpointId, Moment, NodeId, OperatorUid, RegionId, SubtaskId, Token, WallTime};
-use crate::plan::{Plan, SourcePlan};
-use crate::ports::blocking::{Lane, Promise, panic_text};
+use crate::ids::{Attempt, CheckpointId, Moment, RegionId, SubtaskId, Token, WallTime};
+use crate::plan::Plan;
+use crate::ports::blocking::{Lane, Promise};
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Driver, Host, Step};
 use crate::ports::listener::{JobEvent, Listener};
-use crate::ports::source::{Assignment, Enumerator, EnumeratorContext, ReaderEvent};
 use crate::ports::store::{
-    BlobHandle, CheckpointKind, CheckpointStore, Manifest, OperatorShape, OperatorSnapshot, Piece, PieceContent,
-    RunRecord, SubtaskSnapshot,
+    BlobHandle, CheckpointKind, CheckpointStore, Manifest, OperatorShape, OperatorSnapshot, RunRecord, SubtaskSnapshot,
 };
 use crate::ports::task::Failure;
 use crate::protocol::coordinator::{
-    Acknowledgement, Coordinator, DeclineReason, Effect, Event, FailureReason, JobFailure, Outcome, RequestId,
-    RequestKind, Settings, Start,
+    Acknowledgement, Coordinator, Effect, Event, FailureReason, JobFailure, Outcome, RequestId, RequestKind, Settings,
+    Start, StatisticsSnapshot, SubtaskFigures,
 };
 use crate::protocol::machine::Machine;
 use crate::protocol::supervise::Regions;
 
 /// How often the driver tries to find out whether a manifest of unknown outcome exists, before it gives the job up.
 const READ_BACK_TRIES: u32 = 5;
-
-/// The name of the piece of a checkpoint that holds an enumerator's state.
-const ENUMERATOR: &str = "enumerator";
 
 /// What the coordinator's driver is built from.
 pub struct CoordinatorSetup {
@@ -71,10 +64,11 @@ pub struct CoordinatorDriver {
     /// The attempt that was asked for last, deployed or not: failures belong to it.
     attempt: Attempt,
     regions: Regions,
-    /// The enumerators of the sources, by the source's position in the plan. One is gone while its region is.
-    enumerators: BTreeMap<usize, RunningEnumerator>,
+    enumerators: Enumerators,
     /// The last suspension that was asked for.
     suspension: u32,
+    /// The statistics that were shown last.
+    shown: Arc<StatisticsSnapshot>,
 }
 
 /// The attempt that began last.
@@ -86,14 +80,6 @@ struct Deployment {
     retained: Vec<CheckpointId>,
     /// The regions that it restored.
     regions: BTreeSet<RegionId>,
-}
-
-/// An enumerator in the attempt of its region.
-struct RunningEnumerator {
-    attempt: Attempt,
-    node: NodeId,
-    uid: OperatorUid,
-    enumerator: Box<dyn Enumerator>,
 }
 
 /// What the driver holds of a pending checkpoint.
@@ -117,6 +103,8 @@ impl CoordinatorDriver {
     pub fn new(host: Rc<dyn Host>, setup: CoordinatorSetup) -> CoordinatorDriver {
         let machine = Coordinator::new(setup.settings.clone());
         let regions = Regions::of_plan(&setup.plan);
+        let enumerators =
+            Enumerators::new(Rc::clone(&host), Arc::clone(&setup.plan), regions.clone(), Arc::clone(&setup.files));
         CoordinatorDriver {
             host,
             setup,
@@ -131,8 +119,9 @@ impl CoordinatorDriver {
             under_way: Vec::new(),
             attempt: Attempt(0),
             regions,
-            enumerators: BTreeMap::new(),
+            enumerators,
             suspension: 0,
+            shown: Arc::default(),
         }
     }
 
@@ -163,13 +152,13 @@ impl CoordinatorDriver {
             Control::Suspend { suspension, regions } => self.suspend(suspension, &regions),
             Control::Shutdown => self.handle(Event::Shutdown),
             Control::Acknowledge { attempt, checkpoint, snapshot } => self.acknowledge(attempt, checkpoint, snapshot),
-            Control::Decline { attempt, checkpoint, subtask, failure } => {
-                tracing::debug!(%checkpoint, %subtask, %failure, "declined");
-                self.handle(Event::Declined { attempt, subtask, checkpoint, reason: DeclineReason::Declined })
+            Control::Decline { attempt, checkpoint, subtask, reason, failure } => {
+                tracing::debug!(%checkpoint, %subtask, ?reason, %failure, "declined");
+                self.handle(Event::Declined { attempt, subtask, checkpoint, reason })
             }
             Control::EndOfData { attempt, subtask } => self.handle(Event::EndOfData { attempt, subtask }),
             Control::Reader { attempt, subtask, event } => {
-                self.reader_event(attempt, subtask, event);
+                self.enumerators.reader_event(attempt, subtask, event);
                 Ok(())
             }
             Control::TakeCheckpoint(reply) => self.request(RequestKind::Checkpoint, reply),
@@ -188,12 +177,7 @@ impl CoordinatorDriver {
     /// Regions end: their enumerators do too, and begin no work any more. Those of the others run on.
     fn suspend(&mut self, suspension: u32, regions: &BTreeSet<RegionId>) -> Result<(), Failure> {
         self.suspension = suspension;
-        let over = |enumerator: &RunningEnumerator| regions.contains(&self.regions.of_node(enumerator.node));
-        let over: Vec<usize> =
-            self.enumerators.iter().filter(|(_, enumerator)| over(enumerator)).map(|(source, _)| *source).collect();
-        for source in over {
-            drop_quietly(self.enumerators.remove(&source));
-        }
+        self.enumerators.end(regions);
         self.handle(Event::Suspend)
     }
 
@@ -201,30 +185,10 @@ impl CoordinatorDriver {
     fn resume(&mut self, resume: Resume) -> Result<(), Failure> {
         let Resume { attempt, run, restored, retained, fence, regions } = resume;
         self.attempt = attempt;
-        let manifest = restored.as_deref();
         let resumed = regions.iter().map(|resumed| resumed.region).collect();
-        let restored = manifest.map(|manifest| manifest.checkpoint);
-        self.deployment = Some(Deployment { attempt, run, fence, restored, retained, regions: resumed });
-        let plan = Arc::clone(&self.setup.plan);
-        for (position, source) in plan.sources.iter().enumerate() {
-            let region = self.regions.of_node(source.node);
-            let Some(resumed) = regions.iter().find(|resumed| resumed.region == region) else { continue };
-            let context = EnumeratorContext {
-                job: Arc::clone(&plan.job),
-                uid: source.uid.clone(),
-                parallelism: plan.node(source.node).parallelism,
-                host: AttemptHost::around(Rc::clone(&self.host), Arc::clone(&resumed.work)),
-                files: Arc::clone(&self.setup.files),
-                fence: resumed.fence.clone(),
-            };
-            match build_enumerator(source, context, manifest) {
-                Ok(enumerator) => {
-                    let running = RunningEnumerator { attempt, node: source.node, uid: source.uid.clone(), enumerator };
-                    drop_quietly(self.enumerators.insert(position, running));
-                }
-                Err(failure) => self.report_enumerator(source.node, attempt, failure),
-            }
-        }
+        let checkpoint = restored.as_ref().map(|manifest| manifest.checkpoint);
+        self.deployment = Some(Deployment { attempt, run, fence, restored: checkpoint, retained, regions: resumed });
+        self.enumerators.begin(attempt, &regions, restored.as_deref());
         Ok(())
     }
 
@@ -257,6 +221,7 @@ impl CoordinatorDriver {
     ) -> Result<(), Failure> {
         let subtask = snapshot.subtask;
         let finished = snapshot.finished;
+        let figures = SubtaskFigures { bytes: snapshot.bytes() };
         match self.machine.judge(attempt, subtask, checkpoint) {
             Acknowledgement::Accepted => {
                 if let Some(collected) = self.collected.get_mut(&checkpoint) {
@@ -270,46 +235,9 @@ impl CoordinatorDriver {
             | Acknowledgement::UnknownCheckpoint
             | Acknowledgement::WrongAttempt => self.refused = Some(snapshot),
         }
-        let handled = self.handle(Event::Acknowledged { attempt, subtask, checkpoint, finished });
+        let handled = self.handle(Event::Acknowledged { attempt, subtask, checkpoint, finished, figures });
         self.refused = None;
         handled
-    }
-
-    fn reader_event(&mut self, attempt: Attempt, subtask: SubtaskId, event: ReaderEvent) {
-        let found = self.enumerators.values_mut().find(|running| running.node == subtask.node);
-        // A reader of an attempt that is over, or one whose enumerator is gone.
-        let Some(running) = found.filter(|running| running.attempt == attempt) else { return };
-        let told = running.call(self.host.as_ref(), |enumerator, assignments| {
-            enumerator.reader_event(subtask.index, event, assignments)
-        });
-        if let Err(failure) = told {
-            self.report_enumerator(subtask.node, attempt, failure);
-        }
-    }
-
-    /// Lets every enumerator look for new splits.
-    fn poll_enumerators(&mut self, context: &mut Context<'_>) {
-        let mut failed = Vec::new();
-        for running in self.enumerators.values_mut() {
-            let polled =
-                running.call(self.host.as_ref(), |enumerator, assignments| enumerator.poll(context, assignments));
-            if let Err(failure) = polled {
-                failed.push((running.node, running.attempt, failure));
-            }
-        }
-        for (node, attempt, failure) in failed {
-            self.report_enumerator(node, attempt, failure);
-        }
-    }
-
-    /// The code of an enumerator failed: that is a failure of its region. Until the region ends it is left alone.
-    fn report_enumerator(&mut self, node: NodeId, attempt: Attempt, failure: Failure) {
-        let source = self.setup.plan.sources.iter().position(|source| source.node == node);
-        if let Some(source) = source {
-            drop_quietly(self.enumerators.remove(&source));
-        }
-        let origin = Origin::Enumerator(node);
-        self.host.send(Address::Supervisor, Control::Failed { attempt, origin, failure });
     }
 
     /// Carries out one effect. An answer that is there at once is returned, the others come by promise.
@@ -317,8 +245,11 @@ impl CoordinatorDriver {
         match effect {
             Effect::SnapshotEnumerators { attempt, checkpoint, kind } => {
                 // A failed synchronous part fails the region (rule 23); the machine gives up the checkpoint besides.
-                let outcome = if self.snapshot_enumerators(checkpoint, kind) { Outcome::Done } else { Outcome::Failed };
-                return Ok(Some(Event::EnumeratorsSnapshotted { attempt, checkpoint, outcome }));
+                let (outcome, bytes) = match self.snapshot_enumerators(checkpoint, kind) {
+                    Some(bytes) => (Outcome::Done, bytes),
+                    None => (Outcome::Failed, 0),
+                };
+                return Ok(Some(Event::EnumeratorsSnapshotted { attempt, checkpoint, outcome, bytes }));
             }
             Effect::Trigger { attempt: _, checkpoint, kind } => {
                 self.setup.listener.event(JobEvent::Triggered { checkpoint, kind });
@@ -359,6 +290,9 @@ impl CoordinatorDriver {
                 let promise = self.promise(move || store.reserve_ids(&fence, run, up_to));
                 self.under_way.push(UnderWay::Reserve { token, promise });
             }
+            Effect::NotTriggered { kind, reason } => {
+                self.setup.listener.event(JobEvent::NotTriggered { kind, reason });
+            }
             Effect::Answer { request, result } => {
                 if let Some(reply) = self.replies.remove(&request) {
                     reply.answer(result.map_err(|reason| reason.to_string()));
@@ -379,7 +313,9 @@ impl CoordinatorDriver {
             Effect::FailJob { failure } => {
                 let failed = match failure {
                     JobFailure::Unsettled { .. } => Failure::unrecoverable("coordinator", failure),
-                    JobFailure::FinalCheckpoint { .. } => Failure::retryable("coordinator", failure),
+                    JobFailure::FinalCheckpoint { .. } | JobFailure::ExceededTolerableFailures { .. } => {
+                        Failure::retryable("coordinator", failure)
+                    }
                 };
                 // Not returned: what the machine asked for behind it has to be carried out too.
                 self.report(failed);
@@ -388,30 +324,14 @@ impl CoordinatorDriver {
         Ok(None)
     }
 
-    /// Takes the state of every enumerator. False when one has none to give: it failed, or is gone with its region.
-    fn snapshot_enumerators(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) -> bool {
+    /// Takes the state of every enumerator, and gives its bytes. None when one has none to give.
+    fn snapshot_enumerators(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) -> Option<u64> {
         let (triggered, triggered_wall) = (self.host.now(), self.host.wall());
-        let mut enumerators = Vec::new();
-        for running in self.enumerators.values_mut() {
-            let state =
-                caught(running.uid.as_str(), || running.enumerator.snapshot(checkpoint)).and_then(|state| state);
-            let state = match state {
-                Ok(state) => state,
-                Err(failure) => {
-                    let (node, attempt) = (running.node, running.attempt);
-                    self.report_enumerator(node, attempt, failure);
-                    return false;
-                }
-            };
-            let piece = Piece { name: ENUMERATOR.to_owned(), content: PieceContent::Inline(state) };
-            enumerators.push(OperatorSnapshot { uid: running.uid.clone(), subtask: 0, pieces: vec![piece] });
-        }
-        if enumerators.len() < self.setup.plan.sources.len() {
-            return false;
-        }
+        let enumerators = self.enumerators.snapshot(checkpoint)?;
+        let bytes = enumerators.iter().map(OperatorSnapshot::bytes).sum();
         let collected = Collected { kind, triggered, triggered_wall, enumerators, subtasks: BTreeMap::new() };
         self.collected.insert(checkpoint, collected);
-        true
+        Some(bytes)
     }
 
     fn write_manifest(&mut self, token: Token, checkpoint: CheckpointId, kind: CheckpointKind, finished: &[SubtaskId]) {
@@ -470,17 +390,8 @@ impl CoordinatorDriver {
 
     fn completed(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) {
         if let Some(collected) = self.collected.remove(&checkpoint) {
-            let bytes = collected
-                .subtasks
-                .values()
-                .flat_map(|subtask| &subtask.operators)
-                .chain(&collected.enumerators)
-                .flat_map(|operator| &operator.pieces)
-                .map(|piece| match &piece.content {
-                    PieceContent::Inline(bytes) => bytes.len() as u64,
-                    PieceContent::Blob(handle) => handle.length,
-                })
-                .sum();
+            let enumerators: u64 = collected.enumerators.iter().map(OperatorSnapshot::bytes).sum();
+            let bytes = enumerators + collected.subtasks.values().map(SubtaskSnapshot::bytes).sum::<u64>();
             let duration = self.host.now().since(collected.triggered);
             self.setup.listener.event(JobEvent::Completed { checkpoint, kind: collected.kind, duration, bytes });
         }
@@ -488,7 +399,7 @@ impl CoordinatorDriver {
             // Before the subtasks hear of it: their ends reach the supervisor after this.
             self.host.send(Address::Supervisor, Control::Closed { kind });
         }
-        self.tell_enumerators(|enumerator| enumerator.completed(checkpoint));
+        self.enumerators.tell(|enumerator| enumerator.completed(checkpoint));
         for subtask in self.setup.plan.subtasks() {
             self.tell(subtask, Control::Completed { checkpoint, kind });
         }
@@ -496,7 +407,7 @@ impl CoordinatorDriver {
 
     fn aborted(&mut self, checkpoint: CheckpointId, last_completed: Option<CheckpointId>, reason: FailureReason) {
         self.setup.listener.event(JobEvent::Aborted { checkpoint, reason });
-        self.tell_enumerators(|enumerator| enumerator.aborted(checkpoint));
+        self.enumerators.tell(|enumerator| enumerator.aborted(checkpoint));
         for subtask in self.setup.plan.subtasks() {
             self.tell(subtask, Control::Aborted { checkpoint, last_completed });
         }
@@ -506,16 +417,6 @@ impl CoordinatorDriver {
     fn tell(&self, subtask: SubtaskId, message: Control) {
         if let Some(attempt) = self.machine.attempt_of(subtask) {
             self.host.send(Address::Subtask(subtask, attempt), message);
-        }
-    }
-
-    fn tell_enumerators(&mut self, tell: impl Fn(&mut dyn Enumerator)) {
-        let told = self.enumerators.values_mut().map(|running| {
-            let told = caught(running.uid.as_str(), || tell(running.enumerator.as_mut()));
-            told.map_err(|failure| (running.node, running.attempt, failure))
-        });
-        for (node, attempt, failure) in told.filter_map(Result::err).collect::<Vec<_>>() {
-            self.report_enumerator(node, attempt, failure);
         }
     }
 
@@ -571,61 +472,18 @@ impl CoordinatorDriver {
         if self.machine.next_deadline().is_some_and(|deadline| deadline <= self.host.now()) {
             self.handle(Event::Deadline)?;
         }
-        self.poll_enumerators(context);
+        self.enumerators.poll(context);
         Ok(())
     }
-}
 
-fn send_assignments(host: &dyn Host, node: NodeId, attempt: Attempt, assignments: Vec<Assignment>) {
-    for assignment in assignments {
-        let (reader, message) = match assignment {
-            Assignment::Splits { reader, splits } => (reader, Control::AddSplits(splits)),
-            Assignment::NoMoreSplits { reader } => (reader, Control::NoMoreSplits),
-            Assignment::Event { reader, event } => (reader, Control::EnumeratorEvent(event)),
-        };
-        host.send(Address::Subtask(SubtaskId { node, index: reader }, attempt), message);
+    /// Shows what is known of the checkpoints to whoever watches, if it has changed.
+    fn show_statistics(&mut self) {
+        let statistics = self.machine.snapshot_statistics();
+        if !Arc::ptr_eq(&statistics, &self.shown) {
+            self.setup.listener.statistics(&statistics);
+            self.shown = statistics;
+        }
     }
-}
-
-impl RunningEnumerator {
-    /// Calls it, and sends what it assigns to its readers.
-    fn call(
-        &mut self,
-        host: &dyn Host,
-        call: impl FnOnce(&mut dyn Enumerator, &mut Vec<Assignment>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let mut assignments = Vec::new();
-        caught(self.uid.as_str(), || call(self.enumerator.as_mut(), &mut assignments))??;
-        send_assignments(host, self.node, self.attempt, assignments);
-        Ok(())
-    }
-}
-
-/// Builds the enumerator of a source, as the restored checkpoint left it.
-fn build_enumerator(
-    source: &SourcePlan,
-    context: EnumeratorContext,
-    restored: Option<&Manifest>,
-) -> Result<Box<dyn Enumerator>, Failure> {
-    let name = source.uid.as_str();
-    let mut enumerator = caught(name, || (source.enumerator)(context))??;
-    let state = restored.and_then(|manifest| {
-        let snapshot = manifest.enumerators.iter().find(|snapshot| snapshot.uid == source.uid)?;
-        snapshot.piece(ENUMERATOR)
-    });
-    if let Some(Piece { content: PieceContent::Inline(state), .. }) = state {
-        caught(name, || enumerator.restore(state))??;
-    }
-    Ok(enumerator)
-}
-
-/// Calls the code of a source's enumerator.
-fn caught<T>(name: &str, call: impl FnOnce() -> T) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
-        let failure = Failure::panic(name, &panic_text(panic.as_ref()));
-        drop_quietly(panic);
-        failure
-    })
 }
 
 impl Driver for CoordinatorDriver {
@@ -637,6 +495,7 @@ impl Driver for CoordinatorDriver {
         if let Err(failure) = self.try_step(context) {
             self.report(failure);
         }
+        self.show_statistics();
         Step::Wait
     }
 }

@@ -5,6 +5,7 @@ pub mod control;
 pub mod coordinator;
 pub mod deploy;
 pub mod edge;
+mod enumerators;
 pub mod gate;
 pub mod operator;
 pub mod outputs;

@@ -17,6 +17,7 @@ use crate::ports::host::{Address, Host};
 use crate::ports::store::{CheckpointKind, SubtaskSnapshot};
 use crate::ports::task::{Cut, Failure, Task};
 use crate::protocol::align::{self, Aligner, CancelReason, Channel};
+use crate::protocol::coordinator::DeclineReason;
 use crate::protocol::lifecycle::SubtaskState;
 use crate::protocol::machine::Machine;
 
@@ -194,7 +195,7 @@ impl SubtaskCore {
             align::Effect::ForwardCancel { checkpoint, reason } => {
                 self.outputs.send_cancel(checkpoint);
                 if reason.declines() {
-                    self.decline(checkpoint, reason);
+                    self.decline(checkpoint, declined(reason), Failure::retryable(&self.name, reason));
                 }
             }
         }
@@ -209,18 +210,21 @@ impl SubtaskCore {
             .remove(&checkpoint)
             .ok_or_else(|| Failure::unrecoverable(&self.name, format!("cut {checkpoint} without a barrier")))?;
         guarded(&self.name, task, |task| task.flush(&mut self.outputs))?;
-        guarded(&self.name, task, |task| task.close_epoch(Cut { checkpoint }))??;
+        let closed = guarded(&self.name, task, |task| task.close_epoch(Cut { checkpoint })).flatten();
+        if let Err(failure) = closed {
+            // The subtask fails with it, whatever is tolerated (rule 23); the checkpoint's own end says why.
+            self.decline(checkpoint, DeclineReason::SynchronousPart, failure.clone());
+            return Err(failure);
+        }
         self.outputs.send_barrier(self.host.as_ref(), barrier);
         self.snapshots.insert(checkpoint, SnapshotUnderWay { finished: self.state == SubtaskState::EndOfData });
         Ok(())
     }
 
-    fn decline(&self, checkpoint: CheckpointId, reason: CancelReason) {
-        let failure = Failure::retryable(&self.name, reason);
-        self.host.send(
-            Address::Coordinator,
-            Control::Decline { attempt: self.attempt, checkpoint, subtask: self.id, failure },
-        );
+    fn decline(&self, checkpoint: CheckpointId, reason: DeclineReason, failure: Failure) {
+        let (attempt, subtask) = (self.attempt, self.id);
+        let decline = Control::Decline { attempt, checkpoint, subtask, reason, failure };
+        self.host.send(Address::Coordinator, decline);
     }
 
     /// Notes a marker's barrier until its cut.
@@ -258,10 +262,7 @@ impl SubtaskCore {
             Poll::Ready(Err(failure)) => {
                 self.snapshots.remove(&checkpoint);
                 guarded(&self.name, task, |task| task.aborted(checkpoint))?;
-                self.host.send(
-                    Address::Coordinator,
-                    Control::Decline { attempt: self.attempt, checkpoint, subtask: self.id, failure },
-                );
+                self.decline(checkpoint, DeclineReason::AsynchronousPart, failure);
             }
         }
         Ok(())
@@ -290,6 +291,15 @@ impl SubtaskCore {
 
     pub(super) fn tell_supervisor(&self, message: Control) {
         self.host.send(Address::Supervisor, message);
+    }
+}
+
+/// The name that the coordinator knows for the aligner's reason to give a checkpoint up.
+fn declined(reason: CancelReason) -> DeclineReason {
+    match reason {
+        CancelReason::Subsumed => DeclineReason::Subsumed,
+        CancelReason::CancelledUpstream => DeclineReason::CancelledUpstream,
+        CancelReason::AbortedByCoordinator | CancelReason::CutFailed => DeclineReason::Declined,
     }
 }
 

@@ -1,17 +1,23 @@
 //! The door to whoever watches: every event of a job's protocol, in the order in which the coordinator and the supervisor saw them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{CheckpointId, RegionId, RunNumber, SubtaskId, WallTime};
 use crate::ports::store::CheckpointKind;
 use crate::ports::task::Failure;
-use crate::protocol::coordinator::FailureReason;
+use crate::protocol::coordinator::{FailureReason, StatisticsSnapshot};
 use crate::protocol::lifecycle::JobState;
 
 /// Hears what happens. Called on the job's threads: must return soon and must not block.
 pub trait Listener: Send + Sync {
     /// Something happened.
     fn event(&self, event: JobEvent);
+
+    /// What is known of the checkpoints has changed. Not for every change: what changed in one go is told at once.
+    fn statistics(&self, statistics: &Arc<StatisticsSnapshot>) {
+        let _ = statistics;
+    }
 }
 
 /// What happens in the life of a job.
@@ -33,6 +39,13 @@ pub enum JobEvent {
         checkpoint: CheckpointId,
         /// What kind.
         kind: CheckpointKind,
+    },
+    /// A periodic or final checkpoint was due and did not begin; the next one comes by itself.
+    NotTriggered {
+        /// What it would have been.
+        kind: CheckpointKind,
+        /// Why.
+        reason: FailureReason,
     },
     /// A subtask's part of a checkpoint arrived.
     Acknowledged {

@@ -77,6 +77,12 @@ impl SubtaskSnapshot {
     pub fn blobs(&self) -> impl Iterator<Item = &BlobHandle> {
         self.operators.iter().flat_map(OperatorSnapshot::blobs)
     }
+
+    /// The length of all pieces in bytes, wherever they are.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.operators.iter().map(OperatorSnapshot::bytes).sum()
+    }
 }
 
 impl OperatorSnapshot {
@@ -86,6 +92,16 @@ impl OperatorSnapshot {
             PieceContent::Inline(_) => None,
             PieceContent::Blob(handle) => Some(handle),
         })
+    }
+
+    /// The length of all pieces in bytes, wherever they are.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let lengths = self.pieces.iter().map(|piece| match &piece.content {
+            PieceContent::Inline(bytes) => bytes.len() as u64,
+            PieceContent::Blob(handle) => handle.length,
+        });
+        lengths.sum()
     }
 
     /// The piece of that name.

@@ -11,7 +11,7 @@ use alluvium_actors::ports::host::Address;
 use alluvium_actors::ports::listener::JobEvent;
 use alluvium_actors::ports::store::CheckpointKind;
 use alluvium_actors::ports::task::Failure;
-use alluvium_actors::protocol::coordinator::FailureReason;
+use alluvium_actors::protocol::coordinator::{FailureReason, StatisticsSnapshot};
 use alluvium_actors::protocol::lifecycle::JobState;
 use alluvium_actors::run::{RunningJob, RunsHere};
 use futures::Stream;
@@ -185,10 +185,34 @@ impl JobHandle {
         self.monitor.known().status.clone()
     }
 
-    /// The last checkpoints of this process, oldest first, at most 1,000.
+    /// The last checkpoints of this process, oldest first, at most 1,000, in short. More of fewer is in [`JobHandle::checkpoint_statistics`].
     #[must_use]
     pub fn checkpoints(&self) -> Vec<CheckpointFigures> {
         self.monitor.known().checkpoints.iter().cloned().collect()
+    }
+
+    /// All that is known of the checkpoints: how many there were, how long they took and how large they were, the last ones with every subtask's part,
+    /// and the latest that was completed, that failed, that was restored. A copy that never changes; also after the job has ended.
+    ///
+    /// ```
+    /// use alluvium::connect::Generator;
+    /// use alluvium::{Job, Options};
+    ///
+    /// let job = Job::new("numbers");
+    /// job.source("numbers", Generator::bounded(1_000, |index| index)).for_each("nothing", |_| ());
+    /// let handle = job.build()?.start(&Options::default())?;
+    /// handle.wait_blocking()?;
+    /// let statistics = handle.checkpoint_statistics();
+    /// assert_eq!((statistics.counts.completed, statistics.counts.failed), (1, 0));
+    /// let last = statistics.latest_completed.as_ref().expect("the final one");
+    /// assert_eq!(last.acknowledged, last.subtasks);
+    /// assert_eq!(statistics.summary.bytes.maximum(), Some(last.bytes));
+    /// println!("half of them took at most {:?}", statistics.summary.duration.quantile(0.5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn checkpoint_statistics(&self) -> Arc<StatisticsSnapshot> {
+        Arc::clone(&self.monitor.known().statistics)
     }
 
     /// Every event from now on, in order. Ends when the job has ended.

@@ -61,15 +61,7 @@ impl Graph {
     /// # Errors
     /// When the options contradict each other or the graph, or the store cannot be opened: it is in use, damaged, or another job's.
     pub fn start(&self, options: &Options) -> Result<JobHandle, StartError> {
-        let mut errors = options.check().err().unwrap_or_default();
-        if options.interval.is_none()
-            && let (Some(source), Some(sink)) = (self.unbounded_sources().first(), self.exactly_once_sinks().first())
-        {
-            errors.push(OptionError::NeverCommits { sink: sink.to_string(), source_uid: source.to_string() });
-        }
-        if !errors.is_empty() {
-            return Err(StartError::Options(errors));
-        }
+        self.check_options(options)?;
         warn_of_abort();
         let store = self.open_store(options)?;
         let monitor = Arc::new(Monitor::default());
@@ -80,6 +72,17 @@ impl Graph {
         let running = run::start(setup, &arbiters, Box::new(move || told.ended()))
             .map_err(|error| StartError::Threads(error.to_string()))?;
         Ok(JobHandle { running, monitor })
+    }
+
+    /// Everything that is wrong with the options, alone and together with the graph.
+    fn check_options(&self, options: &Options) -> Result<(), StartError> {
+        let mut errors = options.check().err().unwrap_or_default();
+        if options.interval.is_none()
+            && let (Some(source), Some(sink)) = (self.unbounded_sources().first(), self.exactly_once_sinks().first())
+        {
+            errors.push(OptionError::NeverCommits { sink: sink.to_string(), source_uid: source.to_string() });
+        }
+        if errors.is_empty() { Ok(()) } else { Err(StartError::Options(errors)) }
     }
 
     fn open_store(&self, options: &Options) -> Result<Arc<dyn CheckpointStore>, StartError> {
@@ -153,7 +156,7 @@ pub(crate) fn simulated_setup(
     new_hash_seed: u64,
     listener: Arc<dyn Listener>,
 ) -> Result<SupervisorSetup, StartError> {
-    options.check().map_err(StartError::Options)?;
+    graph.check_options(options)?;
     let storage: Arc<dyn CheckpointStorage> = match &options.store {
         Some(directory) => Arc::new(FileStorage::open(Arc::clone(&options.files), directory)?),
         None => Arc::new(MemoryStorage::new()),

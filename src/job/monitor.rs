@@ -8,6 +8,7 @@ use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::blocking::panic_text;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::ports::task::Failure;
+use alluvium_actors::protocol::coordinator::StatisticsSnapshot;
 use alluvium_actors::protocol::lifecycle::JobState;
 use futures::channel::{mpsc, oneshot};
 
@@ -26,6 +27,7 @@ pub(super) struct Monitor {
 pub(super) struct Known {
     pub(super) status: JobStatus,
     pub(super) checkpoints: VecDeque<CheckpointFigures>,
+    pub(super) statistics: Arc<StatisticsSnapshot>,
     subscribers: Vec<mpsc::UnboundedSender<JobEvent>>,
     waiting: Vec<oneshot::Sender<()>>,
     /// The job's threads have ended: its store is free again.
@@ -163,6 +165,17 @@ impl Listener for Feed {
         let mut known = self.monitor.known();
         known.note(&event);
         known.subscribers.retain(|subscriber| subscriber.unbounded_send(event.clone()).is_ok());
+    }
+
+    fn statistics(&self, statistics: &Arc<StatisticsSnapshot>) {
+        if let Some(also) = &self.also {
+            let heard = catch_unwind(AssertUnwindSafe(|| also.statistics(statistics)));
+            if let Err(panic) = heard {
+                tracing::error!(text = panic_text(panic.as_ref()), "the job's listener panicked");
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+            }
+        }
+        self.monitor.known().statistics = Arc::clone(statistics);
     }
 }
 

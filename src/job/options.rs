@@ -1,7 +1,7 @@
 //! How a job is run: where its checkpoints go, when they are taken, what follows a failure.
 
 use std::fmt;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +9,15 @@ use std::time::Duration;
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::protocol::coordinator::Settings;
-use alluvium_actors::protocol::supervise::{FailoverStrategy, RestartStrategy, RestartStrategyError};
+use alluvium_actors::protocol::supervise::{FailoverStrategy, RestartStrategy};
 use alluvium_actors::run::Arbiters;
 
-use crate::snapshot::{DEFAULT_INLINE_LIMIT, LARGEST_INLINE_LIMIT};
+use crate::snapshot::DEFAULT_INLINE_LIMIT;
 use crate::storage::SystemFiles;
 
-/// The shortest interval between periodic checkpoints, and the shortest timeout.
-pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+mod check;
+
+pub use check::{OptionError, SHORTEST_INTERVAL};
 
 /// How a job is run. Everything has a default; [`Graph::start`](crate::Graph::start) checks all of it at once.
 ///
@@ -38,6 +39,10 @@ pub struct Options {
     pub(super) minimum_pause: Duration,
     pub(super) maximum_concurrent: usize,
     pub(super) retained: usize,
+    pub(super) maximum_queued_requests: usize,
+    pub(super) tolerable_failures: Option<u32>,
+    pub(super) continue_on_errors: bool,
+    pub(super) history: usize,
     pub(super) restart: Option<RestartStrategy>,
     pub(super) failover: FailoverStrategy,
     pub(super) workers: Option<usize>,
@@ -61,6 +66,10 @@ impl Default for Options {
             minimum_pause: Duration::ZERO,
             maximum_concurrent: 1,
             retained: 1,
+            maximum_queued_requests: settings.maximum_queued_requests.get(),
+            tolerable_failures: None,
+            continue_on_errors: false,
+            history: settings.history,
             restart: None,
             failover: FailoverStrategy::default(),
             workers: None,
@@ -99,7 +108,8 @@ impl Options {
         self
     }
 
-    /// Lets at least this time pass from the completion of a checkpoint to the next periodic one; none if not given. Excludes more than one checkpoint at a time.
+    /// Lets at least this time pass from the completion of a checkpoint to the next periodic one; none if not given. A pause longer than the interval
+    /// takes its place. Manual checkpoints do not wait for it. It excludes more than one checkpoint at a time.
     #[must_use]
     pub fn minimum_pause(mut self, pause: Duration) -> Options {
         self.minimum_pause = pause;
@@ -117,6 +127,45 @@ impl Options {
     #[must_use]
     pub fn retained_checkpoints(mut self, checkpoints: usize) -> Options {
         self.retained = checkpoints;
+        self
+    }
+
+    /// Lets so many periodic and manual checkpoints fail in a row; one more fails the attempt, and the restart strategy decides. None
+    /// is tolerated if not given. A checkpoint fails in a way that counts when it expires, when the asynchronous part of a snapshot
+    /// fails, when it is declined, when its id cannot be reserved, or when its manifest cannot be written (Apache Flink's
+    /// `execution.checkpointing.tolerable-failed-checkpoints`). A completed checkpoint begins the count anew.
+    ///
+    /// The checkpoints of a stop and of the end of all data do not count: a stop that fails is answered and the job goes on, the final
+    /// one has ten tries of its own. A failed *synchronous* part of a snapshot fails the attempt whatever is tolerated.
+    #[must_use]
+    pub fn tolerable_checkpoint_failures(mut self, failures: u32) -> Options {
+        self.tolerable_failures = Some(failures);
+        self
+    }
+
+    /// Goes on however many checkpoints fail in a row: without this, and without
+    /// [`tolerable_checkpoint_failures`](Options::tolerable_checkpoint_failures), the first one that fails fails the attempt. A job whose
+    /// checkpoints never complete commits nothing and begins where it began: watch
+    /// [`JobHandle::checkpoint_statistics`](crate::JobHandle::checkpoint_statistics).
+    #[must_use]
+    pub fn continue_on_checkpoint_errors(mut self) -> Options {
+        self.continue_on_errors = true;
+        self
+    }
+
+    /// Lets so many requests for checkpoints and stops wait for their turn; 1,000 if not given. Beyond that the last in order is refused: a stop
+    /// goes before a checkpoint, and what was asked for earlier before what was asked for later.
+    #[must_use]
+    pub fn maximum_queued_requests(mut self, requests: usize) -> Options {
+        self.maximum_queued_requests = requests;
+        self
+    }
+
+    /// Keeps the figures of so many checkpoints, those under way included, in [`JobHandle::checkpoint_statistics`](crate::JobHandle::checkpoint_statistics); 10 if not
+    /// given. With 0 only the counts, the summary and the latest ones are kept. All of them are copied when something changes, so thousands cost time.
+    #[must_use]
+    pub fn checkpoint_history(mut self, checkpoints: usize) -> Options {
+        self.history = checkpoints;
         self
     }
 
@@ -221,48 +270,6 @@ impl Options {
         self
     }
 
-    /// Everything that is wrong with these options, apart from what depends on the graph.
-    ///
-    /// # Errors
-    /// All of it at once.
-    pub fn check(&self) -> Result<(), Vec<OptionError>> {
-        let mut errors = Vec::new();
-        if let Some(interval) = self.interval.filter(|interval| *interval < SHORTEST_INTERVAL) {
-            errors.push(OptionError::IntervalTooShort { interval });
-        }
-        if self.timeout < SHORTEST_INTERVAL {
-            errors.push(OptionError::TimeoutTooShort { timeout: self.timeout });
-        }
-        if self.maximum_concurrent == 0 {
-            errors.push(OptionError::NoConcurrentCheckpoint);
-        }
-        if self.maximum_concurrent > 1 && !self.minimum_pause.is_zero() {
-            errors.push(OptionError::PauseWithConcurrency { maximum_concurrent: self.maximum_concurrent });
-        }
-        if self.retained == 0 {
-            errors.push(OptionError::NothingRetained);
-        }
-        if self.workers == Some(0) {
-            errors.push(OptionError::NoWorker);
-        }
-        if let Some(arbiters) = &self.arbiters {
-            if self.workers.is_some() {
-                errors.push(OptionError::WorkersAndArbiters);
-            }
-            if arbiters.is_empty() {
-                errors.push(OptionError::NoArbiter);
-            }
-        }
-        if self.inline_limit > LARGEST_INLINE_LIMIT {
-            errors.push(OptionError::InlineLimit { bytes: self.inline_limit });
-        }
-        if self.accept_repeats && !self.fall_back_to_older {
-            errors.push(OptionError::RepeatsWithoutFallBack);
-        }
-        errors.extend(self.restart.iter().flat_map(RestartStrategy::check).map(OptionError::Restart));
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
-    }
-
     pub(super) fn settings(&self) -> Settings {
         Settings {
             interval: self.interval,
@@ -270,9 +277,17 @@ impl Options {
             minimum_pause: self.minimum_pause,
             maximum_concurrent: NonZeroUsize::new(self.maximum_concurrent).unwrap_or(NonZeroUsize::MIN),
             retained: NonZeroUsize::new(self.retained).unwrap_or(NonZeroUsize::MIN),
-            final_attempts: NonZeroU32::new(10).unwrap_or(NonZeroU32::MIN),
+            maximum_queued_requests: NonZeroUsize::new(self.maximum_queued_requests).unwrap_or(NonZeroUsize::MIN),
+            tolerable_failures: self.tolerance(),
+            history: self.history,
             ..Settings::default()
         }
+    }
+
+    /// How many checkpoints may fail in a row; none for any number. Without a schedule only requests of users fail, and those are answered.
+    fn tolerance(&self) -> Option<u32> {
+        let counts = self.interval.is_some() && !self.continue_on_errors;
+        counts.then(|| self.tolerable_failures.unwrap_or(0))
     }
 
     /// Where the actors run.
@@ -302,69 +317,6 @@ impl fmt::Debug for Options {
             .field("restart", &self.restart)
             .finish_non_exhaustive()
     }
-}
-
-/// Something is wrong with the options of a job.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OptionError {
-    /// A parameter of the restart strategy makes no sense.
-    #[error("the restart strategy: {0}")]
-    Restart(#[source] RestartStrategyError),
-    /// The interval is below 10 ms.
-    #[error("a checkpoint interval of {interval:?} is too short: give at least {SHORTEST_INTERVAL:?}")]
-    IntervalTooShort {
-        /// What was given.
-        interval: Duration,
-    },
-    /// The timeout is below 10 ms.
-    #[error("a checkpoint timeout of {timeout:?} is too short: give at least {SHORTEST_INTERVAL:?}")]
-    TimeoutTooShort {
-        /// What was given.
-        timeout: Duration,
-    },
-    /// No checkpoint may run.
-    #[error("maximum_concurrent_checkpoints(0) allows no checkpoint: give at least 1")]
-    NoConcurrentCheckpoint,
-    /// A minimum pause implies one checkpoint at a time.
-    #[error(
-        "a minimum pause and maximum_concurrent_checkpoints({maximum_concurrent}) exclude each other: leave out the pause, or allow one at a time"
-    )]
-    PauseWithConcurrency {
-        /// What was given.
-        maximum_concurrent: usize,
-    },
-    /// No checkpoint would be kept.
-    #[error("retained_checkpoints(0) keeps nothing to recover from: give at least 1")]
-    NothingRetained,
-    /// No thread would run subtasks.
-    #[error("workers(0) leaves no thread for the subtasks: give at least 1")]
-    NoWorker,
-    /// Two places for the subtasks.
-    #[error("workers(..) makes threads and arbiters(..) hands them over: give one of them")]
-    WorkersAndArbiters,
-    /// No arbiter was handed over.
-    #[error("arbiters(..) hands over no arbiter: give at least 1")]
-    NoArbiter,
-    /// The inline limit is above 1 MB.
-    #[error("inline_limit({bytes}) is above {LARGEST_INLINE_LIMIT} bytes: give less")]
-    InlineLimit {
-        /// What was given.
-        bytes: usize,
-    },
-    /// Repeats are accepted, but only a fall-back causes them.
-    #[error("accept_repeats() has no effect without fall_back_to_older(): give both, or neither")]
-    RepeatsWithoutFallBack,
-    /// Output would never appear.
-    #[error(
-        "the sink `{sink}` commits when a checkpoint completes and the source `{source_uid}` never ends: without checkpoint_every(..) no output would ever appear"
-    )]
-    NeverCommits {
-        /// The exactly-once sink.
-        sink: String,
-        /// The unbounded source.
-        source_uid: String,
-    },
 }
 
 #[cfg(test)]

@@ -14,15 +14,76 @@ fn options_that_contradict_each_other_are_reported_all_at_once() {
         .checkpoint_timeout(Duration::ZERO)
         .minimum_pause(Duration::from_millis(5))
         .maximum_concurrent_checkpoints(2)
+        .maximum_queued_requests(0)
+        .tolerable_checkpoint_failures(3)
+        .continue_on_checkpoint_errors()
         .retained_checkpoints(0)
+        .cancellation_timeout(Duration::ZERO)
         .workers(0)
         .inline_limit(2 << 20)
         .accept_repeats()
         .restart(RestartStrategy::FailureRate { failures: 0, interval: Duration::ZERO, delay: Duration::ZERO })
         .check()
         .unwrap_err();
-    assert_eq!(errors.len(), 9, "{errors:?}");
+    assert_eq!(errors.len(), 12, "{errors:?}");
     assert!(errors.iter().any(|error| matches!(error, OptionError::PauseWithConcurrency { .. })));
+    let mut words: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert!(words.iter().all(|words| words.contains(": ")), "each with its mend: {words:?}");
+    words.sort();
+    words.dedup();
+    assert_eq!(words.len(), errors.len());
+}
+
+#[test]
+fn options_without_effect_are_refused_with_what_is_missing() {
+    let second = Duration::from_secs(1);
+    let refused = |options: Options| match options.check().unwrap_err().as_slice() {
+        [error] => error.clone(),
+        errors => panic!("{errors:?}"),
+    };
+    let option = "tolerable_checkpoint_failures(..)";
+    let error = refused(Options::default().tolerable_checkpoint_failures(0));
+    assert_eq!(error, OptionError::ToleranceWithoutInterval { option });
+    let option = "continue_on_checkpoint_errors()";
+    let error = refused(Options::default().continue_on_checkpoint_errors());
+    assert_eq!(error, OptionError::ToleranceWithoutInterval { option });
+    let error = refused(Options::default().minimum_pause(second));
+    assert_eq!(error, OptionError::PauseWithoutInterval { pause: second });
+    let error = refused(Options::default().checkpoint_every(second).retained_checkpoints(2));
+    assert_eq!(error, OptionError::RetainedWithoutStore { retained: 2 });
+    let error = refused(Options::default().fall_back_to_older());
+    assert_eq!(error, OptionError::WithoutStore { option: "fall_back_to_older()" });
+    assert_eq!(refused(Options::default().fresh()), OptionError::WithoutStore { option: "fresh()" });
+    let error = refused(Options::default().checkpoint_every(second).maximum_queued_requests(0));
+    assert_eq!(error, OptionError::NoQueuedRequest);
+    let error = refused(Options::default().cancellation_timeout(Duration::ZERO));
+    assert_eq!(error, OptionError::NoTimeToCancel);
+}
+
+#[test]
+fn the_shortest_interval_and_every_sensible_combination_is_taken() {
+    let every = |milliseconds| Options::default().checkpoint_every(Duration::from_millis(milliseconds));
+    assert!(every(10).check().is_ok());
+    assert!(matches!(every(9).check().unwrap_err()[..], [OptionError::IntervalTooShort { .. }]));
+    assert!(every(10).minimum_pause(Duration::from_secs(1)).check().is_ok(), "the pause takes its place");
+    assert!(every(10).maximum_concurrent_checkpoints(3).tolerable_checkpoint_failures(0).check().is_ok());
+    assert!(every(10).continue_on_checkpoint_errors().checkpoint_history(0).check().is_ok());
+    let manual = Options::default().maximum_concurrent_checkpoints(2).maximum_queued_requests(1);
+    assert!(manual.checkpoint_timeout(Duration::from_millis(10)).check().is_ok(), "for checkpoints on request");
+}
+
+#[test]
+fn what_is_wrong_with_the_options_and_with_the_graph_is_reported_together() {
+    let job = Job::new("endless");
+    job.source("numbers", Generator::unbounded(|index| index)).sink("collect", Collect::new());
+    let graph = job.build().unwrap();
+    match graph.start(&Options::default().workers(0).retained_checkpoints(0)).unwrap_err() {
+        StartError::Options(errors) => {
+            assert_eq!(errors.len(), 3, "{errors:?}");
+            assert!(matches!(errors[2], OptionError::NeverCommits { .. }));
+        }
+        other => panic!("{other}"),
+    }
 }
 
 #[test]

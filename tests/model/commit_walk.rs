@@ -11,7 +11,7 @@ use alluvium_actors::ids::{Attempt, CheckpointId, Moment, SubtaskId, Token};
 use alluvium_actors::protocol::commit::{self, CommitAnswer, Ledger, Prepared};
 use alluvium_actors::protocol::coordinator::{
     Acknowledgement, CheckpointKind, Coordinator, DeclineReason, Effect, Event, Outcome, ReadBack, RequestId,
-    RequestKind, Settings, Start,
+    RequestKind, Settings, Start, SubtaskFigures,
 };
 use alluvium_actors::protocol::machine::Machine;
 
@@ -244,7 +244,7 @@ impl World {
                 Effect::SnapshotEnumerators { attempt, checkpoint, kind: _ } => {
                     self.held.insert(checkpoint, Cut::default());
                     let outcome = Outcome::Done;
-                    self.coordinate(Event::EnumeratorsSnapshotted { attempt, checkpoint, outcome });
+                    self.coordinate(Event::EnumeratorsSnapshotted { attempt, checkpoint, outcome, bytes: 0 });
                 }
                 Effect::Trigger { attempt: _, checkpoint, kind: _ } => {
                     self.to_source.push_back(Down::Trigger(checkpoint));
@@ -270,6 +270,7 @@ impl World {
                 Effect::ReserveIds { token: _, up_to } => {
                     self.require(false, || format!("ids up to {up_to} are asked for, 100 are reserved"));
                 }
+                Effect::NotTriggered { kind: _, reason: _ } => {}
                 Effect::SourcesGoOn { attempt: _, checkpoint } => {
                     self.require(false, || format!("nobody asked for a stop, {checkpoint} was none"));
                 }
@@ -346,13 +347,25 @@ impl World {
                 if self.coordinator.judge(attempt, subtask, checkpoint) == Acknowledgement::Accepted {
                     self.held.entry(checkpoint).or_default().position = position;
                 }
-                Event::Acknowledged { attempt, subtask, checkpoint, finished: false }
+                Event::Acknowledged {
+                    attempt,
+                    subtask,
+                    checkpoint,
+                    finished: false,
+                    figures: SubtaskFigures::default(),
+                }
             }
             Up::Sink(checkpoint, prepared) => {
                 if self.coordinator.judge(attempt, subtask, checkpoint) == Acknowledgement::Accepted {
                     self.held.entry(checkpoint).or_default().prepared = prepared;
                 }
-                Event::Acknowledged { attempt, subtask, checkpoint, finished: false }
+                Event::Acknowledged {
+                    attempt,
+                    subtask,
+                    checkpoint,
+                    finished: false,
+                    figures: SubtaskFigures::default(),
+                }
             }
             Up::Decline(checkpoint) => {
                 Event::Declined { attempt, subtask, checkpoint, reason: DeclineReason::Declined }

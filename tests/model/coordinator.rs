@@ -6,7 +6,7 @@ use std::time::Duration;
 use alluvium_actors::ids::{Attempt, CheckpointId, Moment, SubtaskId, Token};
 use alluvium_actors::protocol::coordinator::{
     CheckpointKind, Coordinator, DeclineReason, Effect, Event, FailureReason, Outcome, ReadBack, RequestId,
-    RequestKind, Settings, Start,
+    RequestKind, Settings, Start, SubtaskFigures,
 };
 use alluvium_actors::protocol::machine::Machine;
 
@@ -92,6 +92,7 @@ impl Desk {
                         attempt,
                         checkpoint,
                         outcome: Outcome::Done,
+                        bytes: 0,
                     }));
                 }
                 Effect::DeleteCheckpoint { checkpoint } => {
@@ -145,7 +146,13 @@ impl Desk {
         checkpoint: u64,
         finished: bool,
     ) -> Vec<Effect> {
-        self.run(Event::Acknowledged { attempt, subtask, checkpoint: id(checkpoint), finished })
+        self.run(Event::Acknowledged {
+            attempt,
+            subtask,
+            checkpoint: id(checkpoint),
+            finished,
+            figures: SubtaskFigures { bytes: 100 },
+        })
     }
 
     /// All three acknowledge; returns what the last one leads to.

@@ -56,9 +56,6 @@ fn a_decline_aborts_at_once_and_later_words_about_that_checkpoint_are_ignored() 
     for (reason, named) in [
         (DeclineReason::SynchronousPart, FailureReason::TaskCheckpointFailure),
         (DeclineReason::AsynchronousPart, FailureReason::CheckpointAsyncException),
-        (DeclineReason::Storage, FailureReason::IoException),
-        (DeclineReason::NotReady, FailureReason::CheckpointDeclinedTaskNotReady),
-        (DeclineReason::Closing, FailureReason::CheckpointDeclinedTaskClosing),
         (DeclineReason::Subsumed, FailureReason::CheckpointDeclinedSubsumed),
         (DeclineReason::CancelledUpstream, FailureReason::CheckpointDeclinedOnCancellationBarrier),
         (DeclineReason::Declined, FailureReason::CheckpointDeclined),
@@ -207,7 +204,7 @@ fn a_message_of_an_old_attempt_never_counts_and_never_takes_blobs_that_may_be_in
     assert_eq!(desk.coordinator.statistics(id(3)).unwrap().acknowledged, 0);
     assert_eq!(desk.run(Event::EndOfData { attempt: FIRST, subtask: LEFT }), []);
     assert_eq!(desk.run(Event::SubtaskEnded { attempt: FIRST, subtask: LEFT }), []);
-    let old = Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(3), outcome: Outcome::Failed };
+    let old = Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(3), outcome: Outcome::Failed, bytes: 0 };
     assert_eq!(desk.run(old), []);
     assert_eq!(desk.pending(), [3]);
 }
@@ -257,7 +254,7 @@ fn a_subtask_that_ends_before_it_was_told_counts_as_having_acknowledged() {
     desk.run(Event::SubtaskEnded { attempt: FIRST, subtask: LEFT });
     desk.tell(Event::Request { request: RequestId(1), kind: RequestKind::Checkpoint });
     desk.tell(Event::SubtaskEnded { attempt: FIRST, subtask: RIGHT });
-    let answer = Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(1), outcome: Outcome::Done };
+    let answer = Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(1), outcome: Outcome::Done, bytes: 0 };
     assert_eq!(desk.tell(answer), [trigger(1, Manual)]);
     let statistics = desk.coordinator.statistics(id(1)).unwrap();
     assert_eq!((statistics.acknowledged, statistics.subtasks, statistics.missing), (2, 3, vec![SINK]));
@@ -273,7 +270,7 @@ fn the_enumerators_of_a_source_must_answer_before_a_subtask_is_told() {
     // An acknowledgement of a subtask that cannot have heard of it is not taken.
     assert_eq!(desk.acknowledge(LEFT, 1), [discarded_one(LEFT, 1)]);
     assert_eq!(desk.coordinator.statistics(id(1)).unwrap().subtasks, 0);
-    let answer = Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(1), outcome: Outcome::Done };
+    let answer = Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(1), outcome: Outcome::Done, bytes: 0 };
     assert_eq!(desk.tell(answer.clone()), [trigger(1, Manual)]);
     assert_eq!(desk.tell(answer), [], "a repeated word triggers once");
     assert_eq!(desk.complete(1), [completed(1, Manual), done(1, 1)]);
@@ -286,7 +283,7 @@ fn an_abort_before_the_word_of_the_enumerators_triggers_nothing() {
     let reason = FailureReason::CheckpointCoordinatorSuspend;
     let suspended = Effect::Suspended { last_completed: None, closed: None };
     assert_eq!(desk.tell(Event::Suspend), [discarded(1), refused(1, reason), suspended]);
-    let answer = Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(1), outcome: Outcome::Done };
+    let answer = Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(1), outcome: Outcome::Done, bytes: 0 };
     assert_eq!(desk.tell(answer), []);
 }
 
@@ -517,7 +514,7 @@ fn the_oldest_beyond_the_number_retained_are_deleted_one_at_a_time_and_never_the
     assert_eq!(kept(&desk), [3, 5, 8], "nothing goes before the next one is complete");
     let first = 9;
     desk.tell(Event::Request { request: RequestId(9), kind: RequestKind::Checkpoint });
-    desk.run(Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(first), outcome: Outcome::Done });
+    desk.run(Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(first), outcome: Outcome::Done, bytes: 0 });
     let effects = desk.acknowledge_all(first);
     let token = write_token(&effects, first);
     let effects = desk.tell(Event::WriteFinished { token, outcome: Outcome::Done });

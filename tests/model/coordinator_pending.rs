@@ -165,13 +165,13 @@ fn an_aborted_final_checkpoint_is_tried_again_after_a_growing_delay() {
 fn a_final_checkpoint_that_cannot_be_taken_fails_the_job_after_the_last_try() {
     let mut desk = Desk::running(Settings { final_attempts: NonZeroU32::new(2).unwrap(), ..Settings::default() });
     desk.end_of_data();
-    desk.decline(LEFT, 1, DeclineReason::Storage);
+    desk.decline(LEFT, 1, DeclineReason::AsynchronousPart);
     assert_eq!(desk.request(RequestKind::Stop), [], "a stop waits for the final checkpoint");
     assert_eq!(desk.pass(SECOND), [trigger(2, Final)]);
-    let reason = FailureReason::IoException;
+    let reason = FailureReason::CheckpointAsyncException;
     let failure = JobFailure::FinalCheckpoint { attempts: 2, reason };
     assert_eq!(
-        desk.decline(LEFT, 2, DeclineReason::Storage),
+        desk.decline(LEFT, 2, DeclineReason::AsynchronousPart),
         [aborted(2, None, reason), discarded(2), refused(1, reason), Effect::FailJob { failure }]
     );
     assert_eq!(desk.pass(1_000 * SECOND), []);
@@ -200,7 +200,8 @@ fn a_final_checkpoint_without_an_id_is_tried_again() {
     let reserve = |token| Effect::ReserveIds { token: alluvium_actors::ids::Token(token), up_to: id(1_025) };
     let answer = |token, outcome| Event::IdsReserved { token: alluvium_actors::ids::Token(token), outcome };
     assert_eq!(desk.run(Event::EndOfData { attempt: FIRST, subtask: LEFT }), [reserve(1)]);
-    assert_eq!(desk.run(answer(1, Outcome::Failed)), []);
+    let reason = FailureReason::IoException;
+    assert_eq!(desk.run(answer(1, Outcome::Failed)), [Effect::NotTriggered { kind: Final, reason }]);
     assert_eq!(desk.pass(Duration::from_millis(100)), [reserve(2)]);
     assert_eq!(desk.run(answer(2, Outcome::Done)), [trigger(1, Final)]);
 }

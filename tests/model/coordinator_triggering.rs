@@ -15,6 +15,9 @@ use crate::coordinator::{
     refused, trigger,
 };
 
+/// A periodic checkpoint was due within the pause.
+const TOO_EARLY: Effect = Effect::NotTriggered { kind: Periodic, reason: FailureReason::MinimumTimeBetweenCheckpoints };
+
 fn start(first: u64, reserved_until: u64, random: u64) -> Event {
     Event::Start(Start {
         attempt: FIRST,
@@ -82,7 +85,7 @@ fn the_next_periodic_trigger_is_not_before_the_completion_of_the_last_plus_the_p
     assert_eq!(desk.pass(8 * SECOND), [trigger(1, Periodic)]);
     assert_eq!(desk.pass(5 * SECOND), []);
     assert_eq!(desk.complete(1), [completed(1, Periodic)], "completed at 13 s");
-    assert_eq!(desk.pass(7 * SECOND), [], "18 s is within the pause: dropped");
+    assert_eq!(desk.pass(7 * SECOND), [TOO_EARLY], "18 s is within the pause: dropped");
     assert_eq!(desk.coordinator.next_deadline(), Some(Moment(0) + 21 * SECOND));
     assert_eq!(desk.pass(SECOND), [trigger(2, Periodic)]);
     desk.complete(2);
@@ -94,7 +97,7 @@ fn a_periodic_one_that_waited_for_the_limit_still_keeps_the_pause() {
     let mut desk = Desk::running(Settings { minimum_pause: 8 * SECOND, ..every(10) });
     desk.pass(8 * SECOND);
     assert_eq!(desk.pass(15 * SECOND), []);
-    assert_eq!(desk.complete(1), [completed(1, Periodic)], "completed at 23 s, one is due");
+    assert_eq!(desk.complete(1), [completed(1, Periodic), TOO_EARLY], "completed at 23 s, one is due");
     assert_eq!(desk.pass(7 * SECOND), []);
     assert_eq!(desk.pass(SECOND), [trigger(2, Periodic)]);
 }
@@ -146,7 +149,8 @@ fn a_start_triggers_only_what_the_schedule_says_once_the_subtasks_run() {
 fn a_request_during_the_trigger_phase_of_another_is_queued_and_served_after_it() {
     let mut desk = Desk::running(at_most(2));
     let ask = |request| Event::Request { request: RequestId(request), kind: RequestKind::Checkpoint };
-    let snapshotted = |checkpoint, outcome| Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint, outcome };
+    let snapshotted =
+        |checkpoint, outcome| Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint, outcome, bytes: 0 };
     assert_eq!(desk.tell(ask(1)), [enumerators(1, Manual)]);
     assert_eq!(desk.tell(ask(2)), [], "the trigger phase of 1 is not over");
     let effects = desk.tell(snapshotted(id(1), Outcome::Done));
@@ -163,7 +167,7 @@ fn a_failed_trigger_phase_fails_one_request_and_the_queued_ones_are_served() {
     assert_eq!(desk.tell(ask(3)), []);
     for outcome in [Outcome::Failed, Outcome::Unknown] {
         let failed = desk.pending()[0];
-        let event = Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(failed), outcome };
+        let event = Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(failed), outcome, bytes: 0 };
         let reason = FailureReason::TriggerCheckpointFailure;
         assert_eq!(
             desk.tell(event),
@@ -180,7 +184,7 @@ fn an_expired_trigger_phase_frees_its_place_without_a_word_to_the_subtasks() {
     desk.now = Moment(0) + Settings::default().timeout;
     let reason = FailureReason::CheckpointExpired;
     assert_eq!(desk.tell(Event::Deadline), [discarded(1), refused(1, reason)]);
-    let answer = Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(1), outcome: Outcome::Done };
+    let answer = Event::EnumeratorsSnapshotted { attempt: FIRST, checkpoint: id(1), outcome: Outcome::Done, bytes: 0 };
     assert_eq!(desk.tell(answer), [], "the late word of the enumerators triggers nothing");
     desk.requests_from(1);
     desk.trigger(2);
@@ -195,7 +199,7 @@ fn a_job_whose_ids_cannot_be_reserved_fails_one_request_at_a_time() {
     let reserved = |token, outcome| Event::IdsReserved { token: Token(token), outcome };
     assert_eq!(desk.tell(ask(1)), [reserve(1, 11)]);
     assert_eq!(desk.tell(ask(2)), [], "the reservation is under way");
-    let reason = FailureReason::TriggerCheckpointFailure;
+    let reason = FailureReason::IoException;
     assert_eq!(desk.tell(reserved(1, Outcome::Failed)), [refused(1, reason), reserve(2, 11)]);
     assert_eq!(desk.tell(reserved(1, Outcome::Done)), [], "an old token answers nothing");
     assert_eq!(desk.tell(reserved(2, Outcome::Done)), [enumerators(7, Manual)]);
@@ -207,7 +211,8 @@ fn a_periodic_checkpoint_without_an_id_is_tried_again_at_the_next_moment_of_the_
     desk.tell(start(1, 1, 0));
     let reserve = |token| Effect::ReserveIds { token: Token(token), up_to: id(1_025) };
     assert_eq!(desk.pass(Duration::ZERO), [reserve(1)]);
-    assert_eq!(desk.tell(Event::IdsReserved { token: Token(1), outcome: Outcome::Unknown }), []);
+    let dropped = Effect::NotTriggered { kind: Periodic, reason: FailureReason::IoException };
+    assert_eq!(desk.tell(Event::IdsReserved { token: Token(1), outcome: Outcome::Unknown }), [dropped]);
     assert_eq!(desk.pass(9 * SECOND), []);
     assert_eq!(desk.pass(SECOND), [reserve(2)]);
     assert_eq!(desk.run(Event::IdsReserved { token: Token(2), outcome: Outcome::Done }), [trigger(1, Periodic)]);
@@ -365,4 +370,55 @@ fn the_final_checkpoint_waits_for_every_pending_one_and_lets_nothing_in_front_of
     assert_eq!(desk.complete(1), [completed(1, Manual), done(1, 1)]);
     assert_eq!(desk.complete(2), [completed(2, Manual), done(2, 2), trigger(3, Final)]);
     assert_eq!(desk.complete(3), [completed(3, Final), done(3, 3)], "it serves the request that waited");
+}
+
+#[test]
+fn a_request_that_a_stop_pushes_out_is_told_so_and_the_limit_is_a_setting() {
+    for limit in [1, 2, 7] {
+        let settings = Settings { maximum_queued_requests: NonZeroUsize::new(limit).unwrap(), ..Settings::default() };
+        let mut desk = Desk::running(settings);
+        desk.trigger(1);
+        for _ in 0..limit {
+            assert_eq!(desk.request(RequestKind::Checkpoint), [], "there is room for {limit}");
+        }
+        let newest = limit as u64 + 1;
+        let reason = FailureReason::TooManyCheckpointRequests;
+        assert_eq!(desk.request(RequestKind::Stop), [refused(newest, reason)], "the newest that is no stop");
+    }
+}
+
+#[test]
+fn a_periodic_one_that_is_due_is_no_request_and_takes_no_place_of_the_queue() {
+    let limit = NonZeroUsize::new(1).unwrap();
+    let mut desk = Desk::running(Settings { maximum_queued_requests: limit, ..every(1) });
+    desk.pass(Duration::ZERO);
+    assert_eq!(desk.pass(10 * SECOND), [], "ten moments of the schedule pass, one is due");
+    assert_eq!(desk.request(RequestKind::Checkpoint), [], "and there is room for the request");
+    assert_eq!(desk.complete(1), [completed(1, Periodic), trigger(2, Manual)], "which goes first");
+    assert_eq!(desk.complete(2), [completed(2, Manual), done(1, 2), trigger(3, Periodic)]);
+}
+
+#[test]
+fn requests_of_users_are_served_in_the_order_in_which_they_came() {
+    let mut desk = Desk::running(Settings::default());
+    desk.trigger(1);
+    for _ in 0..3 {
+        assert_eq!(desk.request(RequestKind::Checkpoint), []);
+    }
+    assert_eq!(desk.complete(1), [completed(1, Manual), done(1, 1), trigger(2, Manual)]);
+    assert_eq!(desk.complete(2), [completed(2, Manual), done(2, 2), trigger(3, Manual)]);
+    assert_eq!(desk.complete(3), [completed(3, Manual), done(3, 3), trigger(4, Manual)]);
+    assert_eq!(desk.complete(4), [completed(4, Manual), done(4, 4)]);
+}
+
+#[test]
+fn the_pause_is_counted_from_the_last_completion_also_of_a_manual_one() {
+    let mut desk = Desk::running(Settings { minimum_pause: 8 * SECOND, ..every(10) });
+    desk.pass(8 * SECOND);
+    desk.complete(1);
+    desk.pass(7 * SECOND);
+    desk.trigger(2);
+    assert_eq!(desk.complete(2), [completed(2, Manual), done(1, 2)], "at 15 s");
+    assert_eq!(desk.pass(3 * SECOND), [TOO_EARLY], "18 s was due, and is within the pause of 2");
+    assert_eq!(desk.pass(5 * SECOND), [trigger(3, Periodic)]);
 }

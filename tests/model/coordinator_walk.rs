@@ -10,7 +10,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use alluvium_actors::ids::{Attempt, CheckpointId, Moment, SubtaskId, Token};
 use alluvium_actors::protocol::coordinator::{
     Acknowledgement, Coordinator, DeclineReason, Effect, Event, JobFailure, Outcome, ReadBack, RequestId, RequestKind,
-    Settings, Start,
+    Settings, Start, SubtaskFigures,
 };
 use alluvium_actors::protocol::machine::Machine;
 
@@ -235,6 +235,7 @@ impl World {
                 let stored = result.is_err() || result.is_ok_and(|checkpoint| self.manifests.contains(&checkpoint));
                 self.require(stored, || format!("{request:?} is told of {result:?}, which does not exist"));
             }
+            Effect::NotTriggered { kind: _, reason: _ } => {}
             Effect::SourcesGoOn { attempt, checkpoint: _ } => {
                 let current = self.attempt;
                 self.require(attempt == current, || format!("sources of {attempt} go on, {current} runs"));
@@ -253,7 +254,7 @@ impl World {
             }
             Effect::FailJob { failure } => match failure {
                 JobFailure::Unsettled { .. } => self.given_up = true,
-                JobFailure::FinalCheckpoint { .. } => {
+                JobFailure::FinalCheckpoint { .. } | JobFailure::ExceededTolerableFailures { .. } => {
                     self.suspending = true;
                     self.given_up = true;
                 }
@@ -275,7 +276,13 @@ impl World {
         if self.coordinator.judge(attempt, subtask, checkpoint) == Acknowledgement::Accepted {
             self.snapshots.entry(checkpoint).or_default().insert(subtask);
         }
-        self.apply(Event::Acknowledged { attempt, subtask, checkpoint, finished: false });
+        self.apply(Event::Acknowledged {
+            attempt,
+            subtask,
+            checkpoint,
+            finished: false,
+            figures: SubtaskFigures::default(),
+        });
     }
 
     /// One message of a subtask reaches the coordinator.
@@ -293,7 +300,7 @@ impl World {
     fn answer(&mut self, operation: Operation, outcome: Outcome) {
         match operation {
             Operation::Enumerators(attempt, checkpoint) => {
-                self.apply(Event::EnumeratorsSnapshotted { attempt, checkpoint, outcome });
+                self.apply(Event::EnumeratorsSnapshotted { attempt, checkpoint, outcome, bytes: 0 });
             }
             Operation::Write { token, checkpoint: _, performed: _ } => {
                 let outcome = match (self.defect, outcome) {

@@ -8,9 +8,9 @@ use alluvium_actors::protocol::supervise::{
     Effect, Event, FailoverStrategy, Part, Regions, RestartStrategy, Scope, Severity, Supervisor,
 };
 
-use crate::coordinator::{LEFT, RIGHT, SECOND};
+use crate::coordinator::{LEFT, SECOND};
 use crate::explore::{AtRest, Bounds, Exploration, explore};
-use crate::supervise::{ONE, OTHER, PATIENCE, failure};
+use crate::supervise::{ONE, PATIENCE, failure};
 
 /// A rule that is broken on purpose, to see that the walk finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

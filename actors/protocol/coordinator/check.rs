@@ -7,7 +7,7 @@ use super::pending::{Pending, Step};
 use super::{Coordinator, Phase};
 
 /// Every invariant of the coordinator.
-pub const INVARIANTS: [&Invariant; 8] = [
+pub const INVARIANTS: [&Invariant; 9] = [
     &WITHIN_LIMIT,
     &IDS_ASCEND,
     &ONE_WRITE,
@@ -16,6 +16,7 @@ pub const INVARIANTS: [&Invariant; 8] = [
     &NEWEST_IS_KEPT,
     &QUIET_WHEN_SUSPENDED,
     &STARTED_IN_TURN,
+    &COUNTS_ADD_UP,
 ];
 
 static WITHIN_LIMIT: Invariant = Invariant {
@@ -51,6 +52,11 @@ static STARTED_IN_TURN: Invariant = Invariant {
     statement: "an attempt starts only when the one before it is suspended, and attempts ascend",
 };
 
+static COUNTS_ADD_UP: Invariant = Invariant {
+    id: "coordinator.counts-add-up",
+    statement: "every checkpoint that was triggered is pending, completed or failed, and is counted so",
+};
+
 pub(super) fn start_out_of_turn(current: Option<Attempt>, new: Attempt) -> Result<(), Violation> {
     STARTED_IN_TURN.require(false, || match current {
         Some(current) => format!("attempt {new} was started while attempt {current} was current"),
@@ -75,6 +81,12 @@ pub(super) fn check(coordinator: &Coordinator) -> Result<(), Violation> {
     let unsettled = pending.values().any(|pending| matches!(pending.step, Step::Unsettled(_)));
     NO_ID_WHILE_UNSETTLED
         .require(!unsettled || coordinator.frozen == Some(next), || format!("next: {next}, {}", ids()))?;
+    let counts = coordinator.statistics.counts();
+    let ended = counts.completed + counts.failed;
+    let in_progress = pending.len() as u64;
+    COUNTS_ADD_UP.require(counts.in_progress == in_progress && counts.triggered == ended + in_progress, || {
+        format!("{counts:?}, {}", ids())
+    })?;
     let closing = pending.values().any(|pending| pending.kind.closes());
     CLOSING_IS_ALONE
         .require((!closing || pending.len() == 1) && (coordinator.closed.is_none() || pending.is_empty()), ids)?;

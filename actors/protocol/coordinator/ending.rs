@@ -3,7 +3,7 @@
 use crate::ids::{Attempt, CheckpointId, Moment, SubtaskId, Token};
 
 use super::message::{Acknowledgement, CheckpointKind, Effect, Outcome, ReadBack};
-use super::pending::{Pending, Step};
+use super::pending::{Acknowledged, Pending, Step};
 use super::reason::{DeclineReason, FailureReason, JobFailure};
 use super::statistics::CheckpointStatus;
 use super::{Coordinator, Phase, REMEMBERED};
@@ -15,15 +15,15 @@ impl Coordinator {
         attempt: Attempt,
         subtask: SubtaskId,
         checkpoint: CheckpointId,
-        finished: bool,
+        acknowledged: Acknowledged,
         effects: &mut Vec<Effect>,
     ) {
         let discard = match self.judge(attempt, subtask, checkpoint) {
             Acknowledgement::Accepted => {
                 if let Some(pending) = self.pending.get_mut(&checkpoint) {
                     pending.awaited.remove(&subtask);
-                    pending.acknowledged.insert(subtask, finished);
-                    pending.latest_acknowledgement = Some(now);
+                    pending.acknowledged.insert(subtask, acknowledged);
+                    self.statistics.changed();
                     if pending.awaited.is_empty() {
                         pending.step = Step::Ready;
                     }
@@ -31,7 +31,7 @@ impl Coordinator {
                 false
             }
             Acknowledgement::Late => {
-                self.history.late(checkpoint, now);
+                self.statistics.late(checkpoint, now);
                 true
             }
             // The blobs of a checkpoint that is complete, or may become so, are never touched on the word of a message.
@@ -88,6 +88,7 @@ impl Coordinator {
             Outcome::Unknown => {
                 let token = self.token();
                 self.frozen = Some(self.identifiers.next());
+                self.statistics.changed();
                 if let Some(pending) = self.pending.get_mut(&checkpoint) {
                     pending.step = Step::Unsettled(token);
                 }
@@ -134,8 +135,8 @@ impl Coordinator {
         };
         self.retained.completed(checkpoint, keep);
         self.last_completion = Some(now);
-        let statistics = pending.statistics(checkpoint, CheckpointStatus::Completed, Some(now));
-        self.history.push(statistics, self.settings.history);
+        self.failures.succeeded(checkpoint);
+        self.statistics.completed(pending.statistics(checkpoint, CheckpointStatus::Completed, Some(now)));
         effects.push(Effect::NotifyCompleted { attempt, checkpoint, kind });
         let older: Vec<CheckpointId> = self.pending.range(..checkpoint).map(|(older, _)| *older).collect();
         for older in older {
@@ -177,13 +178,38 @@ impl Coordinator {
         while self.aborted.len() > REMEMBERED {
             self.aborted.pop_front();
         }
-        let statistics = pending.statistics(checkpoint, CheckpointStatus::Failed(reason), Some(now));
-        self.history.push(statistics, self.settings.history);
+        self.statistics.failed(pending.statistics(checkpoint, CheckpointStatus::Failed(reason), Some(now)));
         for request in pending.requests {
             effects.push(Effect::Answer { request, result: Err(reason) });
         }
-        if runs && pending.kind == CheckpointKind::Final {
-            self.final_failed(now, reason, effects);
+        if runs {
+            self.count_failure(now, pending.kind, Some(checkpoint), reason, effects);
+        }
+    }
+
+    /// What follows from the failure of a checkpoint while the attempt runs.
+    ///
+    /// Those that close the job are apart from the tolerable ones. A final checkpoint has tries of its own: a job that has
+    /// read all its data would otherwise read on from the last checkpoint because of one hiccup. A stop is answered.
+    pub(super) fn count_failure(
+        &mut self,
+        now: Moment,
+        kind: CheckpointKind,
+        checkpoint: Option<CheckpointId>,
+        reason: FailureReason,
+        effects: &mut Vec<Effect>,
+    ) {
+        match kind {
+            CheckpointKind::Final => self.final_failed(now, reason, effects),
+            CheckpointKind::Stopping => {}
+            CheckpointKind::Periodic | CheckpointKind::Manual => {
+                let tolerable = self.settings.tolerable_failures.unwrap_or(u32::MAX);
+                if let Some(failures) = self.failures.failed(checkpoint, reason) {
+                    self.schedule.stop();
+                    let failure = JobFailure::ExceededTolerableFailures { failures, tolerable, reason };
+                    effects.push(Effect::FailJob { failure });
+                }
+            }
         }
     }
 
@@ -215,8 +241,7 @@ impl Coordinator {
         self.schedule.stop();
         let reason = FailureReason::CheckpointUnsettled;
         for (checkpoint, pending) in std::mem::take(&mut self.pending) {
-            let statistics = pending.statistics(checkpoint, CheckpointStatus::Failed(reason), Some(now));
-            self.history.push(statistics, self.settings.history);
+            self.statistics.failed(pending.statistics(checkpoint, CheckpointStatus::Failed(reason), Some(now)));
             for request in pending.requests {
                 effects.push(Effect::Answer { request, result: Err(reason) });
             }

@@ -5,6 +5,7 @@ use crate::ids::{Attempt, CheckpointId, SubtaskId, Token};
 pub use crate::ports::store::CheckpointKind;
 
 use super::reason::{DeclineReason, FailureReason, JobFailure};
+use super::statistics::SubtaskFigures;
 
 /// What a user may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +84,8 @@ pub enum Event {
         checkpoint: CheckpointId,
         /// Whether the driver holds the state of all enumerators; anything but done aborts the checkpoint.
         outcome: Outcome,
+        /// The length of that state in bytes.
+        bytes: u64,
     },
     /// A subtask made its part of the checkpoint durable.
     Acknowledged {
@@ -94,6 +97,8 @@ pub enum Event {
         checkpoint: CheckpointId,
         /// Whether the subtask had reached the end of its data before its cut.
         finished: bool,
+        /// What was measured of its snapshot.
+        figures: SubtaskFigures,
     },
     /// A subtask refuses the checkpoint.
     Declined {
@@ -239,6 +244,13 @@ pub enum Effect {
         token: Token,
         /// The end of the reserved ids, exclusive.
         up_to: CheckpointId,
+    },
+    /// A checkpoint that nobody asked for by name, a periodic or the final one, was due and did not begin.
+    NotTriggered {
+        /// What it would have been.
+        kind: CheckpointKind,
+        /// Why it did not begin. The schedule, or the next try, goes on by itself.
+        reason: FailureReason,
     },
     /// Answer a user.
     Answer {

@@ -16,6 +16,7 @@
 
 mod check;
 mod ending;
+mod failures;
 mod identifiers;
 mod message;
 mod pending;
@@ -28,24 +29,29 @@ mod statistics;
 mod trigger;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::ids::{Attempt, CheckpointId, Moment, SubtaskId, Token};
 use crate::protocol::machine::{Machine, Violation};
 
 pub use self::check::INVARIANTS;
+pub use self::failures::FailureCounter;
 pub use self::message::{
     Acknowledgement, CheckpointKind, Effect, Event, Outcome, ReadBack, RequestId, RequestKind, Start,
 };
 pub use self::reason::{DeclineReason, FailureReason, JobFailure};
 pub use self::settings::Settings;
-pub use self::statistics::{CheckpointStatistics, CheckpointStatus};
+pub use self::statistics::{
+    CheckpointStatistics, CheckpointStatus, Counts, Figures, Measure, NodeStatistics, RestoredCheckpoint,
+    StatisticsSnapshot, SubtaskFigures, SubtaskStatistics, Summary,
+};
 
 use self::identifiers::Identifiers;
-use self::pending::{Pending, Step};
+use self::pending::{Acknowledged, Pending, Step};
 use self::requests::Requests;
 use self::retained::Retained;
 use self::schedule::Schedule;
-use self::statistics::History;
+use self::statistics::Statistics;
 
 /// Of how many aborted checkpoints the id is remembered, to tell late messages from foreign ones.
 const REMEMBERED: usize = 16;
@@ -73,7 +79,8 @@ pub struct Coordinator {
     /// The next id at the moment at which a manifest came in doubt: it must not move before the doubt is settled.
     frozen: Option<CheckpointId>,
     tokens: u64,
-    history: History,
+    failures: FailureCounter,
+    statistics: Statistics,
     /// A call that no driver may make; [`Machine::check`] reports it.
     misuse: Option<Violation>,
 }
@@ -128,6 +135,8 @@ impl Coordinator {
     #[must_use]
     pub fn new(settings: Settings) -> Coordinator {
         Coordinator {
+            failures: FailureCounter::new(settings.tolerable_failures),
+            statistics: Statistics::new(settings.history),
             settings,
             phase: Phase::Idle,
             attempt: None,
@@ -143,7 +152,6 @@ impl Coordinator {
             last_try: LastTry::default(),
             frozen: None,
             tokens: 0,
-            history: History::default(),
             misuse: None,
         }
     }
@@ -193,9 +201,24 @@ impl Coordinator {
         self.pending.iter().map(|(checkpoint, pending)| pending.statistics(*checkpoint, pending.status(), None))
     }
 
-    /// The last checkpoints that ended, oldest first; as many as [`Settings::history`] says.
+    /// The last checkpoints that ended, oldest first; with those under way as many as [`Settings::history`] says.
     pub fn history(&self) -> impl Iterator<Item = &CheckpointStatistics> {
-        self.history.iter()
+        self.statistics.ended()
+    }
+
+    /// All that is known of the checkpoints so far. A copy, which is the same one as before if nothing has changed.
+    pub fn snapshot_statistics(&mut self) -> Arc<StatisticsSnapshot> {
+        let pending = &self.pending;
+        self.statistics.snapshot(|checkpoint| {
+            let pending = pending.get(&checkpoint)?;
+            Some(pending.statistics(checkpoint, pending.status(), None))
+        })
+    }
+
+    /// How many checkpoints failed in a row, of those that count.
+    #[must_use]
+    pub fn failures_in_a_row(&self) -> u32 {
+        self.failures.failures()
     }
 
     /// The figures of one checkpoint, while it is pending or in the history.
@@ -259,6 +282,9 @@ impl Coordinator {
         self.subtasks.extend(start.subtasks.into_iter().map(|subtask| (subtask, begun)));
         self.identifiers.start(start.first_id, start.reserved_until);
         self.retained.start(start.restored, &start.retained);
+        if let Some(checkpoint) = start.restored {
+            self.statistics.restored(RestoredCheckpoint { checkpoint, attempt: start.attempt, at: now });
+        }
         self.last_completion = None;
         self.closed = None;
         self.last_try = LastTry::default();
@@ -414,11 +440,12 @@ impl Machine for Coordinator {
             Event::Start(start) => self.start(now, start),
             Event::Deadline => self.deadline(now, effects),
             Event::Request { request, kind } => self.request(request, kind, effects),
-            Event::EnumeratorsSnapshotted { attempt, checkpoint, outcome } => {
-                self.enumerators_snapshotted(now, attempt, checkpoint, outcome, effects);
+            Event::EnumeratorsSnapshotted { attempt, checkpoint, outcome, bytes } => {
+                self.enumerators_snapshotted(now, attempt, checkpoint, (outcome, bytes), effects);
             }
-            Event::Acknowledged { attempt, subtask, checkpoint, finished } => {
-                self.acknowledged(now, attempt, subtask, checkpoint, finished, effects);
+            Event::Acknowledged { attempt, subtask, checkpoint, finished, figures } => {
+                let acknowledged = Acknowledged { finished, at: Some(now), figures };
+                self.acknowledged(now, attempt, subtask, checkpoint, acknowledged, effects);
             }
             Event::Declined { attempt, subtask, checkpoint, reason } => {
                 self.declined(now, attempt, subtask, checkpoint, reason, effects);

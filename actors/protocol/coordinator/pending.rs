@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ids::{CheckpointId, Moment, SubtaskId, Token};
 
 use super::message::{CheckpointKind, RequestId};
-use super::statistics::{CheckpointStatistics, CheckpointStatus};
+use super::statistics::{CheckpointStatistics, CheckpointStatus, SubtaskFigures, SubtaskStatistics};
 
 /// How far a pending checkpoint is; the steps come in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,9 +32,20 @@ pub(super) struct Pending {
     pub expires: Moment,
     /// The subtasks whose acknowledgement is missing.
     pub awaited: BTreeSet<SubtaskId>,
-    /// The subtasks that acknowledged, and whether they had finished.
-    pub acknowledged: BTreeMap<SubtaskId, bool>,
-    pub latest_acknowledgement: Option<Moment>,
+    /// The subtasks that acknowledged.
+    pub acknowledged: BTreeMap<SubtaskId, Acknowledged>,
+    /// The length of the enumerators' state in bytes.
+    pub enumerator_bytes: u64,
+}
+
+/// What is known of a subtask that acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Acknowledged {
+    /// Whether it had reached the end of its data at its cut, or had ended before the trigger.
+    pub finished: bool,
+    /// When it acknowledged; none if it had ended before the trigger.
+    pub at: Option<Moment>,
+    pub figures: SubtaskFigures,
 }
 
 impl Pending {
@@ -47,7 +58,7 @@ impl Pending {
             expires,
             awaited: BTreeSet::new(),
             acknowledged: BTreeMap::new(),
-            latest_acknowledgement: None,
+            enumerator_bytes: 0,
         }
     }
 
@@ -77,7 +88,11 @@ impl Pending {
 
     /// The subtasks that had reached the end of their data at their cut.
     pub(super) fn finished(&self) -> Vec<SubtaskId> {
-        self.acknowledged.iter().filter(|(_, finished)| **finished).map(|(subtask, _)| *subtask).collect()
+        self.acknowledged
+            .iter()
+            .filter(|(_, acknowledged)| acknowledged.finished)
+            .map(|(subtask, _)| *subtask)
+            .collect()
     }
 
     pub(super) fn status(&self) -> CheckpointStatus {
@@ -93,15 +108,27 @@ impl Pending {
         status: CheckpointStatus,
         ended: Option<Moment>,
     ) -> CheckpointStatistics {
+        let by_subtask: Vec<SubtaskStatistics> = self
+            .acknowledged
+            .iter()
+            .map(|(subtask, acknowledged)| SubtaskStatistics {
+                subtask: *subtask,
+                acknowledged: acknowledged.at,
+                finished: acknowledged.finished,
+                figures: acknowledged.figures,
+            })
+            .collect();
         CheckpointStatistics {
             checkpoint,
             kind: self.kind,
             status,
             triggered: self.triggered,
-            latest_acknowledgement: self.latest_acknowledgement,
+            latest_acknowledgement: by_subtask.iter().filter_map(|subtask| subtask.acknowledged).max(),
             subtasks: self.awaited.len() + self.acknowledged.len(),
             acknowledged: self.acknowledged.len(),
             missing: self.awaited.iter().copied().collect(),
+            bytes: self.enumerator_bytes + by_subtask.iter().map(|subtask| subtask.figures.bytes).sum::<u64>(),
+            by_subtask,
             late: 0,
             ended,
         }

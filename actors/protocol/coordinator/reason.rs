@@ -1,18 +1,25 @@
-//! Why a checkpoint was not taken or not completed: a closed list.
+//! Why a checkpoint was not taken or not completed: a closed list, and which of it counts.
 
 use thiserror::Error;
 
 /// Why a checkpoint, or a request for one, failed. The names are those of Apache Flink's `CheckpointFailureReason`
 /// where the meaning is the same.
+///
+/// Names of Flink's that are not here name what cannot happen: a schedule that is switched off by itself (it ends with the
+/// attempt), a blocking output, an input that ended (an end of channel counts as a delivered barrier), a subtask that is not
+/// ready (none is triggered before all run), a notice of completion that failed (it fails the attempt).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
 pub enum FailureReason {
     /// More requests were waiting than the settings allow.
     #[error("the maximum number of queued checkpoint requests is exceeded")]
     TooManyCheckpointRequests,
+    /// A periodic one was due within the minimum pause after the completion of the last one.
+    #[error("the minimum time between checkpoints has not passed")]
+    MinimumTimeBetweenCheckpoints,
     /// The subtasks do not run: the job is starting or restarting.
     #[error("not all subtasks are running")]
     NotAllRequiredTasksRunning,
-    /// No id could be reserved, or the enumerator of a source could not be snapshotted.
+    /// The enumerator of a source could not be snapshotted; the attempt fails with it.
     #[error("the checkpoint could not be triggered")]
     TriggerCheckpointFailure,
     /// Not all acknowledgements came before the timeout.
@@ -24,9 +31,6 @@ pub enum FailureReason {
     /// A subtask refused it without a reason that has a name of its own.
     #[error("the checkpoint was declined")]
     CheckpointDeclined,
-    /// A subtask refused it because it was not ready.
-    #[error("the checkpoint was declined: the subtask was not ready")]
-    CheckpointDeclinedTaskNotReady,
     /// A subtask that was to acknowledge it ended.
     #[error("the checkpoint was declined: the subtask was closing")]
     CheckpointDeclinedTaskClosing,
@@ -42,8 +46,8 @@ pub enum FailureReason {
     /// The part of a snapshot for which the subtask stands still failed; the subtask fails with it.
     #[error("the synchronous part of a snapshot failed")]
     TaskCheckpointFailure,
-    /// The storage refused a part of the snapshot.
-    #[error("an input or output error occurred")]
+    /// No checkpoint id could be reserved in the storage.
+    #[error("an input or output error occurred while the checkpoint was to be triggered")]
     IoException,
     /// The manifest could not be written.
     #[error("the checkpoint could not be finalized: its manifest was not written")]
@@ -59,38 +63,78 @@ pub enum FailureReason {
     CheckpointCoordinatorShutdown,
 }
 
+impl FailureReason {
+    /// Every reason.
+    pub const ALL: [FailureReason; 17] = [
+        FailureReason::TooManyCheckpointRequests,
+        FailureReason::MinimumTimeBetweenCheckpoints,
+        FailureReason::NotAllRequiredTasksRunning,
+        FailureReason::TriggerCheckpointFailure,
+        FailureReason::CheckpointExpired,
+        FailureReason::CheckpointSubsumed,
+        FailureReason::CheckpointDeclined,
+        FailureReason::CheckpointDeclinedTaskClosing,
+        FailureReason::CheckpointDeclinedSubsumed,
+        FailureReason::CheckpointDeclinedOnCancellationBarrier,
+        FailureReason::CheckpointAsyncException,
+        FailureReason::TaskCheckpointFailure,
+        FailureReason::IoException,
+        FailureReason::FinalizeCheckpointFailure,
+        FailureReason::CheckpointUnsettled,
+        FailureReason::CheckpointCoordinatorSuspend,
+        FailureReason::CheckpointCoordinatorShutdown,
+    ];
+
+    /// Whether a checkpoint that failed for this reason counts among the tolerable ones. Five do, as in Apache Flink: they
+    /// say that snapshots cannot be taken or stored. The others say that none was due, that a better one came, that the
+    /// attempt ends anyway, or they follow from the failure of another checkpoint.
+    #[must_use]
+    pub fn counts(self) -> bool {
+        match self {
+            FailureReason::IoException
+            | FailureReason::CheckpointDeclined
+            | FailureReason::CheckpointAsyncException
+            | FailureReason::CheckpointExpired
+            | FailureReason::FinalizeCheckpointFailure => true,
+            FailureReason::TooManyCheckpointRequests
+            | FailureReason::MinimumTimeBetweenCheckpoints
+            | FailureReason::NotAllRequiredTasksRunning
+            | FailureReason::TriggerCheckpointFailure
+            | FailureReason::CheckpointSubsumed
+            | FailureReason::CheckpointDeclinedTaskClosing
+            | FailureReason::CheckpointDeclinedSubsumed
+            | FailureReason::CheckpointDeclinedOnCancellationBarrier
+            | FailureReason::TaskCheckpointFailure
+            | FailureReason::CheckpointUnsettled
+            | FailureReason::CheckpointCoordinatorSuspend
+            | FailureReason::CheckpointCoordinatorShutdown => false,
+        }
+    }
+}
+
 /// What the word of a subtask that refuses a checkpoint may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeclineReason {
     /// No reason with a name of its own.
     Declined,
-    /// The subtask does not process yet.
-    NotReady,
-    /// The subtask is being cancelled or ends.
-    Closing,
     /// The barrier of a newer checkpoint came first.
     Subsumed,
     /// A cancel marker came from upstream.
     CancelledUpstream,
     /// The asynchronous part of its snapshot failed.
     AsynchronousPart,
-    /// The synchronous part of its snapshot failed.
+    /// The synchronous part of its snapshot failed, and the subtask with it.
     SynchronousPart,
-    /// The storage refused its snapshot.
-    Storage,
 }
 
 impl From<DeclineReason> for FailureReason {
     fn from(reason: DeclineReason) -> FailureReason {
         match reason {
             DeclineReason::Declined => FailureReason::CheckpointDeclined,
-            DeclineReason::NotReady => FailureReason::CheckpointDeclinedTaskNotReady,
-            DeclineReason::Closing => FailureReason::CheckpointDeclinedTaskClosing,
             DeclineReason::Subsumed => FailureReason::CheckpointDeclinedSubsumed,
             DeclineReason::CancelledUpstream => FailureReason::CheckpointDeclinedOnCancellationBarrier,
             DeclineReason::AsynchronousPart => FailureReason::CheckpointAsyncException,
             DeclineReason::SynchronousPart => FailureReason::TaskCheckpointFailure,
-            DeclineReason::Storage => FailureReason::IoException,
         }
     }
 }
@@ -111,6 +155,16 @@ pub enum JobFailure {
         /// How often it was tried.
         attempts: u32,
         /// Why the last one was aborted.
+        reason: FailureReason,
+    },
+    /// More checkpoints in a row failed than are tolerated. A restart may help.
+    #[error("{failures} checkpoints failed in a row and {tolerable} are tolerated, the last one because {reason}")]
+    ExceededTolerableFailures {
+        /// How many.
+        failures: u32,
+        /// How many would have been tolerated.
+        tolerable: u32,
+        /// Why the last one failed.
         reason: FailureReason,
     },
 }

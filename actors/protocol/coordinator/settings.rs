@@ -22,6 +22,10 @@ pub struct Settings {
     pub retained: NonZeroUsize,
     /// The most requests of users that may wait for their turn.
     pub maximum_queued_requests: NonZeroUsize,
+    /// How many periodic and manual checkpoints may fail in a row; one more fails the attempt. None tolerates all. Final
+    /// and stopping checkpoints do not count: the final one has tries of its own, with a growing wait between them, and a
+    /// stop whose checkpoint fails is answered with the reason while the job goes on.
+    pub tolerable_failures: Option<u32>,
     /// How often the final checkpoint is tried before the job fails because it cannot be taken.
     pub final_attempts: NonZeroU32,
     /// The wait after the first final checkpoint that was aborted. It doubles with each further one.
@@ -30,13 +34,13 @@ pub struct Settings {
     pub final_delay_maximum: Duration,
     /// How many checkpoint ids one reservation takes.
     pub ids_per_block: NonZeroU64,
-    /// Of how many ended checkpoints the statistics are kept.
+    /// Of how many checkpoints the statistics are kept, those under way included.
     pub history: usize,
 }
 
 impl Default for Settings {
-    /// No periodic checkpoints; a timeout of 10 minutes, no pause, one at a time, one retained, 1,000 waiting requests;
-    /// the final checkpoint is tried 10 times, after 100 ms first and 10 s at most; ids in blocks of 1,024; a history
+    /// No periodic checkpoints; a timeout of 10 minutes, no pause, one at a time, one retained, 1,000 waiting requests; all failures
+    /// are tolerated, but the final checkpoint is tried 10 times, after 100 ms first and 10 s at most; ids in blocks of 1,024; a history
     /// of 10.
     fn default() -> Settings {
         Settings {
@@ -46,6 +50,7 @@ impl Default for Settings {
             maximum_concurrent: NonZeroUsize::MIN,
             retained: NonZeroUsize::MIN,
             maximum_queued_requests: NonZeroUsize::new(1_000).expect("1,000 is not zero"),
+            tolerable_failures: None,
             final_attempts: NonZeroU32::new(10).expect("10 is not zero"),
             final_delay: Duration::from_millis(100),
             final_delay_maximum: Duration::from_secs(10),

@@ -3,9 +3,10 @@
 use crate::ids::{Attempt, CheckpointId, Moment, Token};
 
 use super::message::{CheckpointKind, Effect, Outcome};
-use super::pending::{Pending, Step};
+use super::pending::{Acknowledged, Pending, Step};
 use super::reason::{FailureReason, JobFailure};
 use super::requests::{Decision, EndOfAllData, Facts};
+use super::statistics::SubtaskFigures;
 use super::{Coordinator, Member, Phase, Progress};
 
 impl Coordinator {
@@ -13,7 +14,12 @@ impl Coordinator {
     pub(super) fn begin_next(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let kind = match self.requests.decide(self.facts(now)) {
             Decision::Wait => return,
-            Decision::TooEarly { until } => return self.schedule.postpone(until),
+            Decision::TooEarly { until } => {
+                self.schedule.postpone(until);
+                let reason = FailureReason::MinimumTimeBetweenCheckpoints;
+                effects.push(Effect::NotTriggered { kind: CheckpointKind::Periodic, reason });
+                return;
+            }
             Decision::Begin(kind) => kind,
         };
         let id = self.identifiers.take();
@@ -26,6 +32,7 @@ impl Coordinator {
         let (Some(checkpoint), Some(attempt)) = (id, self.attempt) else { return };
         let requests = self.taken(kind);
         let pending = Pending::new(kind, requests, now, now + self.settings.timeout);
+        self.statistics.triggered(checkpoint);
         self.pending.insert(checkpoint, pending);
         effects.push(Effect::SnapshotEnumerators { attempt, checkpoint, kind });
     }
@@ -74,13 +81,16 @@ impl Coordinator {
             return;
         }
         let Decision::Begin(kind) = self.requests.decide(self.facts(now)) else { return };
-        let reason = FailureReason::TriggerCheckpointFailure;
-        for request in self.taken(kind) {
+        let reason = FailureReason::IoException;
+        self.statistics.failed_without_id();
+        let requests = self.taken(kind);
+        if requests.is_empty() {
+            effects.push(Effect::NotTriggered { kind, reason });
+        }
+        for request in requests {
             effects.push(Effect::Answer { request, result: Err(reason) });
         }
-        if kind == CheckpointKind::Final {
-            self.final_failed(now, reason, effects);
-        }
+        self.count_failure(now, kind, None, reason, effects);
     }
 
     /// Takes the word that the enumerators' state is held, and tells the subtasks. Those that have ended by now are
@@ -90,7 +100,7 @@ impl Coordinator {
         now: Moment,
         attempt: Attempt,
         checkpoint: CheckpointId,
-        outcome: Outcome,
+        (outcome, bytes): (Outcome, u64),
         effects: &mut Vec<Effect>,
     ) {
         if self.attempt != Some(attempt) {
@@ -108,10 +118,13 @@ impl Coordinator {
                             pending.awaited.insert(*subtask);
                         }
                         Progress::Ended => {
-                            pending.acknowledged.insert(*subtask, true);
+                            let figures = SubtaskFigures::default();
+                            pending.acknowledged.insert(*subtask, Acknowledged { finished: true, at: None, figures });
                         }
                     }
                 }
+                pending.enumerator_bytes = bytes;
+                self.statistics.changed();
                 pending.step = if pending.awaited.is_empty() { Step::Ready } else { Step::Acknowledging };
                 effects.push(Effect::Trigger { attempt, checkpoint, kind: pending.kind });
             }
