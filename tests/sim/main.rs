@@ -3,6 +3,7 @@
 mod chance;
 mod files;
 mod flights;
+mod regions;
 mod schedules;
 mod second_job;
 mod simulator;
