@@ -34,6 +34,8 @@ pub struct Node {
     pub parallelism: u32,
     /// The number of key groups; at least the parallelism, at most 32,768.
     pub max_parallelism: u32,
+    /// The worker that its first subtask runs on, modulo their number; the others follow on the next ones.
+    pub first_worker: u32,
     /// The uids of its stateful operators, sources and sinks.
     pub uids: Vec<OperatorUid>,
     /// Builds the task of a subtask.
@@ -55,6 +57,8 @@ pub struct Edge {
     pub input: usize,
     /// Which subtasks are joined.
     pub pattern: Pattern,
+    /// How many batches may wait between two subtasks before the producer stops; at least 1.
+    pub credits: u32,
     /// What it carries.
     pub payload: PayloadType,
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use crate::drive::attempt::{AttemptHost, WorkCount};
 use crate::drive::control::{Control, Origin};
-use crate::drive::edge::{CREDITS, EdgeReceiver, edge};
+use crate::drive::edge::{EdgeReceiver, edge};
 use crate::drive::gate::Gate;
 use crate::drive::operator::OperatorDriver;
 use crate::drive::outputs::{OutputChannel, Outputs};
 use crate::drive::sink::{SinkDriver, SinkSetup};
 use crate::drive::source::SourceDriver;
+use crate::drive::subtask::Restored;
 use crate::ids::{Attempt, RegionId, RunNumber, SubtaskId};
 use crate::plan::{Pattern, Plan};
 use crate::ports::fence::Fence;
@@ -20,7 +21,7 @@ use crate::ports::host::{Address, Driver, DriverFactory, Host, Placement, Role, 
 use crate::ports::sink::{PreparedCheckpoint, SinkScope};
 use crate::ports::store::{CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::{Failure, TaskContext, TaskFactory};
-use crate::protocol::align::Aligner;
+use crate::protocol::align::{Alignment, CheckpointMode};
 use crate::protocol::supervise::Regions;
 
 /// What a checkpoint holds of one sink, over all its subtasks.
@@ -65,6 +66,7 @@ pub(super) struct Deployment {
     pub(super) regions: Regions,
     pub(super) region: RegionId,
     pub(super) attempt: Attempt,
+    pub(super) mode: CheckpointMode,
     pub(super) run: RunNumber,
     pub(super) hash_seed: u64,
     pub(super) restored: Option<Arc<Manifest>>,
@@ -108,7 +110,8 @@ impl Deployment {
         self.plan.subtasks().filter(|subtask| self.regions.of_node(subtask.node) == self.region)
     }
 
-    /// Makes all edges of the region and starts its subtasks. Subtasks with the same parallel index share an arbiter, so that a pointwise path crosses no thread.
+    /// Makes all edges of the region and starts its subtasks. Subtasks with the same parallel index share an arbiter if nothing else was
+    /// asked for, so that a pointwise path crosses no thread.
     pub(super) fn spawn_subtasks(&self, host: &dyn Host) {
         let mut wiring = self.wire();
         for subtask in self.subtasks() {
@@ -121,7 +124,11 @@ impl Deployment {
             };
             let build = Box::new(move |host: Rc<dyn Host>| deployment.build_subtask(host, subtask, inputs, outputs));
             let address = Address::Subtask(subtask, self.attempt);
-            host.spawn(address, Placement::Worker(subtask.index), DriverFactory { role, build });
+            host.spawn(
+                address,
+                Placement::Worker(node.first_worker.wrapping_add(subtask.index)),
+                DriverFactory { role, build },
+            );
         }
     }
 
@@ -135,9 +142,13 @@ impl Deployment {
         let host = AttemptHost::around(host, Arc::clone(&self.work));
         let node = self.plan.node(subtask.node);
         let name = format!("{}[{}]", node.name, subtask.index);
-        let finished_before = self.restored.as_ref().is_some_and(|manifest| {
-            manifest.subtasks.iter().any(|snapshot| snapshot.subtask == subtask && snapshot.finished)
-        });
+        let restored = Restored {
+            checkpoint: self.restored.as_ref().map(|manifest| manifest.checkpoint),
+            finished: self.restored.as_ref().is_some_and(|manifest| {
+                manifest.subtasks.iter().any(|snapshot| snapshot.subtask == subtask && snapshot.finished)
+            }),
+        };
+        let alignment = new_alignment(self.mode, inputs.len() as u32);
         let context = TaskContext {
             job: Arc::clone(&self.plan.job),
             subtask,
@@ -158,7 +169,6 @@ impl Deployment {
         }));
         let failure = match built {
             Ok(Ok(Built::Operator(task))) => {
-                let aligner = new_aligner(inputs.len() as u32);
                 let gate = Gate::new(inputs);
                 return Box::new(OperatorDriver::new(
                     host,
@@ -168,12 +178,13 @@ impl Deployment {
                     task,
                     gate,
                     outputs,
-                    aligner,
-                    finished_before,
+                    alignment,
+                    restored,
                 ));
             }
             Ok(Ok(Built::Source(task))) => {
-                return Box::new(SourceDriver::new(host, subtask, self.attempt, name, task, outputs, finished_before));
+                let attempt = self.attempt;
+                return Box::new(SourceDriver::new(host, subtask, attempt, name, task, outputs, alignment, restored));
             }
             Ok(Err(failure)) => failure,
             Err(panic) => Failure::panic(name, &crate::ports::blocking::panic_text(panic.as_ref())),
@@ -196,7 +207,7 @@ impl Deployment {
                     Pattern::AllToAll => 0..consumers,
                 };
                 for consumer in targets {
-                    let (sender, receiver) = edge(CREDITS);
+                    let (sender, receiver) = edge(plan.credits);
                     let consumer = SubtaskId { node: plan.to, index: consumer };
                     let (inputs, _) = wiring.get_mut(&consumer).expect("an edge leads to a subtask of the plan");
                     channels.push(OutputChannel {
@@ -223,12 +234,12 @@ enum Built {
     Source(Box<dyn crate::ports::task::SourceTask>),
 }
 
-fn new_aligner(channels: u32) -> Aligner {
+fn new_alignment(mode: CheckpointMode, channels: u32) -> Alignment {
     #[cfg(feature = "mutations")]
     if crate::protocol::mutation::is_active(crate::protocol::mutation::Mutation::WithoutAlignment) {
-        return Aligner::without_blocking(channels);
+        return crate::protocol::align::Aligner::without_blocking(channels).into();
     }
-    Aligner::new(channels)
+    Alignment::new(mode, channels)
 }
 
 /// Stands in for a subtask whose task could not be built: reports that and ends.

@@ -13,5 +13,6 @@ mod recovery;
 pub mod sink;
 pub mod source;
 pub mod subtask;
+pub mod subtask_driver;
 pub mod supervisor;
 mod under_way;

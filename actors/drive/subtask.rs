@@ -1,6 +1,6 @@
 //! What every subtask does, whatever its head is: restore, cut, snapshot, acknowledge, commit, end.
 //!
-//! The drivers of operators and sources own one [`SubtaskCore`] each. User code is only called through `guarded`: a panic becomes a
+//! Every [`SubtaskDriver`](super::subtask_driver::SubtaskDriver) owns one [`SubtaskCore`]. User code is only called through `guarded`: a panic becomes a
 //! failure that names the operator, and the restart strategy decides (law 7).
 
 use std::collections::{BTreeMap, VecDeque};
@@ -8,18 +8,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::drive::control::{Control, Origin};
+use crate::drive::control::Control;
 use crate::drive::edge::Barrier;
 use crate::drive::outputs::Outputs;
+use crate::drive::subtask_driver::Head;
 use crate::ids::{Attempt, CheckpointId, SubtaskId};
 use crate::ports::blocking::panic_text;
-use crate::ports::host::{Address, Host};
+use crate::ports::host::{Address, Host, Step};
 use crate::ports::store::{CheckpointKind, SubtaskSnapshot};
 use crate::ports::task::{Cut, Failure, Task};
-use crate::protocol::align::{self, Aligner, CancelReason, Channel};
+use crate::protocol::align::{self, Alignment, Channel};
 use crate::protocol::coordinator::DeclineReason;
 use crate::protocol::lifecycle::SubtaskState;
 use crate::protocol::machine::Machine;
+use crate::protocol::notices::Notices;
 
 /// How many entries of state a busy subtask encodes for open snapshots between two slices of records: about a fifth of its time.
 const SNAPSHOT_ENTRIES_BUSY: usize = 1024;
@@ -36,26 +38,25 @@ pub struct SubtaskCore {
     pub(super) mailbox: VecDeque<Control>,
     pub(super) state: SubtaskState,
     pub(super) name: String,
-    aligner: Aligner,
+    alignment: Alignment,
     effects: Vec<align::Effect>,
+    /// What the alignment asked for and the head has not been told.
+    blocks: Vec<(Channel, bool)>,
+    /// The barriers that may still be cut: of markers that came, and of triggers.
     barriers: BTreeMap<CheckpointId, Barrier>,
     snapshots: BTreeMap<CheckpointId, SnapshotUnderWay>,
+    notices: Notices,
     /// The checkpoint after whose commits the subtask ends: a final or a stopping one that completed.
     ending: Option<CheckpointId>,
     /// The restored cut lies behind the end of data: `finish` ran before it and must not run again.
-    finished_before: bool,
+    pub(super) finished_before: bool,
+    /// A stopping checkpoint was cut: a source reads nothing until it is called off.
+    pub(super) stands_still: bool,
 }
 
 #[derive(Debug)]
 struct SnapshotUnderWay {
     finished: bool,
-}
-
-/// What the core found in the mailbox that only the head can deal with.
-#[derive(Debug)]
-pub(super) enum ForHead {
-    Block(Channel, bool),
-    Message(Control),
 }
 
 impl SubtaskCore {
@@ -65,8 +66,8 @@ impl SubtaskCore {
         attempt: Attempt,
         name: String,
         outputs: Outputs,
-        aligner: Aligner,
-        finished_before: bool,
+        alignment: Alignment,
+        restored: Restored,
     ) -> SubtaskCore {
         SubtaskCore {
             host,
@@ -76,12 +77,15 @@ impl SubtaskCore {
             mailbox: VecDeque::new(),
             state: SubtaskState::Restoring,
             name,
-            aligner,
+            alignment,
             effects: Vec::new(),
+            blocks: Vec::new(),
             barriers: BTreeMap::new(),
             snapshots: BTreeMap::new(),
+            notices: Notices::new(restored.checkpoint),
             ending: None,
-            finished_before,
+            finished_before: restored.finished,
+            stands_still: false,
         }
     }
 
@@ -108,47 +112,84 @@ impl SubtaskCore {
         Ok(())
     }
 
-    /// Handles one message that concerns checkpoints; others are given back for the head.
-    pub(super) fn on_message(
-        &mut self,
-        message: Control,
-        task: &mut dyn Task,
-        for_head: &mut Vec<ForHead>,
-    ) -> Result<(), Failure> {
+    /// Handles one message if it concerns checkpoints; gives others back.
+    pub(super) fn on_message(&mut self, message: Control, task: &mut dyn Task) -> Result<Option<Control>, Failure> {
         match message {
-            Control::Start => self.enter(SubtaskState::Running),
+            Control::Start => self.enter(SubtaskState::Running)?,
             Control::BarrierAnnounced { channel: _, barrier } => {
-                self.remember(barrier);
-                self.align(align::Event::Announcement { checkpoint: barrier.checkpoint }, task, for_head)
+                self.align(align::Event::Announcement { checkpoint: barrier.checkpoint }, task)?;
             }
-            Control::Trigger(barrier) => {
-                self.remember(barrier);
-                let event = align::Event::Trigger { checkpoint: barrier.checkpoint, triggered: barrier.triggered };
-                self.align(event, task, for_head)
-            }
-            Control::Completed { checkpoint, kind } => {
-                self.forget_up_to(checkpoint);
-                guarded(&self.name, task, |task| task.completed(checkpoint))?;
-                if matches!(kind, CheckpointKind::Final | CheckpointKind::Stopping) {
-                    self.ending = Some(checkpoint);
-                }
-                self.send_commits(task)
-            }
-            Control::Aborted { checkpoint, last_completed: _ } => {
-                // Also when its own part is long acknowledged: readers keep books by checkpoint.
-                self.snapshots.remove(&checkpoint);
-                guarded(&self.name, task, |task| task.aborted(checkpoint))?;
-                self.barriers.remove(&checkpoint);
-                self.align(align::Event::AbortNotice { checkpoint }, task, for_head)
-            }
+            Control::Trigger(barrier) => self.trigger(barrier, task)?,
+            Control::Completed { checkpoint, kind } => self.completed(checkpoint, kind, task)?,
+            Control::Aborted { checkpoint, last_completed: _ } => self.aborted(checkpoint, task)?,
             Control::Committed { sink, checkpoint } => {
                 guarded(&self.name, task, |task| task.committed(sink, checkpoint))?;
                 // Sinks commit one transaction after the other: the next one may be due now.
-                self.send_commits(task)
+                self.send_commits(task)?;
             }
-            other => {
-                for_head.push(ForHead::Message(other));
-                Ok(())
+            other => return Ok(Some(other)),
+        }
+        Ok(None)
+    }
+
+    /// Whether records flow, or have flowed to their end.
+    fn is_running(&self) -> bool {
+        matches!(self.state, SubtaskState::Running | SubtaskState::EndOfData)
+    }
+
+    fn trigger(&mut self, barrier: Barrier, task: &mut dyn Task) -> Result<(), Failure> {
+        let Barrier { checkpoint, triggered, kind } = barrier;
+        if !self.is_running() {
+            let failure = Failure::retryable(&self.name, "the subtask does not process yet");
+            self.decline(checkpoint, DeclineReason::Declined, failure);
+            return Ok(());
+        }
+        self.remember(barrier);
+        self.align(align::Event::Trigger { checkpoint, triggered }, task)?;
+        self.stands_still |= kind == CheckpointKind::Stopping;
+        Ok(())
+    }
+
+    fn completed(
+        &mut self,
+        checkpoint: CheckpointId,
+        kind: CheckpointKind,
+        task: &mut dyn Task,
+    ) -> Result<(), Failure> {
+        if !self.is_running() || !self.notices.completed(checkpoint) {
+            return Ok(());
+        }
+        self.barriers = self.barriers.split_off(&checkpoint.next());
+        guarded(&self.name, task, |task| task.completed(checkpoint))?;
+        if matches!(kind, CheckpointKind::Final | CheckpointKind::Stopping) {
+            self.ending = Some(checkpoint);
+        }
+        self.send_commits(task)
+    }
+
+    fn aborted(&mut self, checkpoint: CheckpointId, task: &mut dyn Task) -> Result<(), Failure> {
+        self.barriers.remove(&checkpoint);
+        self.abandon(checkpoint, task)?;
+        self.align(align::Event::AbortNotice { checkpoint }, task)
+    }
+
+    /// Tells the chain that nothing will come of the checkpoint, if it has not heard that before. Also when its own part is long acknowledged:
+    /// readers keep books by checkpoint.
+    fn abandon(&mut self, checkpoint: CheckpointId, task: &mut dyn Task) -> Result<(), Failure> {
+        self.snapshots.remove(&checkpoint);
+        if self.notices.aborted(checkpoint) {
+            guarded(&self.name, task, |task| task.aborted(checkpoint))?;
+        }
+        Ok(())
+    }
+
+    /// The subtask ends with snapshots under way: what they had made is discarded, and the coordinator hears that they will not come.
+    pub(super) fn close(&mut self, task: &mut dyn Task) {
+        for checkpoint in self.snapshots.keys().copied().collect::<Vec<_>>() {
+            let failure = Failure::retryable(&self.name, "the subtask ends before its snapshot was durable");
+            self.decline(checkpoint, DeclineReason::Closing, failure);
+            if self.abandon(checkpoint, task).is_err() {
+                return;
             }
         }
     }
@@ -162,58 +203,59 @@ impl SubtaskCore {
         Ok(())
     }
 
-    /// Gives an event to the aligner and carries out what it asks for.
-    pub(super) fn align(
-        &mut self,
-        event: align::Event,
-        task: &mut dyn Task,
-        for_head: &mut Vec<ForHead>,
-    ) -> Result<(), Failure> {
+    /// Gives an event to the alignment and carries out what it asks for.
+    pub(super) fn align(&mut self, event: align::Event, task: &mut dyn Task) -> Result<(), Failure> {
         let mut effects = std::mem::take(&mut self.effects);
-        self.aligner.handle(self.host.now(), event, &mut effects);
-        debug_assert_eq!(self.aligner.check(), Ok(()));
+        self.alignment.handle(self.host.now(), event, &mut effects);
+        debug_assert_eq!(self.alignment.check(), Ok(()));
         let mut outcome = Ok(());
         for effect in effects.drain(..) {
             if outcome.is_ok() {
-                outcome = self.on_align_effect(effect, task, for_head);
+                outcome = self.on_align_effect(effect, task);
             }
         }
         self.effects = effects;
         outcome
     }
 
-    fn on_align_effect(
-        &mut self,
-        effect: align::Effect,
-        task: &mut dyn Task,
-        for_head: &mut Vec<ForHead>,
-    ) -> Result<(), Failure> {
+    fn on_align_effect(&mut self, effect: align::Effect, task: &mut dyn Task) -> Result<(), Failure> {
         match effect {
-            align::Effect::Block(channel) => for_head.push(ForHead::Block(channel, true)),
-            align::Effect::Unblock(channel) => for_head.push(ForHead::Block(channel, false)),
+            align::Effect::Block(channel) => self.blocks.push((channel, true)),
+            align::Effect::Unblock(channel) => self.blocks.push((channel, false)),
             align::Effect::Cut { checkpoint, timing: _ } => return self.cut(checkpoint, task),
             align::Effect::ForwardCancel { checkpoint, reason } => {
+                self.barriers.remove(&checkpoint);
                 self.outputs.send_cancel(checkpoint);
-                if reason.declines() {
-                    self.decline(checkpoint, declined(reason), Failure::retryable(&self.name, reason));
+                if let Some(declined) = reason.decline() {
+                    self.decline(checkpoint, declined, Failure::retryable(&self.name, reason));
                 }
             }
         }
         Ok(())
     }
 
+    /// Tells the head which channels to block and to unblock.
+    pub(super) fn drain_blocks(&mut self, head: &mut impl Head) {
+        for (channel, blocked) in self.blocks.drain(..) {
+            head.block(channel, blocked);
+        }
+    }
+
     /// The cut, between two slices: close the epoch, push what the chain holds back, send the barrier (rule 3). Nothing else is taken from any
-    /// channel in between.
+    /// channel in between. If it fails, the subtask fails, whatever the tolerance (rule 23).
     fn cut(&mut self, checkpoint: CheckpointId, task: &mut dyn Task) -> Result<(), Failure> {
         let barrier = self
             .barriers
             .remove(&checkpoint)
             .ok_or_else(|| Failure::unrecoverable(&self.name, format!("cut {checkpoint} without a barrier")))?;
-        guarded(&self.name, task, |task| task.flush(&mut self.outputs))?;
-        let closed = guarded(&self.name, task, |task| task.close_epoch(Cut { checkpoint })).flatten();
+        let flushed = guarded(&self.name, task, |task| task.flush(&mut self.outputs));
+        let closed = flushed.and_then(|()| guarded(&self.name, task, |task| task.close_epoch(Cut { checkpoint }))?);
         if let Err(failure) = closed {
-            // The subtask fails with it, whatever is tolerated (rule 23); the checkpoint's own end says why.
             self.decline(checkpoint, DeclineReason::SynchronousPart, failure.clone());
+            if !failure.panicked {
+                // What the members before the one that failed had begun.
+                self.abandon(checkpoint, task)?;
+            }
             return Err(failure);
         }
         self.outputs.send_barrier(self.host.as_ref(), barrier);
@@ -223,19 +265,14 @@ impl SubtaskCore {
 
     fn decline(&self, checkpoint: CheckpointId, reason: DeclineReason, failure: Failure) {
         let (attempt, subtask) = (self.attempt, self.id);
-        let decline = Control::Decline { attempt, checkpoint, subtask, reason, failure };
-        self.host.send(Address::Coordinator, decline);
+        self.host.send(Address::Coordinator, Control::Decline { attempt, checkpoint, subtask, reason, failure });
     }
 
-    /// Notes a marker's barrier until its cut.
+    /// Notes a barrier until its cut.
     pub(super) fn remember(&mut self, barrier: Barrier) {
-        if barrier.checkpoint > self.aligner.resolved() {
+        if barrier.checkpoint > self.alignment.resolved() {
             self.barriers.insert(barrier.checkpoint, barrier);
         }
-    }
-
-    fn forget_up_to(&mut self, checkpoint: CheckpointId) {
-        self.barriers = self.barriers.split_off(&checkpoint.next());
     }
 
     /// One slice of the open snapshots, oldest first.
@@ -260,9 +297,9 @@ impl SubtaskCore {
                     .send(Address::Coordinator, Control::Acknowledge { attempt: self.attempt, checkpoint, snapshot });
             }
             Poll::Ready(Err(failure)) => {
-                self.snapshots.remove(&checkpoint);
-                guarded(&self.name, task, |task| task.aborted(checkpoint))?;
-                self.decline(checkpoint, DeclineReason::AsynchronousPart, failure);
+                let part = if failure.storage { DeclineReason::Storage } else { DeclineReason::AsynchronousPart };
+                self.decline(checkpoint, part, failure);
+                self.abandon(checkpoint, task)?;
             }
         }
         Ok(())
@@ -285,8 +322,11 @@ impl SubtaskCore {
         self.ending.is_some() && !task.has_open_commits()
     }
 
-    pub(super) fn failed(&self, failure: Failure) {
-        self.tell_supervisor(Control::Failed { attempt: self.attempt, origin: Origin::Subtask(self.id), failure });
+    /// Ends the channels of the outputs, and the subtask.
+    pub(super) fn leave(&mut self, task: &mut dyn Task) -> Step {
+        self.close(task);
+        self.outputs.send_end_of_channel();
+        Step::Finished
     }
 
     pub(super) fn tell_supervisor(&self, message: Control) {
@@ -294,13 +334,13 @@ impl SubtaskCore {
     }
 }
 
-/// The name that the coordinator knows for the aligner's reason to give a checkpoint up.
-fn declined(reason: CancelReason) -> DeclineReason {
-    match reason {
-        CancelReason::Subsumed => DeclineReason::Subsumed,
-        CancelReason::CancelledUpstream => DeclineReason::CancelledUpstream,
-        CancelReason::AbortedByCoordinator | CancelReason::CutFailed => DeclineReason::Declined,
-    }
+/// What a subtask begins with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Restored {
+    /// The checkpoint, if there is one.
+    pub checkpoint: Option<CheckpointId>,
+    /// The cut lies behind the end of the subtask's data.
+    pub finished: bool,
 }
 
 /// Calls user code. A panic becomes a failure with the operator's name and the panic's text.

@@ -226,6 +226,8 @@ pub struct Failure {
     pub severity: Severity,
     /// Whether it was a panic.
     pub panicked: bool,
+    /// Whether the checkpoint store refused something.
+    pub storage: bool,
 }
 
 /// Whether a restart may help.
@@ -240,7 +242,13 @@ pub enum Severity {
 impl Failure {
     /// A failure that a restart may mend.
     pub fn retryable(origin: impl Into<String>, message: impl fmt::Display) -> Failure {
-        Failure { origin: origin.into(), message: message.to_string(), severity: Severity::Retryable, panicked: false }
+        Failure {
+            origin: origin.into(),
+            message: message.to_string(),
+            severity: Severity::Retryable,
+            panicked: false,
+            storage: false,
+        }
     }
 
     /// A failure that no restart mends.

@@ -31,12 +31,22 @@ invariants! {
     PENDING_IS_NEWEST = "align.pending-is-newest", "the pending checkpoint is newer than every resolved one";
     /// See [`memory_is_bounded`].
     MEMORY_IS_BOUNDED = "align.memory-is-bounded", "only a bounded number of ids ahead of the barriers is remembered";
+    /// See [`tracked_is_owed`].
+    TRACKED_IS_OWED = "track.is-owed", "a checkpoint under way waits for an open channel, and knows for how many";
+    /// See [`oldest_tracked_is_alive`].
+    OLDEST_TRACKED_IS_ALIVE = "track.oldest-is-alive", "the oldest checkpoint under way is unresolved and not given up";
+    /// See [`tracked_are_few`].
+    TRACKED_ARE_FEW = "track.are-few", "only a bounded number of checkpoints is under way at a subtask";
+    /// See [`nothing_tracked_at_rest`].
+    NOTHING_TRACKED_AT_REST = "track.nothing-at-rest", "no checkpoint stays under way when nothing is on its way";
     /// See [`resolutions_ascend`].
     RESOLUTIONS_ASCEND = "align.resolutions-ascend", "a subtask resolves each checkpoint once, in ascending order";
     /// See [`nothing_held_at_rest`].
     NOTHING_HELD_AT_REST = "align.nothing-held-at-rest", "no channel stays blocked when nothing is on its way";
     /// See [`cut_is_consistent`].
     CUT_IS_CONSISTENT = "cut.consistent", "on each edge both ends of a cut know the same records";
+    /// See [`cut_misses_nothing`].
+    CUT_MISSES_NOTHING = "cut.misses-nothing", "what was sent before a barrier is in the cut of its consumer";
     /// See [`taken_once`].
     TAKEN_ONCE = "cut.taken-once", "no record is taken twice into the state that survives";
     /// See [`parked_is_woken`].
@@ -96,6 +106,47 @@ pub fn memory_is_bounded(
     MEMORY_IS_BOUNDED.require(bounded, || format!("{remembered} ids, the oldest {oldest:?}, settled up to {settled}"))
 }
 
+/// A checkpoint under way counts the open channels that owe its marker, and one that is not given up is owed one: otherwise the cut
+/// was missed.
+///
+/// # Errors
+///
+/// A violation of [`TRACKED_IS_OWED`].
+pub fn tracked_is_owed(checkpoint: CheckpointId, kept: u32, counted: u32, given_up: bool) -> Result<(), Violation> {
+    TRACKED_IS_OWED.require(kept == counted && (given_up || kept > 0), || {
+        format!("{checkpoint} is owed by {kept}, counted {counted}, given up: {given_up}")
+    })
+}
+
+/// The oldest checkpoint under way is above everything resolved, and alive: what is given up waits only for older ones.
+///
+/// # Errors
+///
+/// A violation of [`OLDEST_TRACKED_IS_ALIVE`].
+pub fn oldest_tracked_is_alive(oldest: Option<(CheckpointId, bool)>, resolved: CheckpointId) -> Result<(), Violation> {
+    let alive = oldest.is_none_or(|(checkpoint, given_up)| checkpoint > resolved && !given_up);
+    OLDEST_TRACKED_IS_ALIVE
+        .require(alive, || format!("the oldest (id, given up) {oldest:?}, resolved up to {resolved}"))
+}
+
+/// At most [`TRACKED_CHECKPOINTS`](super::align::TRACKED_CHECKPOINTS) are under way.
+///
+/// # Errors
+///
+/// A violation of [`TRACKED_ARE_FEW`].
+pub fn tracked_are_few(under_way: usize) -> Result<(), Violation> {
+    TRACKED_ARE_FEW.require(under_way <= super::align::TRACKED_CHECKPOINTS, || format!("{under_way} are under way"))
+}
+
+/// When no message or frame is on its way, no subtask waits for a marker.
+///
+/// # Errors
+///
+/// A violation of [`NOTHING_TRACKED_AT_REST`].
+pub fn nothing_tracked_at_rest(under_way: &[CheckpointId]) -> Result<(), Violation> {
+    NOTHING_TRACKED_AT_REST.require(under_way.is_empty(), || format!("{under_way:?} are still under way"))
+}
+
 /// The id that a subtask resolves now (by a cut or by a cancel) is above the one it resolved before.
 ///
 /// # Errors
@@ -122,6 +173,16 @@ pub fn nothing_held_at_rest(held: &[impl Debug]) -> Result<(), Violation> {
 /// A violation of [`CUT_IS_CONSISTENT`].
 pub fn cut_is_consistent<R: PartialEq + Debug>(checkpoint: CheckpointId, sent: &R, taken: &R) -> Result<(), Violation> {
     CUT_IS_CONSISTENT.require(sent == taken, || format!("checkpoint {checkpoint}: sent {sent:?}, taken {taken:?}"))
+}
+
+/// What the producer of an edge had sent at its cut is among what the consumer had taken at its own: a record may be on both sides of the
+/// cut, and then counts twice after a restore; none is on neither.
+///
+/// # Errors
+///
+/// A violation of [`CUT_MISSES_NOTHING`].
+pub fn cut_misses_nothing(checkpoint: CheckpointId, missing: impl Debug, is_empty: bool) -> Result<(), Violation> {
+    CUT_MISSES_NOTHING.require(is_empty, || format!("checkpoint {checkpoint}: {missing:?} was sent and not taken"))
 }
 
 /// A record that is taken now is not yet in the state, which survived every crash since.

@@ -11,4 +11,5 @@ pub mod lifecycle;
 pub mod machine;
 #[cfg(feature = "mutations")]
 pub mod mutation;
+pub mod notices;
 pub mod supervise;

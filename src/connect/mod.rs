@@ -1,6 +1,7 @@
 //! Sources and sinks: the traits, and one module for each connector.
 
 pub(crate) mod adapter;
+pub mod at_least_once;
 pub mod collect;
 pub mod files;
 pub mod for_each;
@@ -17,6 +18,7 @@ use std::io;
 use alluvium_actors::ports::blocking::WorkPanicked;
 use alluvium_actors::ports::files::{FileError, FileErrorKind};
 
+pub use self::at_least_once::AtLeastOnce;
 pub use self::collect::Collect;
 pub use self::files::{CsvFiles, LineFiles};
 pub use self::for_each::ForEach;

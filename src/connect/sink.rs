@@ -3,6 +3,7 @@
 //! The rules of two-phase commit (rules 12 and 13 of `docs/protocol.md`) are kept by the runtime: a writer only prepares, a committer only commits what it is
 //! told to. Both must be able to meet the same transaction twice.
 
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,6 +14,8 @@ use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::host::Host;
 pub use alluvium_actors::ports::sink::SinkScope;
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::{OperatorError, OperatorResult};
 use crate::record::Record;
@@ -45,13 +48,71 @@ pub trait Sink<T: Record>: Send + Sync + 'static {
     fn committer(&self, scope: SinkScope) -> OperatorResult<Self::Committer>;
 }
 
-/// What a sink promises of each record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a sink promises of each record, and what a whole path promises from its source to its sink: whether a failure may lose records, and whether it may let
+/// records take effect again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Guarantee {
+    /// A failure may lose records, and let others take effect again.
+    BestEffort,
+    /// No record takes effect twice: after a failure some may be lost.
+    AtMostOnce,
     /// Every record takes effect at least once: after a failure some do so again.
     AtLeastOnce,
     /// Every record takes effect exactly once, when its checkpoint completes.
     ExactlyOnce,
+}
+
+impl Guarantee {
+    /// Whether a record may be lost.
+    #[must_use]
+    pub fn loses(self) -> bool {
+        matches!(self, Guarantee::BestEffort | Guarantee::AtMostOnce)
+    }
+
+    /// Whether a record may take effect more than once.
+    #[must_use]
+    pub fn repeats(self) -> bool {
+        matches!(self, Guarantee::BestEffort | Guarantee::AtLeastOnce)
+    }
+
+    /// What is left of this guarantee and another one when records have to pass both.
+    #[must_use]
+    pub fn and(self, other: Guarantee) -> Guarantee {
+        Guarantee::of(self.loses() || other.loses(), self.repeats() || other.repeats())
+    }
+
+    /// What keeps both this guarantee and another one.
+    #[must_use]
+    pub fn with(self, other: Guarantee) -> Guarantee {
+        Guarantee::of(self.loses() && other.loses(), self.repeats() && other.repeats())
+    }
+
+    /// Whether who has this guarantee has the other one, too. At least once and at most once do not include each other.
+    #[must_use]
+    pub fn includes(self, other: Guarantee) -> bool {
+        self.and(other) == other
+    }
+
+    fn of(loses: bool, repeats: bool) -> Guarantee {
+        match (loses, repeats) {
+            (true, true) => Guarantee::BestEffort,
+            (true, false) => Guarantee::AtMostOnce,
+            (false, true) => Guarantee::AtLeastOnce,
+            (false, false) => Guarantee::ExactlyOnce,
+        }
+    }
+}
+
+impl fmt::Display for Guarantee {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Guarantee::BestEffort => "best-effort",
+            Guarantee::AtMostOnce => "at-most-once",
+            Guarantee::AtLeastOnce => "at-least-once",
+            Guarantee::ExactlyOnce => "exactly-once",
+        })
+    }
 }
 
 /// The writing side of a sink. One per subtask, on its arbiter; never blocks.

@@ -14,6 +14,8 @@ use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::host::Host;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::OperatorResult;
 use crate::record::Record;
 use crate::record::batch::Slice;
@@ -31,6 +33,12 @@ pub trait Source: Send + Sync + 'static {
 
     /// Whether the source ends by itself.
     fn boundedness(&self) -> Boundedness;
+
+    /// Whether what was emitted since a checkpoint can be emitted again after a failure. It can, if this is not implemented; a source that cannot must say so,
+    /// since what the job promises from end to end depends on it.
+    fn replay(&self) -> Replay {
+        Replay::FromStoredPosition
+    }
 
     /// A new enumerator.
     ///
@@ -52,6 +60,17 @@ pub enum Boundedness {
     Bounded,
     /// It goes on until the job is stopped.
     Unbounded,
+}
+
+/// Whether a source can be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Replay {
+    /// From the positions that a checkpoint holds, with the same records in the same order for each split.
+    FromStoredPosition,
+    /// Not at all: what came since the last checkpoint is lost with a failure.
+    Never,
 }
 
 /// The side of a source that knows the splits. One per job.

@@ -9,7 +9,11 @@ use alluvium_actors::ports::sink::SinkCommitterFactory;
 use alluvium_actors::ports::source::EnumeratorFactory;
 
 use super::error::BuildError;
-use crate::operator::assembly::{HashRecipe, Recipe, StreamType};
+use crate::connect::sink::Guarantee;
+use crate::connect::source::Replay;
+use crate::operator::assembly::{PartitionRecipe, Recipe, StreamType};
+use crate::operator::side::DeclaredSide;
+use crate::state::StateDescriptor;
 
 /// Where in the user's program something was called.
 pub(super) type Place = &'static Location<'static>;
@@ -24,6 +28,11 @@ pub(super) struct Builder {
     pub(super) name: String,
     pub(super) parallelism: u32,
     pub(super) max_parallelism: Option<u32>,
+    /// Whether operators may run fused at all.
+    pub(super) chaining: bool,
+    pub(super) credits: Option<u32>,
+    /// What was declared for every path.
+    pub(super) required: Option<Guarantee>,
     /// Upstream operators come before downstream ones.
     pub(super) operators: Vec<Operator>,
     /// What is wrong already.
@@ -40,13 +49,34 @@ pub(super) struct Operator {
     pub(super) uid: Option<OperatorUid>,
     pub(super) parallelism: Option<u32>,
     pub(super) max_parallelism: Option<u32>,
+    pub(super) chaining: Chaining,
+    /// How many batches may wait in each edge that leads to it.
+    pub(super) credits: Option<u32>,
+    /// The worker that its first subtask runs on.
+    pub(super) first_worker: Option<u32>,
+    /// For a sink, what was declared for every path to it.
+    pub(super) required: Option<Guarantee>,
     pub(super) inputs: Vec<Input>,
     /// The stream that it makes; none for sinks.
     pub(super) output: Option<StreamType>,
+    /// What it emits beside it.
+    pub(super) sides: Vec<DeclaredSide>,
     pub(super) recipe: Recipe,
-    /// The names of its states.
-    pub(super) states: Vec<String>,
+    /// What it keeps for each key.
+    pub(super) states: Vec<StateDescriptor>,
     pub(super) end: End,
+}
+
+/// With which of its neighbours an operator may run fused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Chaining {
+    /// With those before and behind it.
+    #[default]
+    Both,
+    /// With those behind it only: it begins a chain.
+    Head,
+    /// With none.
+    Never,
 }
 
 /// What an operator has to do with the world outside.
@@ -55,9 +85,9 @@ pub(super) enum End {
     /// Nothing.
     Inner,
     /// It is a source.
-    Source { enumerator: EnumeratorFactory, unbounded: bool },
+    Source { enumerator: EnumeratorFactory, unbounded: bool, replay: Replay },
     /// It is a sink with transactions.
-    Sink { committer: SinkCommitterFactory, exactly_once: bool },
+    Sink { committer: SinkCommitterFactory, guarantee: Guarantee },
 }
 
 /// One input of an operator.
@@ -72,6 +102,8 @@ pub(super) struct Input {
 pub(super) struct Upstream {
     /// The position of the operator.
     pub(super) operator: usize,
+    /// Which of its outputs: 0 is the main one, the side outputs follow in the order of their declaration.
+    pub(super) port: usize,
     pub(super) exchange: Exchange,
 }
 
@@ -84,17 +116,46 @@ pub(super) enum Exchange {
     Forward,
     /// To all subtasks in turn.
     Rebalance,
+    /// Each slice to a subtask that is drawn.
+    Shuffle,
+    /// To every subtask.
+    Broadcast,
+    /// To the first subtask.
+    Global,
+    /// To the subtask that a function names.
+    Partition { recipe: PartitionRecipe, location: Place },
     /// To the owner of the key.
-    Hash { recipe: HashRecipe, location: Place },
+    Hash { recipe: PartitionRecipe, location: Place },
+}
+
+impl Builder {
+    /// Whatever was declared for all paths is declared for each sink.
+    pub(super) fn settle_requirements(&mut self) {
+        for operator in self.operators.iter_mut().filter(|operator| matches!(operator.end, End::Sink { .. })) {
+            operator.required = match (self.required, operator.required) {
+                (Some(of_job), Some(of_sink)) => Some(of_job.with(of_sink)),
+                (of_job, of_sink) => of_job.or(of_sink),
+            };
+        }
+    }
 }
 
 impl Exchange {
+    /// Whether a record that comes again may go to another subtask than before.
+    pub(super) fn scatters(&self) -> bool {
+        matches!(self, Exchange::Rebalance | Exchange::Shuffle)
+    }
+
     /// The method that asked for it.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Exchange::Automatic => "automatic",
             Exchange::Forward => "forward",
             Exchange::Rebalance => "rebalance",
+            Exchange::Shuffle => "shuffle",
+            Exchange::Broadcast => "broadcast",
+            Exchange::Global => "global",
+            Exchange::Partition { .. } => "partition",
             Exchange::Hash { .. } => "key_by",
         }
     }
@@ -110,12 +171,33 @@ impl Operator {
             uid: uid.map(OperatorUid::new),
             parallelism: None,
             max_parallelism: None,
+            chaining: Chaining::Both,
+            credits: None,
+            first_worker: None,
+            required: None,
             inputs: Vec::new(),
             output: None,
+            sides: Vec::new(),
             recipe,
             states: Vec::new(),
             end: End::Inner,
         }
+    }
+
+    /// The stream of one of its outputs.
+    ///
+    /// # Panics
+    /// When it has no such output, which would be a bug of the graph builder.
+    pub(super) fn stream(&self, port: usize) -> StreamType {
+        match port.checked_sub(1) {
+            None => self.output.expect("sinks have no output"),
+            Some(side) => self.sides[side].stream,
+        }
+    }
+
+    /// Whether a checkpoint holds something of it.
+    pub(super) fn is_stateful(&self) -> bool {
+        !self.states.is_empty() || !matches!(self.end, End::Inner)
     }
 
     /// How chains and pictures call it.
@@ -152,6 +234,9 @@ impl Shared {
             name: name.to_owned(),
             parallelism: 1,
             max_parallelism: None,
+            chaining: true,
+            credits: None,
+            required: None,
             operators: Vec::new(),
             errors: Vec::new(),
         })))
@@ -193,7 +278,7 @@ impl fmt::Debug for End {
         match self {
             End::Inner => formatter.write_str("End::Inner"),
             End::Source { unbounded, .. } => write!(formatter, "End::Source(unbounded: {unbounded})"),
-            End::Sink { exactly_once, .. } => write!(formatter, "End::Sink(exactly once: {exactly_once})"),
+            End::Sink { guarantee, .. } => write!(formatter, "End::Sink({guarantee})"),
         }
     }
 }

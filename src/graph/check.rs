@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use super::builder::{Builder, Exchange, Operator};
 use super::error::BuildError;
+use super::guarantee;
 use crate::record::{MAX_PARALLELISM_LIMIT, default_max_parallelism};
 
 /// The longest uid, in bytes.
 const LONGEST_UID: usize = 255;
+
+/// The most batches that may wait in an edge.
+const MOST_CREDITS: u32 = 1024;
 
 /// All errors of a job: those of the job, then those of its operators in their order.
 pub(super) fn check(builder: &Builder) -> Vec<BuildError> {
@@ -23,6 +27,8 @@ pub(super) fn check(builder: &Builder) -> Vec<BuildError> {
     for (index, operator) in builder.operators.iter().enumerate() {
         check_uid(operator, &mut uids, &mut errors);
         check_states(operator, &mut errors);
+        check_sides(operator, &mut errors);
+        check_credits(operator, &mut errors);
         check_width(builder, operator, &mut errors);
         check_forward(builder, operator, &mut errors);
         let mut upstreams =
@@ -31,6 +37,7 @@ pub(super) fn check(builder: &Builder) -> Vec<BuildError> {
             errors.push(BuildError::EndsNowhere { operator: operator.label() });
         }
     }
+    errors.extend(guarantee::check(builder));
     errors
 }
 
@@ -39,6 +46,15 @@ pub(super) fn width(builder: &Builder, operator: &Operator) -> (u32, u32) {
     let parallelism = operator.parallelism.unwrap_or(builder.parallelism);
     let max_parallelism = operator.max_parallelism.or(builder.max_parallelism);
     (parallelism, max_parallelism.unwrap_or_else(|| default_max_parallelism(parallelism)))
+}
+
+/// Whether a number of credits lies within the bounds.
+pub(super) fn credits(operator: &str, batches: u32) -> Result<(), BuildError> {
+    if (1..=MOST_CREDITS).contains(&batches) {
+        Ok(())
+    } else {
+        Err(BuildError::Credits { operator: operator.to_owned(), batches })
+    }
 }
 
 /// Whether a max parallelism lies within the bounds.
@@ -64,18 +80,40 @@ fn check_uid<'a>(operator: &'a Operator, uids: &mut BTreeMap<&'a str, String>, e
 }
 
 fn check_states(operator: &Operator, errors: &mut Vec<BuildError>) {
-    let mut names: Vec<&String> = operator.states.iter().collect();
-    names.sort();
-    if names.first().is_some_and(|name| name.is_empty()) {
+    let names: Vec<&str> = operator.states.iter().map(|state| state.name.as_str()).collect();
+    if names.contains(&"") {
         errors.push(BuildError::EmptyStateName { operator: operator.label() });
     }
-    let mut reported: Option<&String> = None;
-    for pair in names.windows(2) {
-        if pair[0] == pair[1] && !pair[0].is_empty() && reported != Some(pair[0]) {
-            reported = Some(pair[0]);
-            errors.push(BuildError::DuplicateState { operator: operator.label(), state: pair[0].clone() });
-        }
+    for name in twice(names) {
+        errors.push(BuildError::DuplicateState { operator: operator.label(), state: name.to_owned() });
     }
+}
+
+fn check_sides(operator: &Operator, errors: &mut Vec<BuildError>) {
+    let names: Vec<&str> = operator.sides.iter().map(|side| &*side.name).collect();
+    if names.contains(&"") {
+        errors.push(BuildError::EmptySideOutputName { operator: operator.label() });
+    }
+    for name in twice(names) {
+        errors.push(BuildError::DuplicateSideOutput { operator: operator.label(), side: name.to_owned() });
+    }
+}
+
+/// The names that stand several times, each once.
+fn twice(mut names: Vec<&str>) -> Vec<&str> {
+    names.retain(|name| !name.is_empty());
+    names.sort_unstable();
+    let mut twice: Vec<&str> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    twice.dedup();
+    twice
+}
+
+fn check_credits(operator: &Operator, errors: &mut Vec<BuildError>) {
+    let Some(batches) = operator.credits else { return };
+    if operator.inputs.is_empty() {
+        errors.push(BuildError::CreditsOfSource { operator: operator.label() });
+    }
+    errors.extend(credits(&operator.label(), batches).err());
 }
 
 fn check_width(builder: &Builder, operator: &Operator, errors: &mut Vec<BuildError>) {

@@ -8,7 +8,7 @@ use alluvium_actors::ids::OperatorUid;
 use super::builder::{Operator, Place};
 use super::keyed::KeyedStream;
 use super::stream::Stream;
-use crate::operator::assembly::{Prototype, Recipe, StreamType};
+use crate::operator::assembly::{Next, Prototype, Recipe, StreamType};
 use crate::operator::chain::Chain;
 use crate::operator::co_process::{CoProcess, KeyedCoProcess};
 use crate::operator::connect::Connect;
@@ -69,7 +69,7 @@ impl<A: Record, B: Record> ConnectedStreams<A, B> {
         J: IntoIterator<Item = U> + 'static,
     {
         let functions = Prototype::new((left, right));
-        let recipe = Recipe::Join(Arc::new(move |site, next, places| {
+        let recipe = Recipe::Join(Arc::new(move |site, next: Next, places| {
             let (left, right) = functions.copy();
             let link = Connect::new(left, right, next.into_link::<U>(), site.place);
             Ok(Box::new(Chain::new(TwoInputs::<A, B, _>::new(link), places, site.task)))
@@ -104,19 +104,20 @@ where
     #[track_caller]
     pub fn process<P: KeyedCoProcess<Key = K, Left = A, Right = B>>(&self, uid: &str, process: P) -> Stream<P::Out> {
         let key = OperatorUid::new(uid);
-        let states = process.state().names();
+        let (states, sides) = (process.state().descriptors(), process.side_outputs().into_declared());
         let prototype = Prototype::new((self.left.selector.clone(), self.right.selector.clone(), process));
-        let recipe = Recipe::Join(Arc::new(move |site, next, places| {
+        let recipe = Recipe::Join(Arc::new(move |site, next: Next, places| {
             let (left, right, process) = prototype.copy();
-            let (task, next) = (site.task.clone(), next.into_link::<P::Out>());
+            let task = site.task.clone();
+            let (next, sides) = next.into_links::<P::Out>();
             let (uid, states) = (key.clone(), process.state().descriptors());
             Ok(if is_large::<<P::State as StateSet>::Row>() {
                 let state = KeyedState::<_, _, Box<<P::State as StateSet>::Row>>::new(site, uid, states);
-                let link = CoProcess::new(state, left, right, process, next);
+                let link = CoProcess::new(state, left, right, process, next, sides);
                 Box::new(Chain::new(TwoInputs::<A, B, _>::new(link), places, task))
             } else {
                 let state = KeyedState::<_, _, Inline<<P::State as StateSet>::Row>>::new(site, uid, states);
-                let link = CoProcess::new(state, left, right, process, next);
+                let link = CoProcess::new(state, left, right, process, next, sides);
                 Box::new(Chain::new(TwoInputs::<A, B, _>::new(link), places, task))
             })
         }));
@@ -124,6 +125,7 @@ where
         operator.inputs = vec![self.left.input(), self.right.input()];
         operator.output = Some(StreamType::of::<P::Out>());
         operator.states = states;
+        operator.sides = sides;
         Stream::of_operator(&self.left.stream.shared, operator)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::guarantee::GuaranteeNotHeld;
+
 /// A misuse that [`Job::build`](crate::Job::build) found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -105,6 +107,118 @@ pub enum BuildError {
         /// The second.
         second: &'static str,
     },
+    /// An operator was given a uid twice.
+    #[error("{operator}: it has the uid `{first}` already, and is given `{second}`; remove one of them")]
+    TwoUids {
+        /// The operator.
+        operator: String,
+        /// The uid that it has.
+        first: String,
+        /// The uid that it is given.
+        second: String,
+    },
+    /// The number of batches that may wait in an edge is out of bounds.
+    #[error("{operator}: {batches} batches may wait in an edge; the number must lie between 1 and 1024")]
+    Credits {
+        /// The operator, or the job.
+        operator: String,
+        /// What was set.
+        batches: u32,
+    },
+    /// Credits of a source, which has no input.
+    #[error(
+        "{operator}: `credits` bounds the edges that lead to an operator, and none leads to a source; set it on the operators behind it"
+    )]
+    CreditsOfSource {
+        /// The source.
+        operator: String,
+    },
+    /// A side output has no name.
+    #[error("{operator}: a side output has an empty name; give each side output a name of its own")]
+    EmptySideOutputName {
+        /// The operator.
+        operator: String,
+    },
+    /// Two side outputs of an operator have the same name.
+    #[error("{operator}: two side outputs are called `{side}`; give each side output a name of its own")]
+    DuplicateSideOutput {
+        /// The operator.
+        operator: String,
+        /// The name.
+        side: String,
+    },
+    /// A stream of a side output was asked for that the operator does not declare.
+    #[error(
+        "{operator}: the side output `{side}` that is asked for at {location} is not declared, so nothing is ever emitted to it; add it to what `side_outputs` \
+         of the operator gives"
+    )]
+    UndeclaredSideOutput {
+        /// The operator.
+        operator: String,
+        /// The side output.
+        side: String,
+        /// Where it was asked for.
+        location: String,
+    },
+    /// A stream of a side output was asked for with another type of records.
+    #[error(
+        "{operator}: the side output `{side}` carries {declared}, and {asked} is asked for at {location}; use the tag that the operator declares"
+    )]
+    SideOutputOfOtherType {
+        /// The operator.
+        operator: String,
+        /// The side output.
+        side: String,
+        /// The type that the operator declares.
+        declared: &'static str,
+        /// The type that was asked for.
+        asked: &'static str,
+        /// Where it was asked for.
+        location: String,
+    },
+    /// A side output was asked for of something that is not the main output of one operator.
+    #[error(
+        "the side output `{side}` is asked for at {location} of a union, a partitioning or another side output; ask for it on the stream that the operator makes"
+    )]
+    SideOutputOfNoOperator {
+        /// The side output.
+        side: String,
+        /// Where it was asked for.
+        location: String,
+    },
+    /// A union of nothing.
+    #[error("the union at {location} is of no stream at all; give it at least one")]
+    EmptyUnion {
+        /// Where it was made.
+        location: String,
+    },
+    /// A setting of an operator was applied behind a partitioning.
+    #[error(
+        "`{setting}` at {location} is applied behind `{partitioning}`, which is no operator of its own; apply it before `{partitioning}` for the operator before it, or \
+         behind the next operator for that one"
+    )]
+    SettingOfPartitioning {
+        /// The method.
+        setting: &'static str,
+        /// The partitioning.
+        partitioning: &'static str,
+        /// Where it was called.
+        location: String,
+    },
+    /// A setting of an operator was applied to one of its side outputs.
+    #[error(
+        "`{setting}` at {location} is applied to the side output `{side}` of {operator}; apply it to the main output of the operator"
+    )]
+    SettingOfSideOutput {
+        /// The method.
+        setting: &'static str,
+        /// The operator.
+        operator: String,
+        /// The side output.
+        side: String,
+        /// Where it was called.
+        location: String,
+    },
     /// A setting of an operator was applied to a stream that stands for several operators.
     #[error(
         "`{setting}` at {location} is applied to a union, which is no operator of its own; apply it to the streams before or after"
@@ -121,6 +235,9 @@ pub enum BuildError {
         /// The operator.
         operator: String,
     },
+    /// A declared guarantee does not hold, whatever the options are.
+    #[error(transparent)]
+    GuaranteeNotHeld(GuaranteeNotHeld),
     /// A stream of one job was used in another.
     #[error(
         "a stream of the job `{other}` is used in the job `{job}` at {location}; build each job from its own sources"

@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use alluvium_actors::ids::OperatorUid;
 
-use super::builder::{End, Operator, Shared};
+use super::builder::{End, Operator, Shared, at};
 use super::check;
 use super::error::{BuildError, BuildErrors};
 use super::stream::Stream;
 use super::{Graph, planner};
 use crate::connect::adapter::enumerator_factory;
+use crate::connect::sink::Guarantee;
 use crate::connect::source::{Boundedness, Source};
 use crate::connect::source_task::SourceHead;
-use crate::operator::assembly::{Recipe, StreamType};
+use crate::operator::assembly::{Next, Recipe, StreamType};
 use crate::operator::chain::Chain;
+use crate::record::Record;
 
 /// A job under construction: begin with [`Job::source`], end with sinks, then [`Job::build`].
 ///
@@ -87,21 +89,80 @@ impl Job {
         self
     }
 
+    /// Whether operators may run fused in chains; they may if this is not called. Without chains every operator is a subtask of its own and every record crosses
+    /// an edge: to see where time goes, or to find out whether a fault lies in chaining.
+    #[must_use]
+    pub fn chaining(self, chaining: bool) -> Job {
+        self.shared.lock().chaining = chaining;
+        self
+    }
+
+    /// How many batches may wait in each edge that leads to an operator which sets no [credits](Stream::credits) of its own, 1 to 1,024; 8 if not set.
+    #[must_use]
+    pub fn credits(self, batches: u32) -> Job {
+        let mut builder = self.shared.lock();
+        builder.credits = Some(batches);
+        builder.errors.extend(check::credits("the job", batches).err());
+        drop(builder);
+        self
+    }
+
+    /// Declares what every path from a source to a sink has to promise, as [`StreamEnd::requires`](crate::graph::StreamEnd::requires) does for one sink.
+    #[must_use]
+    pub fn requires(self, guarantee: Guarantee) -> Job {
+        self.shared.lock().required = Some(guarantee);
+        self
+    }
+
+    /// All these streams together, as [`Stream::union`]: for parts of a job that are made in a loop. Without any stream it is an error when the job is built.
+    ///
+    /// ```
+    /// use alluvium::Job;
+    /// use alluvium::connect::{Collect, Generator};
+    ///
+    /// let job = Job::new("sensors");
+    /// let sensors = (0..3_u64).map(|sensor| {
+    ///     job.source(&format!("sensor-{sensor}"), Generator::bounded(100, move |index| sensor * 1_000 + index))
+    ///         .map(|reading| reading * 2)
+    ///         .uid(&format!("doubled-{sensor}"))
+    /// });
+    /// job.union(sensors).sink("readings", Collect::new());
+    /// assert_eq!(job.build()?.plan().sources.len(), 3);
+    /// # Ok::<(), alluvium::BuildErrors>(())
+    /// ```
+    #[track_caller]
+    pub fn union<T: Record>(&self, streams: impl IntoIterator<Item = Stream<T>>) -> Stream<T> {
+        let location = Location::caller();
+        let mut upstreams = Vec::new();
+        let mut count = 0;
+        for stream in streams {
+            count += 1;
+            if self.shared.is_same_job(&stream.shared, location) {
+                upstreams.extend(stream.upstreams);
+            }
+        }
+        if count == 0 {
+            self.shared.lock().errors.push(BuildError::EmptyUnion { location: at(location) });
+        }
+        Stream::of_upstreams(&self.shared, upstreams)
+    }
+
     /// A stream of the records of `source`. Its state is found again by `uid`.
     #[track_caller]
     pub fn source<S: Source>(&self, uid: &str, source: S) -> Stream<S::Record> {
         let source = Arc::new(source);
         let key = OperatorUid::new(uid);
         let unbounded = source.boundedness() == Boundedness::Unbounded;
+        let replay = source.replay();
         let enumerator = enumerator_factory(Arc::clone(&source), key.clone());
-        let recipe = Recipe::Source(Arc::new(move |site, next, places| {
+        let recipe = Recipe::Source(Arc::new(move |site, next: Next, places| {
             let task = site.task.clone();
             let head = SourceHead::new(&source, key.clone(), next.into_link::<S::Record>(), site)?;
             Ok(Box::new(Chain::new(head, places, task)))
         }));
         let mut operator = Operator::new("source", Location::caller(), Some(uid), recipe);
         operator.output = Some(StreamType::of::<S::Record>());
-        operator.end = End::Source { enumerator, unbounded };
+        operator.end = End::Source { enumerator, unbounded, replay };
         Stream::of_operator(&self.shared, operator)
     }
 
@@ -110,7 +171,8 @@ impl Job {
     /// # Errors
     /// Everything that is wrong with it, each error naming the operator and the mend.
     pub fn build(&self) -> Result<Graph, BuildErrors> {
-        let builder = self.shared.lock().clone();
+        let mut builder = self.shared.lock().clone();
+        builder.settle_requirements();
         let errors = check::check(&builder);
         if errors.is_empty() { Ok(planner::plan(builder)) } else { Err(BuildErrors::new(&builder.name, errors)) }
     }

@@ -10,7 +10,7 @@ use super::builder::{Exchange, Input, Operator, Place};
 use super::connected::ConnectedKeyedStreams;
 use super::stream::Stream;
 use crate::operator::aggregate::Aggregate;
-use crate::operator::assembly::{AnyLink, HashRecipe, Prototype, Recipe, Site, StreamType};
+use crate::operator::assembly::{AnyLink, Next, PartitionRecipe, Prototype, Recipe, Site, StreamType};
 use crate::operator::hash::Hash;
 use crate::operator::keyed::KeyedState;
 use crate::operator::process::{KeyedProcess, Process};
@@ -73,22 +73,23 @@ impl<K: Key, T: Record, S: KeySelector<T, K>> KeyedStream<K, T, S> {
     #[track_caller]
     pub fn process<P: KeyedProcess<Key = K, In = T>>(&self, uid: &str, process: P) -> Stream<P::Out> {
         let key = OperatorUid::new(uid);
-        let states = process.state().names();
+        let (states, sides) = (process.state().descriptors(), process.side_outputs().into_declared());
         let prototype = Prototype::new((self.selector.clone(), process));
-        let recipe = Recipe::Link(Arc::new(move |site, next| {
+        let recipe = Recipe::Link(Arc::new(move |site, next: Next| {
             let (selector, process) = prototype.copy();
-            let next = next.into_link::<P::Out>();
+            let (next, sides) = next.into_links::<P::Out>();
             let (uid, states) = (key.clone(), process.state().descriptors());
             Ok(if is_large::<<P::State as StateSet>::Row>() {
                 let state = KeyedState::<_, _, Box<<P::State as StateSet>::Row>>::new(site, uid, states);
-                AnyLink::new::<T>(Process::new(state, selector, process, next))
+                AnyLink::new::<T>(Process::new(state, selector, process, next, sides))
             } else {
                 let state = KeyedState::<_, _, Inline<<P::State as StateSet>::Row>>::new(site, uid, states);
-                AnyLink::new::<T>(Process::new(state, selector, process, next))
+                AnyLink::new::<T>(Process::new(state, selector, process, next, sides))
             })
         }));
         let mut operator = Operator::new("process", Location::caller(), Some(uid), recipe);
         operator.states = states;
+        operator.sides = sides;
         self.then(operator)
     }
 
@@ -108,7 +109,7 @@ impl<K: Key, T: Record, S: KeySelector<T, K>> KeyedStream<K, T, S> {
     /// This stream as an input: every edge hashes.
     pub(super) fn input(&self) -> Input {
         let selector = Prototype::new(self.selector.clone());
-        let recipe: HashRecipe = Arc::new(move |site: Site, target| {
+        let recipe: PartitionRecipe = Arc::new(move |site: Site, target, _| {
             let seed = site.task.hash_seed;
             AnyLink::new::<T>(Hash::<T, K, S>::new(selector.copy(), seed, target, site.place))
         });
@@ -129,7 +130,7 @@ impl<K: Key, T: Record, S: KeySelector<T, K>> KeyedStream<K, T, S> {
     ) -> Stream<U> {
         let key = OperatorUid::new(uid);
         let prototype = Prototype::new((self.selector.clone(), zero, step));
-        let recipe = Recipe::Link(Arc::new(move |site, next| {
+        let recipe = Recipe::Link(Arc::new(move |site, next: Next| {
             let (selector, zero, step) = prototype.copy();
             let (uid, next) = (key.clone(), next.into_link::<U>());
             Ok(if is_large::<Plain<A>>() {
@@ -140,7 +141,9 @@ impl<K: Key, T: Record, S: KeySelector<T, K>> KeyedStream<K, T, S> {
                 AnyLink::new::<T>(Aggregate::new(state, selector, zero, step, next))
             })
         }));
-        self.then(Operator::new(kind, location, Some(uid), recipe))
+        let mut operator = Operator::new(kind, location, Some(uid), recipe);
+        operator.states = vec![plain_descriptor::<A>()];
+        self.then(operator)
     }
 
     fn then<U: Record>(&self, mut operator: Operator) -> Stream<U> {
@@ -151,6 +154,9 @@ impl<K: Key, T: Record, S: KeySelector<T, K>> KeyedStream<K, T, S> {
 }
 
 fn plain_state<K: Key, A: Record, H: Hold<Plain<A>>>(site: Site, uid: OperatorUid) -> KeyedState<K, Plain<A>, H> {
-    let types = [std::any::type_name::<A>()];
-    KeyedState::new(site, uid, vec![StateDescriptor::new(StateKind::Value, VALUE, &types)])
+    KeyedState::new(site, uid, vec![plain_descriptor::<A>()])
+}
+
+fn plain_descriptor<A>() -> StateDescriptor {
+    StateDescriptor::new(StateKind::Value, VALUE, &[std::any::type_name::<A>()])
 }

@@ -1,14 +1,18 @@
 //! Which operators run fused, which edges join the chains, and how the task of a subtask is put together from that.
 //!
-//! A consumer runs fused with its producer when it has a single input that is fed by that producer alone, forward, at the same parallelism and max parallelism.
+//! A consumer runs fused with its producer when it has a single input that is fed by that producer alone, forward, at the same parallelism and max parallelism,
+//! and nobody has said that it should not: the job, one of the two, or another first worker.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
+use alluvium_actors::drive::edge::CREDITS;
+use alluvium_actors::plan::Pattern;
 use alluvium_actors::ports::task::{Failure, OperatorTask, SourceTask, TaskContext};
 
-use super::builder::{Builder, End, Exchange, Operator, at};
+use super::builder::{Builder, Chaining, End, Exchange, Operator, at};
 use super::check::width;
-use crate::operator::assembly::{AnyLink, HashRecipe, Recipe, Site, Target};
+use crate::operator::assembly::{AnyLink, Next, PartitionRecipe, Recipe, Site, Target};
 use crate::operator::place::Places;
 
 /// The operators of a job with the decisions of the planner.
@@ -17,6 +21,7 @@ pub(super) struct Layout {
     pub(super) operators: Vec<Placed>,
     /// Chain by chain, the operators in it, the head first.
     pub(super) chains: Vec<Vec<usize>>,
+    chaining: bool,
 }
 
 /// An operator and where it runs.
@@ -26,6 +31,9 @@ pub(super) struct Placed {
     pub(super) label: Arc<str>,
     pub(super) parallelism: u32,
     pub(super) max_parallelism: u32,
+    pub(super) first_worker: u32,
+    /// How many batches may wait in each edge that leads to it.
+    pub(super) credits: u32,
     pub(super) chain: usize,
     /// Who gets its output.
     pub(super) consumers: Vec<Consumer>,
@@ -38,6 +46,8 @@ pub(super) struct Placed {
 pub(super) struct Consumer {
     pub(super) operator: usize,
     pub(super) input: usize,
+    /// Which output of the producer it gets, see [`Upstream::port`](super::builder::Upstream::port).
+    pub(super) port: usize,
     pub(super) route: Route,
 }
 
@@ -49,15 +59,22 @@ pub(super) enum Route {
     Forward { output: usize },
     /// By edges to all subtasks in turn.
     Rebalance { target: Target },
-    /// By edges to the owner of the key.
-    Hash { target: Target, recipe: HashRecipe, label: Arc<str> },
+    /// By edges to subtasks that are drawn.
+    Shuffle { target: Target },
+    /// By edges to all subtasks at once.
+    Broadcast { target: Target },
+    /// By the edge to the first subtask.
+    Global { output: usize },
+    /// By edges to the subtask that user code decides: by key, or by a function.
+    Partition { target: Target, recipe: PartitionRecipe, label: Arc<str>, by_key: bool },
 }
 
 impl Layout {
     /// Decides. The job was checked.
     pub(super) fn new(builder: Builder) -> Layout {
         let widths: Vec<_> = builder.operators.iter().map(|operator| width(&builder, operator)).collect();
-        let mut layout = Layout { operators: Vec::new(), chains: Vec::new() };
+        let (chaining, job_credits) = (builder.chaining, builder.credits.unwrap_or(CREDITS));
+        let mut layout = Layout { operators: Vec::new(), chains: Vec::new(), chaining };
         let mut outputs: Vec<usize> = Vec::new();
         let mut sinks = 0;
         for (index, (operator, (parallelism, max_parallelism))) in builder.operators.into_iter().zip(widths).enumerate()
@@ -73,8 +90,8 @@ impl Layout {
                 for upstream in &fed.upstreams {
                     let producer = &mut layout.operators[upstream.operator];
                     assert_eq!(
-                        Some(fed.stream.payload),
-                        producer.operator.output.map(|stream| stream.payload),
+                        fed.stream.payload,
+                        producer.operator.stream(upstream.port).payload,
                         "the two ends of an edge carry different records: a bug in the graph builder"
                     );
                     let output = &mut outputs[producer.chain];
@@ -85,22 +102,31 @@ impl Layout {
                         Exchange::Forward => Route::Forward { output: *output },
                         Exchange::Automatic if same_width => Route::Forward { output: *output },
                         Exchange::Automatic | Exchange::Rebalance => Route::Rebalance { target },
-                        Exchange::Hash { recipe, location } => Route::Hash {
-                            target,
-                            recipe: Arc::clone(recipe),
-                            label: format!("key_by at {}", at(location)).into(),
-                        },
+                        Exchange::Shuffle => Route::Shuffle { target },
+                        Exchange::Broadcast => Route::Broadcast { target },
+                        Exchange::Global => Route::Global { output: *output },
+                        Exchange::Partition { recipe, location } | Exchange::Hash { recipe, location } => {
+                            Route::Partition {
+                                target,
+                                recipe: Arc::clone(recipe),
+                                label: format!("{} at {}", upstream.exchange.name(), at(location)).into(),
+                                by_key: matches!(upstream.exchange, Exchange::Hash { .. }),
+                            }
+                        }
                     };
                     if !matches!(route, Route::Fused) {
                         *output += 1;
                     }
-                    producer.consumers.push(Consumer { operator: index, input, route });
+                    producer.consumers.push(Consumer { operator: index, input, port: upstream.port, route });
                 }
             }
             let sink = sinks;
+            let inherited = fused_with.map_or(0, |upstream| layout.operators[upstream].first_worker);
             sinks += u32::from(matches!(operator.end, End::Sink { .. }));
             layout.operators.push(Placed {
                 label: operator.label().into(),
+                first_worker: operator.first_worker.unwrap_or(inherited),
+                credits: operator.credits.unwrap_or(job_credits),
                 operator,
                 parallelism,
                 max_parallelism,
@@ -119,7 +145,19 @@ impl Layout {
         let producer = &self.operators[upstream.operator];
         let same_width = producer.parallelism == parallelism && producer.max_parallelism == max_parallelism;
         let forward = matches!(upstream.exchange, Exchange::Automatic | Exchange::Forward);
-        (same_width && forward).then_some(upstream.operator)
+        let same_worker = operator.first_worker.is_none_or(|worker| worker == producer.first_worker);
+        let allowed = self.chaining
+            && operator.chaining == Chaining::Both
+            && producer.operator.chaining != Chaining::Never
+            && same_worker;
+        (same_width && forward && allowed).then_some(upstream.operator)
+    }
+
+    /// The names of a chain's operators, joined by arrows.
+    pub(super) fn chain_name(&self, chain: usize) -> String {
+        let names: Vec<_> =
+            self.chains[chain].iter().map(|index| self.operators[*index].operator.display_name()).collect();
+        names.join(" -> ")
     }
 
     /// The first operator of a chain.
@@ -177,23 +215,39 @@ impl Layout {
         }
     }
 
-    /// Everything behind the operator at `index`, whose own site is `before`.
-    fn behind(&self, index: usize, before: &Site, places: &mut Places) -> Result<AnyLink, Failure> {
+    /// Everything behind the operator at `index`, whose own site is `before`: behind each of its outputs.
+    fn behind(&self, index: usize, before: &Site, places: &mut Places) -> Result<Next, Failure> {
+        let main = self.behind_port(index, 0, before, places)?;
+        let mut sides = Vec::new();
+        for (number, side) in self.operators[index].operator.sides.iter().enumerate() {
+            let link = self.behind_port(index, number + 1, before, places)?;
+            sides.push((side.stream.outlet)(side.name.clone(), link));
+        }
+        Ok(Next::new(main, sides))
+    }
+
+    fn behind_port(&self, index: usize, port: usize, before: &Site, places: &mut Places) -> Result<AnyLink, Failure> {
         let placed = &self.operators[index];
-        let stream = placed.operator.output.expect("sinks have nothing behind them");
+        let stream = placed.operator.stream(port);
         let mut links = Vec::with_capacity(placed.consumers.len());
-        for consumer in &placed.consumers {
+        for consumer in placed.consumers.iter().filter(|consumer| consumer.port == port) {
             links.push(match &consumer.route {
                 Route::Fused => self.link(consumer.operator, &before.task, places)?,
                 Route::Forward { output } => (stream.forward)(*output),
                 Route::Rebalance { target } => (stream.rebalance)(*target, before.task.subtask.index),
-                Route::Hash { target, recipe, label } => {
+                Route::Shuffle { target } => (stream.shuffle)(*target, Rc::clone(&before.task.host)),
+                Route::Broadcast { target } => (stream.broadcast)(*target, before.place.clone()),
+                // The channel of the first subtask is the first one, as on a pointwise edge.
+                Route::Global { output } => (stream.forward)(*output),
+                Route::Partition { target, recipe, label, .. } => {
                     let place = places.add(Arc::clone(label));
-                    recipe(Site { task: before.task.clone(), place, sink: 0 }, *target)
+                    let consumer = Arc::clone(&self.operators[consumer.operator].label);
+                    recipe(Site { task: before.task.clone(), place, sink: 0 }, *target, consumer)
                 }
             });
         }
         match links.pop() {
+            None => Ok((stream.discard)()),
             Some(only) if links.is_empty() => Ok(only),
             last => {
                 links.extend(last);
@@ -207,13 +261,37 @@ fn site(placed: &Placed, task: &TaskContext, places: &mut Places) -> Site {
     Site { task: task.clone(), place: places.add(Arc::clone(&placed.label)), sink: placed.sink }
 }
 
-impl std::fmt::Debug for Route {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
+impl Route {
+    /// The output of the producer's task and the pattern of the edge; none inside a chain.
+    pub(super) fn edge(&self) -> Option<(usize, Pattern)> {
+        match self {
+            Route::Fused => None,
+            Route::Forward { output } => Some((*output, Pattern::Pointwise)),
+            Route::Global { output } => Some((*output, Pattern::AllToAll)),
+            Route::Rebalance { target }
+            | Route::Shuffle { target }
+            | Route::Broadcast { target }
+            | Route::Partition { target, .. } => Some((target.output, Pattern::AllToAll)),
+        }
+    }
+
+    /// How pictures call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
             Route::Fused => "fused",
             Route::Forward { .. } => "forward",
             Route::Rebalance { .. } => "rebalance",
-            Route::Hash { .. } => "hash",
-        })
+            Route::Shuffle { .. } => "shuffle",
+            Route::Broadcast { .. } => "broadcast",
+            Route::Global { .. } => "global",
+            Route::Partition { by_key: true, .. } => "hash",
+            Route::Partition { by_key: false, .. } => "partition",
+        }
+    }
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name())
     }
 }

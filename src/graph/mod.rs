@@ -8,10 +8,16 @@ mod check;
 mod connected;
 mod describe;
 mod error;
+mod guarantee;
 mod job;
 mod keyed;
 mod layout;
+mod partitioning;
+mod paths;
 mod planner;
+mod print;
+mod settings;
+mod sides;
 mod stream;
 
 use std::sync::Arc;
@@ -20,7 +26,12 @@ use alluvium_actors::ids::OperatorUid;
 use alluvium_actors::plan::Plan;
 
 pub use connected::{ConnectedKeyedStreams, ConnectedStreams};
+pub use describe::{
+    ChainDescription, EdgeDescription, GraphDescription, Joins, OperatorDescription, SideOutputDescription,
+    SinkDescription, SourceDescription, StateDescription,
+};
 pub use error::{BuildError, BuildErrors};
+pub use guarantee::{CheckpointBasis, GuaranteeLink, GuaranteeNotHeld, GuaranteeReport, PathGuarantee};
 pub use job::Job;
 pub use keyed::KeyedStream;
 pub use stream::{Stream, StreamEnd};
@@ -35,7 +46,8 @@ pub struct Graph {
 #[derive(Debug)]
 pub(crate) struct Planned {
     plan: Arc<Plan>,
-    edges: Vec<describe::EdgeText>,
+    layout: Arc<layout::Layout>,
+    paths: Vec<guarantee::PathFacts>,
     unbounded_sources: Vec<OperatorUid>,
     exactly_once_sinks: Vec<OperatorUid>,
 }

@@ -7,17 +7,18 @@ use alluvium_actors::plan::{Edge, Node, Pattern, Plan, SinkPlan, SourcePlan};
 use alluvium_actors::ports::task::TaskFactory;
 
 use super::builder::{Builder, End};
-use super::describe::EdgeText;
-use super::layout::{Layout, Route};
+use super::guarantee;
+use super::layout::Layout;
 use super::{Graph, Planned};
+use crate::connect::sink::Guarantee;
 
 /// Plans a job that was checked.
 pub(super) fn plan(builder: Builder) -> Graph {
     let job: Arc<str> = builder.name.as_str().into();
+    let recipe = builder.clone();
     let layout = Arc::new(Layout::new(builder));
     let nodes = (0..layout.chains.len()).map(|chain| node(&layout, chain)).collect();
     let mut edges = Vec::new();
-    let mut texts = Vec::new();
     let mut planned_sources = Vec::new();
     let mut planned_sinks = Vec::new();
     let mut unbounded_sources = Vec::new();
@@ -27,26 +28,21 @@ pub(super) fn plan(builder: Builder) -> Graph {
         let uid = || placed.operator.uid.clone().unwrap_or_else(|| OperatorUid::new(&placed.label));
         match &placed.operator.end {
             End::Inner => {}
-            End::Source { enumerator, unbounded } => {
+            End::Source { enumerator, unbounded, .. } => {
                 planned_sources.push(SourcePlan { uid: uid(), node, enumerator: Arc::clone(enumerator) });
                 if *unbounded {
                     unbounded_sources.push(uid());
                 }
             }
-            End::Sink { committer, exactly_once } => {
+            End::Sink { committer, guarantee } => {
                 planned_sinks.push(SinkPlan { uid: uid(), node, committer: Arc::clone(committer) });
-                if *exactly_once {
+                if *guarantee == Guarantee::ExactlyOnce {
                     exactly_once_sinks.push(uid());
                 }
             }
         }
         for consumer in &placed.consumers {
-            let (output, pattern, partitioning) = match &consumer.route {
-                Route::Fused => continue,
-                Route::Forward { output } => (*output, Pattern::Pointwise, "forward"),
-                Route::Rebalance { target } => (target.output, Pattern::AllToAll, "rebalance"),
-                Route::Hash { target, .. } => (target.output, Pattern::AllToAll, "hash"),
-            };
+            let Some((output, pattern)) = consumer.route.edge() else { continue };
             let to = &layout.operators[consumer.operator];
             edges.push(Edge {
                 from: node,
@@ -54,19 +50,29 @@ pub(super) fn plan(builder: Builder) -> Graph {
                 to: NodeId(to.chain as u32),
                 input: consumer.input,
                 pattern,
+                credits: to.credits,
                 payload: to.operator.inputs[consumer.input].stream.payload,
             });
-            texts.push(EdgeText { producer: placed.operator.display_name().to_owned(), partitioning });
         }
     }
     let plan = Plan { job, nodes, edges, sources: planned_sources, sinks: planned_sinks };
-    Graph { planned: Arc::new(Planned { plan: Arc::new(plan), edges: texts, unbounded_sources, exactly_once_sinks }) }
+    let paths = guarantee::facts(&recipe, |operator| {
+        let chain = layout.operators[operator].chain;
+        let node = NodeId(chain as u32);
+        let channels = |edge: &Edge| match edge.pattern {
+            Pattern::Pointwise => 1,
+            Pattern::AllToAll => plan.node(edge.from).parallelism,
+        };
+        let channels = plan.edges.iter().filter(|edge| edge.to == node).map(channels).sum();
+        (channels > 1).then(|| (plan.node(node).name.clone(), channels))
+    });
+    Graph { planned: Arc::new(Planned { plan: Arc::new(plan), layout, paths, unbounded_sources, exactly_once_sinks }) }
 }
 
 fn node(layout: &Arc<Layout>, chain: usize) -> Node {
     let members: Vec<_> = layout.chains[chain].iter().map(|index| &layout.operators[*index].operator).collect();
-    let names: Vec<_> = members.iter().map(|operator| operator.display_name()).collect();
-    let uids = members.iter().filter_map(|operator| operator.uid.clone()).collect();
+    let stateful = members.iter().filter(|operator| operator.is_stateful());
+    let uids = stateful.filter_map(|operator| operator.uid.clone()).collect();
     let head = layout.head(chain);
     let inputs = head.operator.inputs.len();
     let task_layout = Arc::clone(layout);
@@ -76,9 +82,10 @@ fn node(layout: &Arc<Layout>, chain: usize) -> Node {
         TaskFactory::Operator(Arc::new(move |task| task_layout.operator_task(chain, &task)))
     };
     Node {
-        name: names.join(" -> "),
+        name: layout.chain_name(chain),
         parallelism: head.parallelism,
         max_parallelism: head.max_parallelism,
+        first_worker: head.first_worker,
         uids,
         factory,
         inputs,

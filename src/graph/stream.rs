@@ -6,19 +6,21 @@ use std::sync::Arc;
 
 use alluvium_actors::ids::OperatorUid;
 
-use super::builder::{End, Exchange, Input, Operator, Place, Shared, Upstream, at};
+use super::builder::{End, Exchange, Input, Operator, Place, Shared, Upstream};
 use super::connected::ConnectedStreams;
-use super::error::BuildError;
 use super::keyed::KeyedStream;
 use crate::connect::adapter::committer_factory;
 use crate::connect::for_each::ForEach;
-use crate::connect::sink::{Guarantee, Sink};
+use crate::connect::sink::Sink;
 use crate::connect::sink_link::SinkLink;
 use crate::error::OperatorResult;
-use crate::operator::assembly::{AnyLink, Prototype, Recipe, StreamType};
+use crate::operator::assembly::{AnyLink, Next, Prototype, Recipe, Site, StreamType};
 use crate::operator::filter::Filter;
 use crate::operator::flat_map::FlatMap;
 use crate::operator::map::{Map, TryMap};
+use crate::operator::process_function::{ProcessFunction, ProcessLink};
+use crate::operator::side::{SideOutput, SideOutputs};
+use crate::operator::split::{OTHERS, Split};
 use crate::record::{Borrowed, Key, Owned, Record};
 
 /// A stream of records of type `T`: the output of an operator, or the union of several. A handle: cheap to clone, and each use of it adds
@@ -42,8 +44,13 @@ impl<T> Clone for Stream<T> {
 impl<T: Record> Stream<T> {
     /// The output of an operator that is added now.
     pub(super) fn of_operator(shared: &Shared, operator: Operator) -> Stream<T> {
-        let upstream = Upstream { operator: shared.add(operator), exchange: Exchange::Automatic };
-        Stream { shared: shared.clone(), upstreams: vec![upstream], record: PhantomData }
+        let upstream = Upstream { operator: shared.add(operator), port: 0, exchange: Exchange::Automatic };
+        Stream::of_upstreams(shared, vec![upstream])
+    }
+
+    /// The outputs of operators that are there, together.
+    pub(super) fn of_upstreams(shared: &Shared, upstreams: Vec<Upstream>) -> Stream<T> {
+        Stream { shared: shared.clone(), upstreams, record: PhantomData }
     }
 
     /// Calls `function` with each record; the stream of what it returns.
@@ -83,6 +90,53 @@ impl<T: Record> Stream<T> {
         self.then("flat_map", Location::caller(), move |site, next| {
             AnyLink::new::<T>(FlatMap::new(function.copy(), next.into_link::<U>(), site.place))
         })
+    }
+
+    /// Runs an operator of your own over the records: it may emit any number of records for each one, and to side outputs.
+    #[track_caller]
+    pub fn process<P: ProcessFunction<In = T>>(&self, process: P) -> Stream<P::Out> {
+        let sides = process.side_outputs().into_declared();
+        let prototype = Prototype::new(process);
+        let recipe = Recipe::Link(Arc::new(move |site, next: Next| {
+            let (next, sides) = next.into_links::<P::Out>();
+            Ok(AnyLink::new::<T>(ProcessLink::new(prototype.copy(), next, sides, site)))
+        }));
+        let mut operator = Operator::new("process", Location::caller(), None, recipe);
+        operator.inputs = vec![self.input()];
+        operator.output = Some(StreamType::of::<P::Out>());
+        operator.sides = sides;
+        Stream::of_operator(&self.shared, operator)
+    }
+
+    /// Two streams: of the records for which `predicate` is true, and of the others. Settings (parallelism, name, ...) are made on the first one. A stream
+    /// that is not used costs nothing; its records are dropped.
+    ///
+    /// ```
+    /// use alluvium::Job;
+    /// use alluvium::connect::{Collect, Generator};
+    ///
+    /// let job = Job::new("parity");
+    /// let (even, odd) = job.source("numbers", Generator::bounded(10, |index| index)).split(|number| number % 2 == 0);
+    /// even.sink("even", Collect::new());
+    /// odd.sink("odd", Collect::new());
+    /// job.build()?;
+    /// # Ok::<(), alluvium::BuildErrors>(())
+    /// ```
+    #[track_caller]
+    pub fn split(&self, predicate: impl Fn(&T) -> bool + Clone + Send + 'static) -> (Stream<T>, Stream<T>) {
+        let predicate = Prototype::new(predicate);
+        let recipe = Recipe::Link(Arc::new(move |site, next: Next| {
+            let (next, sides) = next.into_links::<T>();
+            Ok(AnyLink::new::<T>(Split::new(predicate.copy(), next, sides, site.place)))
+        }));
+        let mut operator = Operator::new("split", Location::caller(), None, recipe);
+        operator.inputs = vec![self.input()];
+        operator.output = Some(StreamType::of::<T>());
+        operator.sides = SideOutputs::none().with(&SideOutput::<T>::named(OTHERS)).into_declared();
+        let fitting = Stream::<T>::of_operator(&self.shared, operator);
+        let mut others = fitting.clone();
+        others.upstreams[0].port = 1;
+        (fitting, others)
     }
 
     /// Groups the records by a key that stands in them. Nothing is copied.
@@ -126,19 +180,6 @@ impl<T: Record> Stream<T> {
         union
     }
 
-    /// Spreads the records evenly over the subtasks of the consumer.
-    #[must_use]
-    pub fn rebalance(&self) -> Stream<T> {
-        self.partitioned(Exchange::Rebalance)
-    }
-
-    /// Each subtask sends to the consumer's subtask of the same index; both need the same parallelism. The consumer then runs fused with the producer where
-    /// it can. That is what happens anyway when nothing is said, but asking for it makes a difference of parallelism an error.
-    #[must_use]
-    pub fn forward(&self) -> Stream<T> {
-        self.partitioned(Exchange::Forward)
-    }
-
     /// Writes the records into a sink. Its state is found again by `uid`.
     #[track_caller]
     pub fn sink(&self, uid: &str, sink: impl Sink<T>) -> StreamEnd {
@@ -148,13 +189,13 @@ impl<T: Record> Stream<T> {
     fn sink_of<S: Sink<T>>(&self, uid: &str, sink: S, kind: &'static str, location: Place) -> StreamEnd {
         let sink = Arc::new(sink);
         let key = OperatorUid::new(uid);
-        let exactly_once = sink.guarantee() == Guarantee::ExactlyOnce;
+        let guarantee = sink.guarantee();
         let committer = committer_factory::<T, S>(Arc::clone(&sink), key.clone());
         let recipe =
             Recipe::Tail(Arc::new(move |site| Ok(AnyLink::new::<T>(SinkLink::<T, S>::new(&sink, key.clone(), site)?))));
         let mut operator = Operator::new(kind, location, Some(uid), recipe);
         operator.inputs = vec![self.input()];
-        operator.end = End::Sink { committer, exactly_once };
+        operator.end = End::Sink { committer, guarantee };
         StreamEnd { operator: self.shared.add(operator), shared: self.shared.clone() }
     }
 
@@ -163,27 +204,6 @@ impl<T: Record> Stream<T> {
     #[track_caller]
     pub fn for_each(&self, uid: &str, function: impl Fn(T) + Clone + Send + 'static) -> StreamEnd {
         self.sink_of(uid, ForEach::new(function), "for_each", Location::caller())
-    }
-
-    /// Sets how many subtasks the operator has that makes this stream.
-    #[track_caller]
-    #[must_use = "settings are made on the operator, but the stream is needed to go on"]
-    pub fn parallelism(&self, parallelism: u32) -> Stream<T> {
-        self.set("parallelism", Location::caller(), |operator| operator.parallelism = Some(parallelism))
-    }
-
-    /// Sets how many key groups the operator has that makes this stream, 1 to 32,768. It cannot change while the job's state is kept.
-    #[track_caller]
-    #[must_use = "settings are made on the operator, but the stream is needed to go on"]
-    pub fn max_parallelism(&self, max_parallelism: u32) -> Stream<T> {
-        self.set("max_parallelism", Location::caller(), |operator| operator.max_parallelism = Some(max_parallelism))
-    }
-
-    /// Names the operator that makes this stream: for people, nothing is found by it.
-    #[track_caller]
-    #[must_use = "settings are made on the operator, but the stream is needed to go on"]
-    pub fn name(&self, name: &str) -> Stream<T> {
-        self.set("name", Location::caller(), |operator| operator.name = Some(name.to_owned()))
     }
 
     /// This stream as an input.
@@ -195,7 +215,7 @@ impl<T: Record> Stream<T> {
         &self,
         kind: &'static str,
         location: Place,
-        recipe: impl Fn(crate::operator::assembly::Site, AnyLink) -> AnyLink + Send + Sync + 'static,
+        recipe: impl Fn(Site, Next) -> AnyLink + Send + Sync + 'static,
     ) -> Stream<U> {
         let recipe = Recipe::Link(Arc::new(move |site, next| Ok(recipe(site, next))));
         let mut operator = Operator::new(kind, location, None, recipe);
@@ -203,61 +223,11 @@ impl<T: Record> Stream<T> {
         operator.output = Some(StreamType::of::<U>());
         Stream::of_operator(&self.shared, operator)
     }
-
-    fn set(&self, setting: &'static str, location: Place, change: impl FnOnce(&mut Operator)) -> Stream<T> {
-        let mut builder = self.shared.lock();
-        if let [only] = &self.upstreams[..] {
-            change(&mut builder.operators[only.operator]);
-        } else {
-            builder.errors.push(BuildError::SettingOfUnion { setting, location: at(location) });
-        }
-        drop(builder);
-        self.clone()
-    }
-
-    fn partitioned(&self, exchange: Exchange) -> Stream<T> {
-        self.refuse_two_partitionings(exchange.name());
-        let mut stream = self.clone();
-        for upstream in &mut stream.upstreams {
-            upstream.exchange = exchange.clone();
-        }
-        stream
-    }
-
-    fn partitioned_by_key(&self) -> Stream<T> {
-        self.refuse_two_partitionings("key_by");
-        self.clone()
-    }
-
-    fn refuse_two_partitionings(&self, second: &'static str) {
-        let mut builder = self.shared.lock();
-        for upstream in &self.upstreams {
-            if !matches!(upstream.exchange, Exchange::Automatic) {
-                let operator = builder.operators[upstream.operator].label();
-                let first = upstream.exchange.name();
-                builder.errors.push(BuildError::TwoPartitionings { operator, first, second });
-            }
-        }
-    }
 }
 
 /// Where a stream ends: the settings of a sink.
 #[derive(Debug)]
 pub struct StreamEnd {
-    shared: Shared,
-    operator: usize,
-}
-
-impl StreamEnd {
-    /// Sets how many subtasks the sink has.
-    pub fn parallelism(self, parallelism: u32) -> StreamEnd {
-        self.shared.lock().operators[self.operator].parallelism = Some(parallelism);
-        self
-    }
-
-    /// Names the sink: for people, nothing is found by it.
-    pub fn name(self, name: &str) -> StreamEnd {
-        self.shared.lock().operators[self.operator].name = Some(name.to_owned());
-        self
-    }
+    pub(super) shared: Shared,
+    pub(super) operator: usize,
 }

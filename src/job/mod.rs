@@ -1,6 +1,7 @@
 //! Running a job: options in, a handle out.
 
 mod fit;
+mod guarantee;
 mod handle;
 mod monitor;
 mod options;
@@ -17,6 +18,7 @@ use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::ports::sink::{PreparedCheckpoint, SinkScope};
 use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError};
 use alluvium_actors::ports::task::{Failure, Severity};
+use alluvium_actors::protocol::align::CheckpointMode;
 use alluvium_actors::run;
 pub use alluvium_actors::run::{Arbiters, NoArbiter};
 
@@ -82,6 +84,11 @@ impl Graph {
         {
             errors.push(OptionError::NeverCommits { sink: sink.to_string(), source_uid: source.to_string() });
         }
+        if options.mode == CheckpointMode::AtLeastOnce {
+            let sinks = self.exactly_once_sinks().iter();
+            errors.extend(sinks.map(|sink| OptionError::CountsTwice { sink: sink.to_string() }));
+        }
+        errors.extend(self.guarantees_with(options).unmet().into_iter().map(OptionError::GuaranteeNotHeld));
         if errors.is_empty() { Ok(()) } else { Err(StartError::Options(errors)) }
     }
 
@@ -179,6 +186,7 @@ fn supervisor_setup(
     SupervisorSetup {
         plan: graph.plan(),
         settings: options.settings(),
+        checkpoint_mode: options.mode,
         restart: options.restart_strategy(),
         failover: options.failover,
         store,

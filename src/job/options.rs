@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::listener::Listener;
+use alluvium_actors::protocol::align::CheckpointMode;
 use alluvium_actors::protocol::coordinator::Settings;
 use alluvium_actors::protocol::supervise::{FailoverStrategy, RestartStrategy};
 use alluvium_actors::run::Arbiters;
@@ -35,6 +36,7 @@ pub use check::{OptionError, SHORTEST_INTERVAL};
 pub struct Options {
     pub(super) store: Option<PathBuf>,
     pub(super) interval: Option<Duration>,
+    pub(super) mode: CheckpointMode,
     pub(super) timeout: Duration,
     pub(super) minimum_pause: Duration,
     pub(super) maximum_concurrent: usize,
@@ -62,6 +64,7 @@ impl Default for Options {
         Options {
             store: None,
             interval: None,
+            mode: CheckpointMode::ExactlyOnce,
             timeout: settings.timeout,
             minimum_pause: Duration::ZERO,
             maximum_concurrent: 1,
@@ -98,6 +101,24 @@ impl Options {
     #[must_use]
     pub fn checkpoint_every(mut self, interval: Duration) -> Options {
         self.interval = Some(interval);
+        self
+    }
+
+    /// What checkpoints promise of each record; exactly once if not given.
+    ///
+    /// At least once, no channel ever waits for another: a slow input does not hold up a fast one, and after a failure some records count again.
+    /// Sinks that promise exactly once are refused then, because the state behind their output may have counted a record twice;
+    /// [`AtLeastOnce`](crate::connect::AtLeastOnce) takes the promise from such a sink.
+    ///
+    /// ```
+    /// use alluvium::{CheckpointMode, Options};
+    ///
+    /// let options = Options::default().checkpoint_mode(CheckpointMode::AtLeastOnce);
+    /// # let _ = options;
+    /// ```
+    #[must_use]
+    pub fn checkpoint_mode(mut self, mode: CheckpointMode) -> Options {
+        self.mode = mode;
         self
     }
 

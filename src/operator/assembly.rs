@@ -5,18 +5,25 @@
 //! that begins with it. The typed graph makes recipes only for streams of fitting types, so the casts are invariants.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alluvium_actors::payload::PayloadType;
+use alluvium_actors::ports::host::Host;
 use alluvium_actors::ports::task::{Failure, OperatorTask, SourceTask, TaskContext};
 
+use super::broadcast::Broadcast;
 use super::chain::Chain;
+use super::discard::Discard;
 use super::forward::Forward;
 use super::head::OneInput;
 use super::link::Link;
 use super::place::{Place, Places};
 use super::rebalance::Rebalance;
+use super::shuffle::Shuffle;
+use super::side::{self, Outlet, Sides};
 use super::tee::Tee;
 use crate::record::Record;
 use crate::record::batch::Batch;
@@ -42,6 +49,29 @@ impl AnyLink {
     }
 }
 
+/// What stands behind an operator: the link of its main output and those of its side outputs.
+pub(crate) struct Next {
+    main: AnyLink,
+    sides: Vec<Outlet>,
+}
+
+impl Next {
+    /// Behind the main output stands `main`, behind the side outputs, in the order in which they were declared, `sides`.
+    pub(crate) fn new(main: AnyLink, sides: Vec<Outlet>) -> Next {
+        Next { main, sides }
+    }
+
+    /// The link of the main output, for operators without side outputs.
+    pub(crate) fn into_link<T: Record>(self) -> Box<dyn Link<T>> {
+        self.main.into_link()
+    }
+
+    /// The links of all outputs.
+    pub(crate) fn into_links<T: Record>(self) -> (Box<dyn Link<T>>, Sides) {
+        (self.main.into_link(), Sides::new(self.sides))
+    }
+}
+
 /// What an operator instance is told when it is built.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
@@ -54,19 +84,19 @@ pub(crate) struct Site {
 }
 
 /// Builds an operator with one input, in front of the link behind it.
-pub(crate) type LinkRecipe = Arc<dyn Fn(Site, AnyLink) -> Result<AnyLink, Failure> + Send + Sync>;
+pub(crate) type LinkRecipe = Arc<dyn Fn(Site, Next) -> Result<AnyLink, Failure> + Send + Sync>;
 
 /// Builds an operator that ends a chain.
 pub(crate) type TailRecipe = Arc<dyn Fn(Site) -> Result<AnyLink, Failure> + Send + Sync>;
 
 /// Builds the whole task whose head is a source reader.
-pub(crate) type SourceRecipe = Arc<dyn Fn(Site, AnyLink, Places) -> Result<Box<dyn SourceTask>, Failure> + Send + Sync>;
+pub(crate) type SourceRecipe = Arc<dyn Fn(Site, Next, Places) -> Result<Box<dyn SourceTask>, Failure> + Send + Sync>;
 
 /// Builds the whole task whose head has two inputs.
-pub(crate) type JoinRecipe = Arc<dyn Fn(Site, AnyLink, Places) -> Result<Box<dyn OperatorTask>, Failure> + Send + Sync>;
+pub(crate) type JoinRecipe = Arc<dyn Fn(Site, Next, Places) -> Result<Box<dyn OperatorTask>, Failure> + Send + Sync>;
 
-/// Builds the partitioner of a keyed edge.
-pub(crate) type HashRecipe = Arc<dyn Fn(Site, Target) -> AnyLink + Send + Sync>;
+/// Builds the partitioner of an edge in which user code decides: by key, or by a function. Is told how the consumer is called.
+pub(crate) type PartitionRecipe = Arc<dyn Fn(Site, Target, Arc<str>) -> AnyLink + Send + Sync>;
 
 /// How an operator instance is built.
 #[derive(Clone)]
@@ -114,6 +144,14 @@ pub(crate) struct StreamType {
     pub(crate) forward: fn(usize) -> AnyLink,
     /// A partitioner that takes turns, beginning with the channel of the subtask's own index.
     pub(crate) rebalance: fn(Target, u32) -> AnyLink,
+    /// A partitioner that draws a consumer for each slice.
+    pub(crate) shuffle: fn(Target, Rc<dyn Host>) -> AnyLink,
+    /// A partitioner that gives every record to every consumer. The place is that of the operator whose output it is.
+    pub(crate) broadcast: fn(Target, Place) -> AnyLink,
+    /// The end of an output that nobody reads.
+    pub(crate) discard: fn() -> AnyLink,
+    /// A side output of that name.
+    pub(crate) outlet: fn(Cow<'static, str>, AnyLink) -> Outlet,
     /// A task whose head takes batches of the type.
     pub(crate) head: fn(AnyLink, Places, TaskContext) -> Box<dyn OperatorTask>,
 }
@@ -128,6 +166,10 @@ impl StreamType {
             },
             forward: |output| AnyLink::new::<T>(Forward::new(output)),
             rebalance: |target, first| AnyLink::new::<T>(Rebalance::new(target, first)),
+            shuffle: |target, host| AnyLink::new::<T>(Shuffle::new(target, host)),
+            broadcast: |target, place| AnyLink::new::<T>(Broadcast::new(target, place)),
+            discard: || AnyLink::new::<T>(Discard),
+            outlet: |name, link| side::outlet::<T>(name, link.into_link::<T>()),
             head: |link, places, task| Box::new(Chain::new(OneInput::new(link.into_link::<T>()), places, task)),
         }
     }

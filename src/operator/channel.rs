@@ -42,6 +42,15 @@ impl<T: Record> Channel<T> {
         }
     }
 
+    /// Takes one record without a hash.
+    #[inline]
+    pub(crate) fn push(&mut self, record: T, outputs: &mut Outputs) {
+        self.open.records.push(record);
+        if self.open.is_full() {
+            self.seal(outputs);
+        }
+    }
+
     /// Takes one record with the hash of its key.
     #[inline]
     pub(crate) fn push_hashed(&mut self, record: T, hash: u64, outputs: &mut Outputs) {

@@ -6,6 +6,7 @@ use alluvium_actors::ports::task::Failure;
 use super::keyed::KeyedState;
 use super::link::{Link, Member, TwoInputLink, push_in_slices};
 use super::process::{Facts, KeyedContext};
+use super::side::{SideOutputs, Sides};
 use crate::error::OperatorResult;
 use crate::record::batch::Slice;
 use crate::record::{Key, KeySelector, Record};
@@ -28,6 +29,11 @@ pub trait KeyedCoProcess: Clone + Send + 'static {
 
     /// Declares the states: their names. Called when the job is built, and once for every instance.
     fn state(&self) -> Self::State;
+
+    /// Declares the side outputs that it emits to beside its main output; none if not given. Called when the job is built.
+    fn side_outputs(&self) -> SideOutputs {
+        SideOutputs::none()
+    }
 
     /// Processes one record of the left stream.
     ///
@@ -66,6 +72,7 @@ pub(crate) struct CoProcess<P: KeyedCoProcess, L, R, H> {
     process: P,
     out: Slice<P::Out>,
     next: Box<dyn Link<P::Out>>,
+    sides: Sides,
     facts: Facts,
 }
 
@@ -76,16 +83,17 @@ impl<P: KeyedCoProcess, L, R, H: Hold<<P::State as StateSet>::Row>> CoProcess<P,
         right: R,
         process: P,
         next: Box<dyn Link<P::Out>>,
+        sides: Sides,
     ) -> CoProcess<P, L, R, H> {
         let facts = Facts::of(&state.site.task);
-        CoProcess { state, left, right, process, out: Slice::new(), next, facts }
+        CoProcess { state, left, right, process, out: Slice::new(), next, sides, facts }
     }
 }
 
 /// Takes a slice of one side through the operator.
 macro_rules! push_side {
     ($link:ident, $side:ident, $process_side:ident, $slice:ident, $outputs:ident) => {{
-        let CoProcess { state, $side, process, out, next, facts, .. } = $link;
+        let CoProcess { state, $side, process, out, next, sides, facts, .. } = $link;
         let place = &state.site.place;
         place.enter();
         state.table.with_states_batch::<P::State, _, _>(
@@ -93,16 +101,21 @@ macro_rules! push_side {
             $slice.records.drain(..),
             $side,
             |key, states, record| {
-                let context = KeyedContext { key, out: &mut out.records, facts: *facts };
+                let context = KeyedContext { key, out: &mut out.records, sides, facts: *facts };
                 process.$process_side(record, states, context).map_err(|error| place.fail(error))?;
                 if out.is_full() {
                     push_in_slices(out, &mut **next, $outputs)?;
+                    place.enter();
+                }
+                if sides.is_full() {
+                    sides.push($outputs)?;
                     place.enter();
                 }
                 Ok(())
             },
         )?;
         $slice.clear();
+        sides.push($outputs)?;
         if out.is_empty() { Ok(()) } else { next.push(out, $outputs) }
     }};
 }
@@ -127,5 +140,6 @@ impl<P: KeyedCoProcess, L, R, H: Hold<<P::State as StateSet>::Row>> Member for C
     fn walk(&mut self, visit: &mut dyn FnMut(&mut dyn Member)) {
         visit(&mut self.state);
         self.next.walk(visit);
+        self.sides.walk(visit);
     }
 }

@@ -1,13 +1,15 @@
 //! Operators: what a chain is made of, one file each, and how the links of a chain are put together.
 //!
-//! Users see [`KeyedProcess`] and [`KeyedCoProcess`]; everything else is reached through the methods of streams.
+//! Users see [`KeyedProcess`], [`KeyedCoProcess`], [`ProcessFunction`] and [`SideOutput`]; everything else is reached through the methods of streams.
 
 pub(crate) mod aggregate;
 pub(crate) mod assembly;
+pub(crate) mod broadcast;
 pub(crate) mod chain;
 pub(crate) mod channel;
 pub(crate) mod co_process;
 pub(crate) mod connect;
+pub(crate) mod discard;
 pub(crate) mod filter;
 pub(crate) mod flat_map;
 pub(crate) mod forward;
@@ -16,13 +18,21 @@ pub(crate) mod head;
 pub(crate) mod keyed;
 pub(crate) mod link;
 pub(crate) mod map;
+pub(crate) mod partition;
 pub(crate) mod piece;
 pub(crate) mod place;
 pub(crate) mod process;
+pub(crate) mod process_function;
 pub(crate) mod rebalance;
+pub(crate) mod shuffle;
+pub(crate) mod side;
+pub(crate) mod split;
 pub(crate) mod state_reading;
 pub(crate) mod state_writing;
 pub(crate) mod tee;
 
 pub use co_process::{CoAccess, CoContext, KeyedCoProcess};
+pub use partition::PartitionError;
 pub use process::{Access, Context, KeyedContext, KeyedProcess};
+pub use process_function::{ProcessContext, ProcessFunction};
+pub use side::{SideOutput, SideOutputs};

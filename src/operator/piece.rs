@@ -37,7 +37,12 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], operator: &str) -> Resul
 
 /// The failure for an answer of the store.
 pub(crate) fn store_failure(operator: &str, error: &StoreError) -> Failure {
-    if error.is_retryable() { Failure::retryable(operator, error) } else { Failure::unrecoverable(operator, error) }
+    let failure = if error.is_retryable() {
+        Failure::retryable(operator, error)
+    } else {
+        Failure::unrecoverable(operator, error)
+    };
+    Failure { storage: true, ..failure }
 }
 
 /// The failure for blocking work that panicked.

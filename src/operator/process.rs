@@ -5,6 +5,7 @@ use alluvium_actors::ports::task::{Failure, TaskContext};
 
 use super::keyed::KeyedState;
 use super::link::{Link, Member, push_in_slices};
+use super::side::{SideOutput, SideOutputs, Sides};
 use crate::error::OperatorResult;
 use crate::record::batch::Slice;
 use crate::record::{Key, KeySelector, Record};
@@ -50,11 +51,17 @@ pub trait KeyedProcess: Clone + Send + 'static {
     type In: Record;
     /// What it emits.
     type Out: Record;
-    /// The states that it keeps for each key: [`Value`](crate::state::Value), [`List`](crate::state::List), [`Map`](crate::state::Map), or a tuple of them.
+    /// The states that it keeps for each key: [`Value`](crate::state::Value), [`List`](crate::state::List), [`Map`](crate::state::Map),
+    /// [`Reducing`](crate::state::Reducing), [`Aggregating`](crate::state::Aggregating), or a tuple of them.
     type State: StateSet;
 
     /// Declares the states: their names. Called when the job is built, and once for every instance.
     fn state(&self) -> Self::State;
+
+    /// Declares the side outputs that it emits to beside its main output; none if not given. Called when the job is built.
+    fn side_outputs(&self) -> SideOutputs {
+        SideOutputs::none()
+    }
 
     /// Processes one record.
     ///
@@ -74,14 +81,15 @@ pub type Context<'a, P> = KeyedContext<'a, <P as KeyedProcess>::Key, <P as Keyed
 pub struct KeyedContext<'a, K, U> {
     pub(super) key: &'a K,
     pub(super) out: &'a mut Vec<U>,
+    pub(super) sides: &'a mut Sides,
     pub(super) facts: Facts,
 }
 
 /// What an operator may know of where it runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    subtask: u32,
-    parallelism: u32,
+    pub(super) subtask: u32,
+    pub(super) parallelism: u32,
     max_parallelism: u32,
 }
 
@@ -102,6 +110,15 @@ impl<K, U> KeyedContext<'_, K, U> {
     #[inline]
     pub fn emit(&mut self, record: U) {
         self.out.push(record);
+    }
+
+    /// Emits a record to a side output that the operator [declares](KeyedProcess::side_outputs). Between outputs there is no order.
+    ///
+    /// # Errors
+    /// When the operator does not declare it: no restart mends that.
+    #[inline]
+    pub fn emit_to<T: Record>(&mut self, side: &SideOutput<T>, record: T) -> OperatorResult {
+        self.sides.emit(side, record)
     }
 
     /// The parallel index of this instance.
@@ -130,6 +147,7 @@ pub(crate) struct Process<P: KeyedProcess, S, H> {
     process: P,
     out: Slice<P::Out>,
     next: Box<dyn Link<P::Out>>,
+    sides: Sides,
     facts: Facts,
 }
 
@@ -139,9 +157,10 @@ impl<P: KeyedProcess, S, H: Hold<<P::State as StateSet>::Row>> Process<P, S, H> 
         selector: S,
         process: P,
         next: Box<dyn Link<P::Out>>,
+        sides: Sides,
     ) -> Process<P, S, H> {
         let facts = Facts::of(&state.site.task);
-        Process { state, selector, process, out: Slice::new(), next, facts }
+        Process { state, selector, process, out: Slice::new(), next, sides, facts }
     }
 }
 
@@ -152,7 +171,7 @@ where
     H: Hold<<P::State as StateSet>::Row>,
 {
     fn push(&mut self, slice: &mut Slice<P::In>, outputs: &mut Outputs) -> Result<(), Failure> {
-        let Process { state, selector, process, out, next, facts } = self;
+        let Process { state, selector, process, out, next, sides, facts } = self;
         let place = &state.site.place;
         place.enter();
         state.table.with_states_batch::<P::State, _, _>(
@@ -160,16 +179,21 @@ where
             slice.records.drain(..),
             selector,
             |key, states, record| {
-                let context = KeyedContext { key, out: &mut out.records, facts: *facts };
+                let context = KeyedContext { key, out: &mut out.records, sides, facts: *facts };
                 process.process(record, states, context).map_err(|error| place.fail(error))?;
                 if out.is_full() {
                     push_in_slices(out, &mut **next, outputs)?;
+                    place.enter();
+                }
+                if sides.is_full() {
+                    sides.push(outputs)?;
                     place.enter();
                 }
                 Ok(())
             },
         )?;
         slice.clear();
+        sides.push(outputs)?;
         if out.is_empty() { Ok(()) } else { next.push(out, outputs) }
     }
 }
@@ -178,5 +202,6 @@ impl<P: KeyedProcess, S, H: Hold<<P::State as StateSet>::Row>> Member for Proces
     fn walk(&mut self, visit: &mut dyn FnMut(&mut dyn Member)) {
         visit(&mut self.state);
         self.next.walk(visit);
+        self.sides.walk(visit);
     }
 }

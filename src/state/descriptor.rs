@@ -24,6 +24,10 @@ pub enum StateKind {
     List,
     /// A map from user keys to values per key.
     Map,
+    /// One value per key, into which others were combined.
+    Reducing,
+    /// One accumulator per key.
+    Aggregating,
 }
 
 impl fmt::Display for StateKind {
@@ -32,6 +36,8 @@ impl fmt::Display for StateKind {
             StateKind::Value => "value",
             StateKind::List => "list",
             StateKind::Map => "map",
+            StateKind::Reducing => "reducing",
+            StateKind::Aggregating => "aggregating",
         })
     }
 }
@@ -41,7 +47,7 @@ impl fmt::Display for StateKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StateDescriptor {
-    /// Value, list or map.
+    /// What kind of state it is.
     pub kind: StateKind,
     /// The name, unique in its operator. States are found again by it.
     pub name: String,

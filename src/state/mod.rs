@@ -1,7 +1,7 @@
 //! Keyed state: the table of one operator in one subtask, the states that operators declare, and the snapshots of them.
 //!
 //! A [`Table`] holds one row per key. A row is a [`Plain`] value (what `reduce` and `aggregate` use), or the contents of a
-//! [`StateSet`]: of a [`Value`], [`List`] or [`Map`] state, or of a tuple of them. Whoever gets a `&mut` to stored content
+//! [`StateSet`]: of a [`Value`], [`List`], [`Map`], [`Reducing`] or [`Aggregating`] state, or of a tuple of them. Whoever gets a `&mut` to stored content
 //! got it through the table, which has kept the old content for every snapshot that is still being written.
 //!
 //! ```
@@ -23,6 +23,7 @@
 //! # Ok::<(), alluvium::record::KeyError>(())
 //! ```
 
+mod aggregating;
 mod chunk;
 mod descriptor;
 mod encode;
@@ -32,6 +33,7 @@ mod map;
 mod ordered;
 mod output;
 mod prefetch;
+mod reducing;
 mod restore;
 mod row;
 mod set;
@@ -42,11 +44,13 @@ mod table;
 mod value;
 mod write;
 
+pub use aggregating::{AggregateFunction, Aggregating, AggregatingAccess};
 pub use chunk::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkSink};
 pub use descriptor::{STATE_ENCODING, STATE_WRITER, StateDescriptor, StateKind, StateMapping, check_names};
 pub use error::StateError;
 pub use list::{List, ListAccess};
 pub use map::{Map, MapAccess};
+pub use reducing::{ReduceFunction, Reducing, ReducingAccess};
 pub use row::{Hold, Inline, LARGE_ROW_BYTES, Plain, Row, is_large};
 pub use set::{State, StateSet};
 pub use table::{Table, TableStatistics};

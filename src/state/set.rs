@@ -8,7 +8,8 @@ use super::row::{Decoder, RestoreError, Restoring, Row};
 use super::slots::Epoch;
 use super::snapshot::{Address, Capture, EncodeError, Snapshots, Within};
 
-/// A set of states: [`Value`](super::Value), [`List`](super::List), [`Map`](super::Map), or a tuple of two to six of them.
+/// A set of states: [`Value`](super::Value), [`List`](super::List), [`Map`](super::Map), [`Reducing`](super::Reducing), [`Aggregating`](super::Aggregating),
+/// or a tuple of two to six of them.
 ///
 /// ```
 /// use alluvium::state::{List, StateSet, Value};

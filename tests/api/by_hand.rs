@@ -176,7 +176,7 @@ impl Running {
                         continue;
                     }
                     let (producer, consumer) = (SubtaskId::new(planned.from.0, from), SubtaskId::new(planned.to.0, to));
-                    let (sender, receiver) = edge(8);
+                    let (sender, receiver) = edge(planned.credits);
                     let received = inputs.entry(consumer).or_default();
                     received.push((planned.input, receiver));
                     let channel = OutputChannel {

@@ -4,9 +4,14 @@
 
 mod build_errors;
 mod by_hand;
+mod chaining;
 mod ends;
+mod guarantees;
 mod host;
 mod keyed;
 mod operators;
+mod partitioning;
 mod planning;
+mod printing;
+mod sides;
 mod snapshots;

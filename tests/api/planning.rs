@@ -124,25 +124,6 @@ fn sinks_are_numbered_in_the_order_of_their_definition() {
 }
 
 #[test]
-fn a_graph_describes_itself() {
-    let job = Job::new("picture");
-    let left = numbers(&job, "left").key_by(|number| number);
-    let right = numbers(&job, "right").key_by(|number| number);
-    left.connect(&right).process("pairs", crate::keyed::Pairs).for_each("seen", |_| {}).parallelism(2);
-    let expected = "\
-job picture
-  [0] left  (parallelism 1, max parallelism 128)
-  [1] right  (parallelism 1, max parallelism 128)
-  [2] pairs  (parallelism 1, max parallelism 128)
-  [3] seen  (parallelism 2, max parallelism 128)
-  [0] left -> [2] input 0  (hash, all to all, u64)
-  [1] right -> [2] input 1  (hash, all to all, u64)
-  [2] pairs -> [3]  (rebalance, all to all, alloc::string::String)
-";
-    assert_eq!(job.build().unwrap().to_string(), expected);
-}
-
-#[test]
 fn a_graph_is_cheap_to_share_between_threads() {
     fn shareable<T: Clone + Send + Sync + 'static>() {}
     shareable::<Graph>();

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use alluvium::connect::{Collect, Generator, Lines};
-use alluvium::{Job, JobError, JobEvent, JobOutcome, OptionError, Options, RestartStrategy, StartError};
+use alluvium::connect::{AtLeastOnce, Collect, Generator, Lines};
+use alluvium::{
+    CheckpointMode, Job, JobError, JobEvent, JobOutcome, OptionError, Options, RestartStrategy, StartError,
+};
 
 use crate::{assert_exact, every_20_ms, lines, numbers, numbers_named, wait_for};
 
@@ -175,4 +177,32 @@ fn a_missing_input_file_fails_the_job_and_names_the_file() {
         .sink("lines", Lines::exactly_once(place.path().join("output")));
     let error = job.build().unwrap().start(&Options::default()).unwrap().wait_blocking().unwrap_err();
     assert!(error.to_string().contains("nowhere.txt"), "{error}");
+}
+
+#[test]
+fn an_exactly_once_sink_is_refused_where_checkpoints_count_at_least_once() {
+    let job = Job::new("tracked");
+    let numbers = job.source("numbers", Generator::bounded(10, |index| index));
+    numbers.sink("first", Collect::new());
+    numbers.sink("second", Collect::new());
+    numbers.sink("third", AtLeastOnce::new(Collect::new()));
+    let graph = job.build().unwrap();
+    let options = Options::default().checkpoint_mode(CheckpointMode::AtLeastOnce).retained_checkpoints(0);
+    let Err(StartError::Options(errors)) = graph.start(&options) else { panic!("it started") };
+    let sinks = ["first", "second"].map(|sink| OptionError::CountsTwice { sink: sink.to_owned() });
+    assert_eq!(errors, [[OptionError::NothingRetained].as_slice(), sinks.as_slice()].concat());
+    assert!(errors[1].to_string().contains("sink `first`") && errors[1].to_string().contains("AtLeastOnce::new"));
+}
+
+#[test]
+fn a_job_that_counts_at_least_once_runs_to_its_end() {
+    let collect = Collect::new();
+    let job = Job::new("tracked");
+    let numbers = job.source("numbers", Generator::bounded(1_000, |index| index).splits(3));
+    numbers.rebalance().sink("output", AtLeastOnce::new(collect.clone()));
+    let options = Options::default().checkpoint_mode(CheckpointMode::AtLeastOnce);
+    job.build().unwrap().start(&options).unwrap().wait_blocking().unwrap();
+    let mut output = collect.collected();
+    output.sort_unstable();
+    assert_eq!(output, (0..1_000).collect::<Vec<u64>>());
 }

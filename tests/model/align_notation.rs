@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alluvium_actors::ids::{CheckpointId, Moment};
-use alluvium_actors::protocol::align::{Aligner, CancelReason, Channel, Effect, Event, Timing};
+use alluvium_actors::protocol::align::{Aligner, Alignment, CancelReason, Channel, Effect, Event, Timing, Tracker};
 use alluvium_actors::protocol::invariant;
 use alluvium_actors::protocol::machine::Machine;
 
@@ -35,9 +35,9 @@ enum Frame {
     End,
 }
 
-/// One subtask: its aligner, the frames that wait in its channels, and everything that came out of it.
+/// One subtask: its machine, the frames that wait in its channels, and everything that came out of it.
 pub(crate) struct Gate {
-    aligner: Aligner,
+    alignment: Alignment,
     channels: Vec<VecDeque<(usize, Frame)>>,
     blocked: BTreeSet<u32>,
     now: Moment,
@@ -64,10 +64,18 @@ pub(crate) fn run(channels: u32, events: &str) -> Gate {
     gate
 }
 
+/// The same for a gate that tracks barriers, at least once.
+#[track_caller]
+pub(crate) fn track(channels: u32, events: &str) -> Gate {
+    let mut gate = Gate::new(Tracker::new(channels), channels);
+    gate.play(events);
+    gate
+}
+
 impl Gate {
-    pub(crate) fn new(aligner: Aligner, channels: u32) -> Gate {
+    pub(crate) fn new(alignment: impl Into<Alignment>, channels: u32) -> Gate {
         Gate {
-            aligner,
+            alignment: alignment.into(),
             channels: vec![VecDeque::new(); channels as usize],
             blocked: BTreeSet::new(),
             now: Moment(0),
@@ -106,8 +114,9 @@ impl Gate {
         self.out.join(" ")
     }
 
-    pub(crate) fn aligner(&self) -> &Aligner {
-        &self.aligner
+    /// The checkpoints that wait for markers, oldest first.
+    pub(crate) fn pending(&self) -> Vec<u64> {
+        self.alignment.pending().into_iter().map(|checkpoint| checkpoint.0).collect()
     }
 
     #[track_caller]
@@ -170,12 +179,12 @@ impl Gate {
         }
     }
 
-    /// Gives `event` to the aligner and does what it asks for.
+    /// Gives `event` to the machine and does what it asks for.
     pub(crate) fn handle(&mut self, event: Event) {
         let mut effects = Vec::new();
-        self.aligner.handle(self.now, event, &mut effects);
-        self.aligner.check().unwrap_or_else(|violation| panic!("after {event:?}: {violation}"));
-        assert_eq!(self.aligner.next_deadline(), None);
+        self.alignment.handle(self.now, event, &mut effects);
+        self.alignment.check().unwrap_or_else(|violation| panic!("after {event:?}: {violation}"));
+        assert_eq!(self.alignment.next_deadline(), None);
         let mut failed = None;
         for effect in effects {
             match effect {
@@ -201,7 +210,11 @@ impl Gate {
             }
         }
         for channel in (0..).take(self.channels.len()) {
-            assert_eq!(self.aligner.is_blocked(Channel(channel)), self.blocked.contains(&channel), "channel {channel}");
+            assert_eq!(
+                self.alignment.is_blocked(Channel(channel)),
+                self.blocked.contains(&channel),
+                "channel {channel}"
+            );
         }
         if let Some(checkpoint) = failed {
             self.handle(Event::CutFailed { checkpoint });

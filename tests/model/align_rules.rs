@@ -7,6 +7,7 @@ use alluvium_actors::protocol::align::CancelReason::{
     self, AbortedByCoordinator, CancelledUpstream, CutFailed, Subsumed,
 };
 use alluvium_actors::protocol::align::{Aligner, Channel, Effect, Event, REMEMBERED_IDS};
+use alluvium_actors::protocol::coordinator::DeclineReason;
 use alluvium_actors::protocol::machine::Machine;
 
 use crate::align_notation::{Gate, run};
@@ -105,7 +106,8 @@ fn the_report_of_a_failed_cut_counts_once_and_only_for_the_last_cut() {
 #[test]
 fn only_what_the_coordinator_does_not_know_is_declined() {
     let reasons = [Subsumed, CancelledUpstream, AbortedByCoordinator, CutFailed];
-    assert_eq!(reasons.map(CancelReason::declines), [true, true, false, false]);
+    let declined = [Some(DeclineReason::Subsumed), Some(DeclineReason::CancelledUpstream), None, None];
+    assert_eq!(reasons.map(CancelReason::decline), declined);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a walk over a small world is given: the graph, the supplies of records, checkpoints and faults, a broken rule;
 //! and the steps that it may take.
 
-use alluvium_actors::protocol::align::Channel;
+use alluvium_actors::protocol::align::{Channel, CheckpointMode};
 
 /// Who feeds whom. Edges are (producer, consumer); a subtask without producers is a source, one without consumers a sink.
 #[derive(Debug)]
@@ -49,11 +49,14 @@ pub(crate) enum Broken {
     Ends,
     /// A barrier is put in front of the output that is still pending in the producer.
     Order,
+    /// The first marker counts for all channels. Only for walks in which nothing ends.
+    Early,
 }
 
 /// What may happen in a walk, and how often.
 #[derive(Debug)]
 pub(crate) struct Setting {
+    pub mode: CheckpointMode,
     pub shape: Shape,
     /// Records of each source, sent to its outputs in turn.
     pub records: u8,

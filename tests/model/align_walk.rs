@@ -1,22 +1,25 @@
 //! Every state that small graphs of aligners can reach, with faults at every step; and rules broken on purpose.
 
+use alluvium_actors::protocol::align::CheckpointMode;
+
 use crate::align_setting::{Broken, Faults, Setting, Shape, Step};
 use crate::align_world::World;
 use crate::explore::{AtRest, Bounds, Exploration, explore};
 
 /// Two sources, a subtask with two channels, a sink behind it.
-const JOIN: Shape = Shape { subtasks: 4, edges: &[(0, 2), (1, 2), (2, 3)] };
+pub(crate) const JOIN: Shape = Shape { subtasks: 4, edges: &[(0, 2), (1, 2), (2, 3)] };
 
 /// One source, two branches, a subtask that joins them.
-const DIAMOND: Shape = Shape { subtasks: 4, edges: &[(0, 1), (0, 2), (1, 3), (2, 3)] };
+pub(crate) const DIAMOND: Shape = Shape { subtasks: 4, edges: &[(0, 1), (0, 2), (1, 3), (2, 3)] };
 
 const BOUNDS: Bounds = Bounds { states: 600_000, depth: 200 };
 
-const NO_FAULTS: Faults = Faults { aborts: 0, crashes: 0, repeats: 0, unknown: 0, failed_cuts: 0 };
+pub(crate) const NO_FAULTS: Faults = Faults { aborts: 0, crashes: 0, repeats: 0, unknown: 0, failed_cuts: 0 };
 
 /// The plain setting of a walk: nothing ends, nothing fails, one checkpoint at a time.
-fn plain(shape: Shape, records: u8, checkpoints: u8) -> Setting {
+pub(crate) fn plain(shape: Shape, records: u8, checkpoints: u8) -> Setting {
     Setting {
+        mode: CheckpointMode::ExactlyOnce,
         shape,
         records,
         checkpoints,
@@ -31,7 +34,7 @@ fn plain(shape: Shape, records: u8, checkpoints: u8) -> Setting {
     }
 }
 
-fn walk(name: &str, setting: &Setting) -> Exploration<Step> {
+pub(crate) fn walk(name: &str, setting: &Setting) -> Exploration<Step> {
     explore(
         name,
         World::new(setting),
@@ -113,7 +116,7 @@ fn diamond_whose_source_ends() {
 }
 
 /// Walks a setting with a broken rule, and expects a counterexample of at most `steps` steps that names `violation`.
-fn finds(name: &str, setting: &Setting, steps: usize, violation: &str) {
+pub(crate) fn finds(name: &str, setting: &Setting, steps: usize, violation: &str) {
     let found = walk(name, setting);
     let counterexample = found.expect_counterexample();
     assert!(counterexample.trace.len() <= steps, "{} steps", counterexample.trace.len());

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use alluvium_actors::ids::{CheckpointId, Moment};
-use alluvium_actors::protocol::align::{Aligner, CancelReason, Channel, Effect, Event};
+use alluvium_actors::protocol::align::{Aligner, Alignment, CancelReason, Channel, CheckpointMode, Effect, Event};
 use alluvium_actors::protocol::invariant;
 use alluvium_actors::protocol::machine::{Machine, Violation};
 
@@ -29,8 +29,10 @@ struct State {
 
 #[derive(Clone, Debug, Hash)]
 struct Subtask {
-    aligner: Aligner,
+    alignment: Alignment,
     state: State,
+    /// Records taken since the start of the attempt, where records may be taken again after a crash.
+    taken_here: Mask,
     /// The inputs that the effects have blocked, a bit each.
     blocked: u8,
     /// All orders of messages are tried, but that triggers of the one coordinator keep theirs.
@@ -100,8 +102,8 @@ impl World {
                 step(Step::EndSource { source }, &|world| world.finish(setting, source));
             }
         }
-        for (subtask, Subtask { aligner, state, mail, .. }) in self.subtasks.iter().enumerate() {
-            let ended = aligner.open_channels() == 0 && !setting.shape.is_source(subtask);
+        for (subtask, Subtask { alignment, state, mail, .. }) in self.subtasks.iter().enumerate() {
+            let ended = alignment.open_channels() == 0 && !setting.shape.is_source(subtask);
             if ended && !state.finished {
                 step(Step::EndSubtask { subtask }, &|world| world.finish(setting, subtask));
             }
@@ -191,6 +193,9 @@ impl World {
         }
         let held: Vec<usize> = (0..self.edges.len()).filter(|&edge| self.is_held(setting, edge)).collect();
         invariant::nothing_held_at_rest(&held).map_err(|violation| violation.to_string())?;
+        let under_way: Vec<CheckpointId> =
+            self.subtasks.iter().flat_map(|subtask| subtask.alignment.pending()).collect();
+        invariant::nothing_tracked_at_rest(&under_way).map_err(|violation| violation.to_string())?;
         if let Some(edge) = self.edges.iter().position(|frames| !frames.is_empty()) {
             return Err(format!("edge {edge} still holds {:?}", self.edges[edge]));
         }
@@ -304,7 +309,14 @@ impl World {
         let channel = setting.shape.channel_of(edge);
         match frame {
             Frame::Record(record) => {
-                let taken = self.subtasks[consumer].taken(setting, consumer);
+                // At least once: what a restored state holds may come again, but within an attempt nothing comes twice.
+                let taken = match setting.mode {
+                    CheckpointMode::ExactlyOnce => self.subtasks[consumer].taken(setting, consumer),
+                    _ => {
+                        let here = &mut self.subtasks[consumer].taken_here;
+                        std::mem::replace(here, *here | 1 << record)
+                    }
+                };
                 self.note(invariant::taken_once(taken & 1 << record != 0, record));
                 self.subtasks[consumer].state.edges[edge] |= 1 << record;
                 if let Some(output) = setting.shape.outputs(consumer).next() {
@@ -332,7 +344,8 @@ impl World {
 
     fn handle(&mut self, setting: &Setting, subtask: usize, event: Event) {
         let mut effects = Vec::new();
-        self.subtasks[subtask].aligner.handle(Moment(0), event, &mut effects);
+        let event = if setting.broken == Broken::Early { on_one_channel(event) } else { event };
+        self.subtasks[subtask].alignment.handle(Moment(0), event, &mut effects);
         let mut failed = None;
         for effect in effects {
             match effect {
@@ -358,7 +371,7 @@ impl World {
                     for edge in setting.shape.outputs(subtask) {
                         self.edges[edge].push_back(Frame::Cancel(id));
                     }
-                    if reason.declines() {
+                    if reason.decline().is_some() {
                         self.abort(setting, id);
                     }
                     if setting.broken == Broken::Memory {
@@ -376,9 +389,12 @@ impl World {
         for edge in setting.shape.outputs(subtask) {
             match setting.broken {
                 Broken::Order => self.edges[edge].push_front(Frame::Marker(id)),
-                Broken::Nothing | Broken::Alignment | Broken::Memory | Broken::CancelMarkers | Broken::Ends => {
-                    self.edges[edge].push_back(Frame::Marker(id))
-                }
+                Broken::Nothing
+                | Broken::Alignment
+                | Broken::Memory
+                | Broken::CancelMarkers
+                | Broken::Ends
+                | Broken::Early => self.edges[edge].push_back(Frame::Marker(id)),
             }
             if setting.announcements {
                 self.subtasks[setting.shape.edges[edge].1].post(Mail::Announcement(id));
@@ -386,11 +402,11 @@ impl World {
         }
     }
 
-    /// A new aligner that knows of the ended channels but of no checkpoint.
+    /// A new machine that knows of the ended channels but of no checkpoint.
     fn forget(&mut self, setting: &Setting, subtask: usize) {
-        let Subtask { aligner, blocked, last_resolution, .. } = &mut self.subtasks[subtask];
-        if aligner.open_channels() == u32::try_from(setting.shape.inputs(subtask).count()).expect("few channels") {
-            *aligner = Aligner::new(aligner.open_channels());
+        let Subtask { alignment, blocked, last_resolution, .. } = &mut self.subtasks[subtask];
+        if alignment.open_channels() == u32::try_from(setting.shape.inputs(subtask).count()).expect("few channels") {
+            *alignment = Alignment::new(setting.mode, alignment.open_channels());
             *blocked = 0;
             *last_resolution = CheckpointId(0);
         }
@@ -409,7 +425,17 @@ impl World {
         let checked = setting.shape.edges.iter().enumerate().try_for_each(|(edge, &(producer, consumer))| {
             match (&open.cuts[producer], &open.cuts[consumer]) {
                 (Some(sent), Some(taken)) if producer == subtask || consumer == subtask => {
-                    invariant::cut_is_consistent(CheckpointId(checkpoint.into()), &sent.edges[edge], &taken.edges[edge])
+                    let id = CheckpointId(checkpoint.into());
+                    let (sent, taken) = (sent.edges[edge], taken.edges[edge]);
+                    // Only a subtask with several channels can take a record behind a barrier before its cut.
+                    let is_exact =
+                        setting.mode == CheckpointMode::ExactlyOnce || setting.shape.inputs(consumer).count() == 1;
+                    let missing = sent & !taken;
+                    if is_exact {
+                        invariant::cut_is_consistent(id, &sent, &taken)
+                    } else {
+                        invariant::cut_misses_nothing(id, format!("{missing:b}"), missing == 0)
+                    }
                 }
                 (Some(_) | None, Some(_) | None) => Ok(()),
             }
@@ -431,8 +457,8 @@ impl World {
         }
         if setting.late_mail_at_once {
             for subtask in 0..self.subtasks.len() {
-                let Subtask { aligner, state, mail, .. } = &mut self.subtasks[subtask];
-                let resolved = aligner.resolved();
+                let Subtask { alignment, state, mail, .. } = &mut self.subtasks[subtask];
+                let resolved = alignment.resolved();
                 let is_late = |mail: &mut Mail| match *mail {
                     Mail::Trigger(id) => !state.finished && CheckpointId(id.into()) <= resolved,
                     Mail::Announcement(id) | Mail::AbortNotice(id) => {
@@ -455,13 +481,14 @@ impl World {
 impl Subtask {
     fn new(setting: &Setting, subtask: usize, state: State) -> Subtask {
         let channels = u32::try_from(setting.shape.inputs(subtask).count()).expect("few channels");
-        let aligner = match setting.broken {
-            Broken::Alignment => Aligner::without_blocking(channels),
+        let alignment = match setting.broken {
+            Broken::Alignment => Aligner::without_blocking(channels).into(),
+            Broken::Early => Alignment::new(setting.mode, channels.min(1)),
             Broken::Nothing | Broken::Memory | Broken::CancelMarkers | Broken::Ends | Broken::Order => {
-                Aligner::new(channels)
+                Alignment::new(setting.mode, channels)
             }
         };
-        Subtask { aligner, state, blocked: 0, mail: Vec::new(), last_resolution: CheckpointId(0) }
+        Subtask { alignment, state, taken_here: 0, blocked: 0, mail: Vec::new(), last_resolution: CheckpointId(0) }
     }
 
     fn post(&mut self, mail: Mail) {
@@ -479,11 +506,24 @@ impl Subtask {
     }
 
     fn check(&self) -> Result<(), Violation> {
-        self.aligner.check()?;
-        let held = (0..8).map(Channel).filter(|&channel| self.aligner.is_blocked(channel));
+        self.alignment.check()?;
+        let held = (0..8).map(Channel).filter(|&channel| self.alignment.is_blocked(channel));
         let blocked = held.fold(0_u8, |all, channel| all | 1 << channel.0);
         invariant::CHANNEL_COUNTS.require(blocked == self.blocked, || {
             format!("the effects have blocked {:b}, the aligner says {blocked:b}", self.blocked)
         })
+    }
+}
+
+/// The event as it would come to a subtask with one channel.
+fn on_one_channel(event: Event) -> Event {
+    let channel = Channel(0);
+    match event {
+        Event::Marker { channel: _, checkpoint, triggered } => Event::Marker { channel, checkpoint, triggered },
+        Event::CancelMarker { channel: _, checkpoint } => Event::CancelMarker { channel, checkpoint },
+        Event::ChannelEnded { channel: _ } => Event::ChannelEnded { channel },
+        Event::Announcement { .. } | Event::Trigger { .. } | Event::AbortNotice { .. } | Event::CutFailed { .. } => {
+            event
+        }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) const OTHER: RegionId = RegionId(1);
 const PARTS: [Part; 4] = [Part::Work, Part::Sink(0), Part::Subtask(LEFT), Part::Subtask(RIGHT)];
 
 pub(crate) fn failure(message: &str, severity: Severity) -> Failure {
-    Failure { origin: LEFT.to_string(), severity, message: message.to_owned(), panicked: false }
+    Failure { origin: LEFT.to_string(), severity, message: message.to_owned(), panicked: false, storage: false }
 }
 
 fn retryable(message: &str) -> Failure {

@@ -1,8 +1,10 @@
 //! Whole jobs on the simulator: crashed at every effect, with a disk that forgets and fails, against oracles that know every record.
 
+mod at_least_once;
 mod chance;
 mod files;
 mod flights;
+mod graph;
 mod regions;
 mod schedules;
 mod second_job;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where an expectation fails, and says which")]
 
 mod chunks;
+mod combining;
 mod golden;
 mod large;
 mod model;

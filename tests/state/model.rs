@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use crate::support::{Kept, SEED, keys_at_few_positions, owned_hash, restore};
 
 /// What a model has, to be driven by [`run`].
-trait Model {
+pub(crate) trait Model {
     type Content: Clone + PartialEq + std::fmt::Debug;
     fn operate(&mut self, random: &mut SmallRng);
     fn content(&self) -> Self::Content;
@@ -25,7 +25,7 @@ trait Model {
 }
 
 /// Operations, and snapshots of which several are open, from a seed. Answers how many snapshots completed.
-fn run<M: Model>(mut model: M, seed: u64, steps: u32) -> u32 {
+pub(crate) fn run<M: Model>(mut model: M, seed: u64, steps: u32) -> u32 {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut kept = Kept::default();
     let mut open: Vec<(CheckpointId, M::Content)> = Vec::new();

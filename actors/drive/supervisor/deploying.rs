@@ -75,6 +75,7 @@ impl SupervisorDriver {
                 regions: self.regions.clone(),
                 region: *region,
                 attempt,
+                mode: self.setup.checkpoint_mode,
                 run: number.expect("a run without a record has a manifest"),
                 hash_seed: seed.expect("a run without a record has a manifest"),
                 restored: manifest.clone(),

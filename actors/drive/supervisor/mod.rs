@@ -34,6 +34,7 @@ use crate::ports::listener::{JobEvent, Listener};
 use crate::ports::sink::PreparedCheckpoint;
 use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::Failure;
+use crate::protocol::align::CheckpointMode;
 use crate::protocol::coordinator::Settings;
 use crate::protocol::lifecycle::{IllegalTransition, Job, JobState, SubtaskState};
 use crate::protocol::machine::Machine;
@@ -55,6 +56,8 @@ pub struct SupervisorSetup {
     pub plan: Arc<Plan>,
     /// When and how often to take checkpoints.
     pub settings: Settings,
+    /// What they promise.
+    pub checkpoint_mode: CheckpointMode,
     /// How often to restart after failures.
     pub restart: RestartStrategy,
     /// What to restart.

@@ -50,8 +50,13 @@ impl Heard {
         self.notices.iter().find_map(|(&checkpoint, notice)| Some((checkpoint, notice.triggered?)))
     }
 
+    /// The oldest checkpoint.
+    pub(super) fn first(&self) -> Option<CheckpointId> {
+        self.notices.keys().next().copied()
+    }
+
     /// How many are remembered, and the oldest.
     pub(super) fn extent(&self) -> (usize, Option<CheckpointId>) {
-        (self.notices.len(), self.notices.keys().next().copied())
+        (self.notices.len(), self.first())
     }
 }

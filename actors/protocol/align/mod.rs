@@ -1,11 +1,13 @@
-//! Aligned, exactly-once barriers: when a subtask blocks a channel, when it takes its cut, and when it gives up.
+//! The barriers of a subtask: when it blocks a channel, when it takes its cut, and when it gives up.
 //!
-//! One [`Aligner`] serves all inputs of a subtask, whose channels are numbered through from 0. A source is a subtask
+//! One machine serves all inputs of a subtask, whose channels are numbered through from 0. A source is a subtask
 //! without channels. The driver feeds it with what reaches the *head* of each channel (barrier markers, cancel markers,
 //! the end of the channel), with the messages of the mailbox (announcements of barriers, triggers and abort notices of
 //! the coordinator), and carries out what it asks for.
 //!
-//! The rules:
+//! There are two, of the same events and effects, and an [`Alignment`] is one of them: the [`Aligner`], exactly once, and the [`Tracker`], at least once.
+//!
+//! The rules of the aligner:
 //!
 //! * A marker blocks its channel until every open channel has delivered the marker of the same checkpoint; then the subtask
 //!   cuts, and all channels go on. An ended channel counts as delivered. A barrier and the end of one channel count once.
@@ -20,18 +22,30 @@
 //!   blocking.
 //! * Every id that the subtask heard of is resolved once, and the resolutions leave in ascending order: on each output
 //!   the barriers and cancel markers therefore ascend too, which is what the subsuming rule of the next subtask builds on.
+//!
+//! The tracker keeps these, but for what it means to wait:
+//!
+//! * It never blocks a channel. It cuts when every open channel has come to the marker; records that came behind a marker are in the cut too.
+//! * So several checkpoints may be under way. A channel that goes on to a newer one without the marker of an older one ends the older one.
+//! * A checkpoint that is given up is resolved when all older ones are. At the end of a channel several may be complete: the newest is cut, since
+//!   the others would be the same cut.
 
 mod aligner;
+mod alignment;
 mod channels;
 mod heard;
+mod tracker;
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::ids::{CheckpointId, Moment};
+use crate::protocol::coordinator::DeclineReason;
 
 pub use aligner::Aligner;
+pub use alignment::{Alignment, CheckpointMode};
 pub use heard::REMEMBERED_IDS;
+pub use tracker::{TRACKED_CHECKPOINTS, Tracker};
 
 /// One input channel of a subtask: the consumer's end of one edge, numbered from 0 over all inputs of the subtask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +65,7 @@ impl fmt::Display for Channel {
     }
 }
 
-/// What happens to an [`Aligner`]. Messages of another attempt are dropped before they get here.
+/// What happens to an [`Alignment`]. Messages of another attempt are dropped before they get here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Event {
     /// A barrier marker reached the head of `channel`, and the driver has taken it off.
@@ -103,7 +117,7 @@ pub enum Event {
     },
 }
 
-/// What an [`Aligner`] asks for, to be done in the given order.
+/// What an [`Alignment`] asks for, to be done in the given order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
     /// Take nothing from this channel until it is unblocked.
@@ -154,14 +168,15 @@ pub enum CancelReason {
 }
 
 impl CancelReason {
-    /// Whether the coordinator does not know yet and has to be told by a decline.
+    /// The decline by which the coordinator is to be told, if it does not know yet.
     ///
     /// A failed cut is declined by whoever saw it fail, with the error.
     #[must_use]
-    pub fn declines(self) -> bool {
+    pub fn decline(self) -> Option<DeclineReason> {
         match self {
-            CancelReason::Subsumed | CancelReason::CancelledUpstream => true,
-            CancelReason::AbortedByCoordinator | CancelReason::CutFailed => false,
+            CancelReason::Subsumed => Some(DeclineReason::Subsumed),
+            CancelReason::CancelledUpstream => Some(DeclineReason::CancelledUpstream),
+            CancelReason::AbortedByCoordinator | CancelReason::CutFailed => None,
         }
     }
 }

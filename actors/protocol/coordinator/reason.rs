@@ -46,8 +46,8 @@ pub enum FailureReason {
     /// The part of a snapshot for which the subtask stands still failed; the subtask fails with it.
     #[error("the synchronous part of a snapshot failed")]
     TaskCheckpointFailure,
-    /// No checkpoint id could be reserved in the storage.
-    #[error("an input or output error occurred while the checkpoint was to be triggered")]
+    /// The storage refused a part of a snapshot, or to reserve a checkpoint id.
+    #[error("an input or output error of the checkpoint storage occurred")]
     IoException,
     /// The manifest could not be written.
     #[error("the checkpoint could not be finalized: its manifest was not written")]
@@ -117,12 +117,16 @@ impl FailureReason {
 pub enum DeclineReason {
     /// No reason with a name of its own.
     Declined,
+    /// The subtask ends before its snapshot is durable.
+    Closing,
     /// The barrier of a newer checkpoint came first.
     Subsumed,
     /// A cancel marker came from upstream.
     CancelledUpstream,
     /// The asynchronous part of its snapshot failed.
     AsynchronousPart,
+    /// The asynchronous part failed because the storage refused something.
+    Storage,
     /// The synchronous part of its snapshot failed, and the subtask with it.
     SynchronousPart,
 }
@@ -131,9 +135,11 @@ impl From<DeclineReason> for FailureReason {
     fn from(reason: DeclineReason) -> FailureReason {
         match reason {
             DeclineReason::Declined => FailureReason::CheckpointDeclined,
+            DeclineReason::Closing => FailureReason::CheckpointDeclinedTaskClosing,
             DeclineReason::Subsumed => FailureReason::CheckpointDeclinedSubsumed,
             DeclineReason::CancelledUpstream => FailureReason::CheckpointDeclinedOnCancellationBarrier,
             DeclineReason::AsynchronousPart => FailureReason::CheckpointAsyncException,
+            DeclineReason::Storage => FailureReason::IoException,
             DeclineReason::SynchronousPart => FailureReason::TaskCheckpointFailure,
         }
     }

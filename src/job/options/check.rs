@@ -5,6 +5,7 @@ use std::time::Duration;
 use alluvium_actors::protocol::supervise::{RestartStrategy, RestartStrategyError};
 
 use super::Options;
+use crate::graph::GuaranteeNotHeld;
 use crate::snapshot::LARGEST_INLINE_LIMIT;
 
 /// The shortest interval between periodic checkpoints, and the shortest timeout.
@@ -196,6 +197,17 @@ pub enum OptionError {
     /// Repeats are accepted, but only a fall-back causes them.
     #[error("accept_repeats() has no effect without fall_back_to_older(): give both, or neither")]
     RepeatsWithoutFallBack,
+    /// A declared guarantee does not hold with these options.
+    #[error(transparent)]
+    GuaranteeNotHeld(GuaranteeNotHeld),
+    /// The sink promises more than the checkpoints do.
+    #[error(
+        "the sink `{sink}` promises exactly once, and with CheckpointMode::AtLeastOnce the state in front of it may count a record twice: leave the mode at CheckpointMode::ExactlyOnce, or wrap the sink in AtLeastOnce::new(..)"
+    )]
+    CountsTwice {
+        /// The exactly-once sink.
+        sink: String,
+    },
     /// Output would never appear.
     #[error(
         "the sink `{sink}` commits when a checkpoint completes and the source `{source_uid}` never ends: without checkpoint_every(..) no output would ever appear"

@@ -1,0 +1,126 @@
+//! The driver of a subtask, whatever its head is: the mailbox first, then slices until there is nothing to do or the budget is spent.
+
+use std::task::Context;
+
+use crate::drive::control::{Control, Origin};
+use crate::drive::subtask::SubtaskCore;
+use crate::ports::host::{Driver, Step};
+use crate::ports::task::{Failure, Task};
+use crate::protocol::align::Channel;
+use crate::protocol::lifecycle::SubtaskState;
+
+/// What differs between subtasks: where their records come from.
+pub trait Head {
+    /// The chain behind the head.
+    fn task(&mut self) -> &mut dyn Task;
+
+    /// Takes nothing from a channel until it is unblocked.
+    fn block(&mut self, channel: Channel, blocked: bool);
+
+    /// Handles a message that does not concern checkpoints.
+    ///
+    /// # Errors
+    /// When user code fails, or the message is for another kind of subtask.
+    fn message(&mut self, core: &mut SubtaskCore, message: Control) -> Result<(), Failure>;
+
+    /// One slice of records, or one frame.
+    ///
+    /// # Errors
+    /// When user code fails.
+    fn slice(&mut self, core: &mut SubtaskCore, context: &mut Context<'_>) -> Result<Step, Failure>;
+
+    /// What has to be said after each slice.
+    ///
+    /// # Errors
+    /// When user code fails.
+    fn after_slice(&mut self, core: &mut SubtaskCore) -> Result<(), Failure> {
+        let _ = core;
+        Ok(())
+    }
+
+    /// Drops the chain. Nothing is called afterwards.
+    fn end(&mut self);
+}
+
+/// Drives one subtask.
+pub struct SubtaskDriver<H> {
+    core: SubtaskCore,
+    head: H,
+    ended: bool,
+}
+
+impl<H: Head> SubtaskDriver<H> {
+    pub(super) fn around(core: SubtaskCore, head: H) -> SubtaskDriver<H> {
+        SubtaskDriver { core, head, ended: false }
+    }
+
+    fn try_step(&mut self, context: &mut Context<'_>) -> Result<Step, Failure> {
+        let SubtaskDriver { core, head, .. } = self;
+        // In order: a split that was assigned after the enumerator's snapshot comes behind the trigger, and a source cuts right here. A message never
+        // asks for a cut while a batch is in work: with channels only what reaches the head of one does.
+        while let Some(message) = core.mailbox.pop_front() {
+            if matches!(message, Control::Cancel) {
+                core.close(head.task());
+                return Ok(Step::Finished);
+            }
+            if let Some(message) = core.on_message(message, head.task())? {
+                head.message(core, message)?;
+            }
+            core.drain_blocks(head);
+        }
+        match core.state {
+            SubtaskState::Restoring => {
+                core.poll_restore(head.task(), context)?;
+                return Ok(Step::Wait);
+            }
+            SubtaskState::Restored => return Ok(Step::Wait),
+            _ => {}
+        }
+        if core.is_done(head.task()) {
+            return Ok(core.leave(head.task()));
+        }
+        let began = core.host.now();
+        loop {
+            let progress = head.slice(core, context)?;
+            core.drain_blocks(head);
+            head.after_slice(core)?;
+            core.poll_snapshots(head.task(), progress == Step::Wait, context)?;
+            if core.is_done(head.task()) {
+                return Ok(core.leave(head.task()));
+            }
+            if progress == Step::Wait || core.host.budget_spent(began) {
+                return Ok(progress);
+            }
+        }
+    }
+}
+
+impl<H: Head> Driver for SubtaskDriver<H> {
+    fn receive(&mut self, message: Control) {
+        self.core.mailbox.push_back(message);
+    }
+
+    fn step(&mut self, context: &mut Context<'_>) -> Step {
+        if self.ended {
+            return Step::Finished;
+        }
+        let step = match self.try_step(context) {
+            Ok(step) => step,
+            Err(failure) => {
+                // A task that panicked is not called again.
+                if !failure.panicked {
+                    self.core.close(self.head.task());
+                }
+                let origin = Origin::Subtask(self.core.id);
+                self.core.tell_supervisor(Control::Failed { attempt: self.core.attempt, origin, failure });
+                Step::Finished
+            }
+        };
+        if step == Step::Finished {
+            self.ended = true;
+            self.head.end();
+            self.core.tell_supervisor(Control::Ended { attempt: self.core.attempt, subtask: self.core.id });
+        }
+        step
+    }
+}
