@@ -34,8 +34,9 @@ pub struct Node {
     pub parallelism: u32,
     /// The number of key groups; at least the parallelism, at most 32,768.
     pub max_parallelism: u32,
-    /// The worker that its first subtask runs on, modulo their number; the others follow on the next ones.
-    pub first_worker: u32,
+    /// The worker that its first subtask runs on, modulo their number; the others follow on the next ones. If none was asked for,
+    /// [placement](crate::protocol::placement) decides.
+    pub first_worker: Option<u32>,
     /// The uids of its stateful operators, sources and sinks.
     pub uids: Vec<OperatorUid>,
     /// Builds the task of a subtask.

@@ -30,6 +30,6 @@ pub use alluvium_actors::protocol::supervise::{
 pub use error::{OperatorError, OperatorResult};
 pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};
 pub use job::{
-    Arbiters, CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus,
-    NoArbiter, OptionError, Options, StartError,
+    Arbiters, CheckpointFigures, CheckpointResult, Events, EventsTo, JobError, JobHandle, JobOutcome, JobReport,
+    JobStatus, NoArbiter, OptionError, Options, StartError,
 };

@@ -116,6 +116,10 @@ impl Host for AttemptHost {
         self.inner.spawn(address, placement, factory);
     }
 
+    fn workers(&self) -> u32 {
+        self.inner.workers()
+    }
+
     fn budget_spent(&self, began: Moment) -> bool {
         self.inner.budget_spent(began)
     }

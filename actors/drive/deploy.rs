@@ -22,6 +22,7 @@ use crate::ports::sink::{PreparedCheckpoint, SinkScope};
 use crate::ports::store::{CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::{Failure, TaskContext, TaskFactory};
 use crate::protocol::align::{Alignment, CheckpointMode};
+use crate::protocol::placement::Form;
 use crate::protocol::supervise::Regions;
 
 /// What a checkpoint holds of one sink, over all its subtasks.
@@ -110,10 +111,13 @@ impl Deployment {
         self.plan.subtasks().filter(|subtask| self.regions.of_node(subtask.node) == self.region)
     }
 
-    /// Makes all edges of the region and starts its subtasks. Subtasks with the same parallel index share an arbiter if nothing else was
-    /// asked for, so that a pointwise path crosses no thread.
+    /// Makes all edges of the region and starts its subtasks, each on the worker that was asked for, or else that [placement](crate::protocol::placement) names.
     pub(super) fn spawn_subtasks(&self, host: &dyn Host) {
         let mut wiring = self.wire();
+        let form = Form {
+            nodes: self.plan.nodes.len() as u32,
+            widest: self.plan.nodes.iter().map(|node| node.parallelism).max().unwrap_or(1),
+        };
         for subtask in self.subtasks() {
             let (inputs, outputs) = wiring.remove(&subtask).unwrap_or_default();
             let deployment = self.clone();
@@ -124,11 +128,11 @@ impl Deployment {
             };
             let build = Box::new(move |host: Rc<dyn Host>| deployment.build_subtask(host, subtask, inputs, outputs));
             let address = Address::Subtask(subtask, self.attempt);
-            host.spawn(
-                address,
-                Placement::Worker(node.first_worker.wrapping_add(subtask.index)),
-                DriverFactory { role, build },
-            );
+            let worker = match node.first_worker {
+                Some(first) => first.wrapping_add(subtask.index),
+                None => form.worker_of(subtask, host.workers()),
+            };
+            host.spawn(address, Placement::Worker(worker), DriverFactory { role, build });
         }
     }
 

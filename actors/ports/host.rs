@@ -34,6 +34,11 @@ pub trait Host {
     /// Starts an actor. It can be written to as soon as this returns.
     fn spawn(&self, address: Address, placement: Placement, factory: DriverFactory);
 
+    /// How many workers there are to place subtasks on.
+    fn workers(&self) -> u32 {
+        1
+    }
+
     /// Whether a driver that began its step at `began` should give the thread back. Reads a clock under actix, counts in simulation.
     fn budget_spent(&self, began: Moment) -> bool;
 }
@@ -56,7 +61,7 @@ pub enum Address {
 pub enum Placement {
     /// The coordinator's own arbiter.
     Coordination,
-    /// A worker arbiter, modulo their number.
+    /// The worker arbiter with this number, below [`Host::workers`].
     Worker(u32),
 }
 

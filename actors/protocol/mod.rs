@@ -12,4 +12,5 @@ pub mod machine;
 #[cfg(feature = "mutations")]
 pub mod mutation;
 pub mod notices;
+pub mod placement;
 pub mod supervise;

@@ -277,6 +277,10 @@ impl Host for ActixHost {
         start.done();
     }
 
+    fn workers(&self) -> u32 {
+        self.cell.arbiters.get().map_or(1, |(_, workers)| workers.len() as u32)
+    }
+
     fn budget_spent(&self, began: Moment) -> bool {
         self.now().since(began) >= STEP_BUDGET
     }

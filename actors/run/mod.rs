@@ -7,6 +7,7 @@
 
 mod actor;
 mod arbiters;
+mod events;
 mod handed_over;
 mod host;
 mod lanes;
@@ -26,6 +27,7 @@ use crate::protocol::lifecycle::JobState;
 
 pub use actor::{CoordinatorActor, DriverActor, OperatorActor, SinkActor, SourceActor, SupervisorActor};
 pub use arbiters::{Arbiters, NoArbiter};
+pub use events::EventsTo;
 pub use lanes::Lanes;
 pub use threads::RunsHere;
 

@@ -3,11 +3,13 @@
 pub(crate) mod adapter;
 pub mod at_least_once;
 pub mod collect;
+pub mod deliver;
 pub mod files;
 pub mod for_each;
 pub mod generator;
 pub mod lines;
 pub(crate) mod pace;
+pub mod push;
 pub mod sink;
 pub(crate) mod sink_link;
 pub mod source;
@@ -20,10 +22,12 @@ use alluvium_actors::ports::files::{FileError, FileErrorKind};
 
 pub use self::at_least_once::AtLeastOnce;
 pub use self::collect::Collect;
+pub use self::deliver::{Deliver, Delivery};
 pub use self::files::{CsvFiles, LineFiles};
 pub use self::for_each::ForEach;
 pub use self::generator::{Generator, Items};
 pub use self::lines::Lines;
+pub use self::push::{Push, Pusher};
 
 use crate::error::OperatorError;
 

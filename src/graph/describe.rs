@@ -40,8 +40,8 @@ pub struct ChainDescription {
     pub parallelism: u32,
     /// How many key groups.
     pub max_parallelism: u32,
-    /// The worker of its first subtask.
-    pub first_worker: u32,
+    /// The worker of its first subtask, if one was asked for.
+    pub first_worker: Option<u32>,
     /// The numbers of its operators, the head first.
     pub operators: Vec<usize>,
 }

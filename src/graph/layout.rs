@@ -31,7 +31,7 @@ pub(super) struct Placed {
     pub(super) label: Arc<str>,
     pub(super) parallelism: u32,
     pub(super) max_parallelism: u32,
-    pub(super) first_worker: u32,
+    pub(super) first_worker: Option<u32>,
     /// How many batches may wait in each edge that leads to it.
     pub(super) credits: u32,
     pub(super) chain: usize,
@@ -121,11 +121,11 @@ impl Layout {
                 }
             }
             let sink = sinks;
-            let inherited = fused_with.map_or(0, |upstream| layout.operators[upstream].first_worker);
+            let inherited = fused_with.and_then(|upstream| layout.operators[upstream].first_worker);
             sinks += u32::from(matches!(operator.end, End::Sink { .. }));
             layout.operators.push(Placed {
                 label: operator.label().into(),
-                first_worker: operator.first_worker.unwrap_or(inherited),
+                first_worker: operator.first_worker.or(inherited),
                 credits: operator.credits.unwrap_or(job_credits),
                 operator,
                 parallelism,
@@ -145,7 +145,7 @@ impl Layout {
         let producer = &self.operators[upstream.operator];
         let same_width = producer.parallelism == parallelism && producer.max_parallelism == max_parallelism;
         let forward = matches!(upstream.exchange, Exchange::Automatic | Exchange::Forward);
-        let same_worker = operator.first_worker.is_none_or(|worker| worker == producer.first_worker);
+        let same_worker = operator.first_worker.is_none() || operator.first_worker == producer.first_worker;
         let allowed = self.chaining
             && operator.chaining == Chaining::Both
             && producer.operator.chaining != Chaining::Never

@@ -32,8 +32,7 @@ impl Graph {
 fn text(graph: &GraphDescription, out: &mut impl Write) -> fmt::Result {
     writeln!(out, "job {}", one_line(&graph.job))?;
     for chain in &graph.chains {
-        let worker =
-            if chain.first_worker == 0 { String::new() } else { format!(", first worker {}", chain.first_worker) };
+        let worker = chain.first_worker.map_or_else(String::new, |worker| format!(", first worker {worker}"));
         writeln!(
             out,
             "  [{}] {}  (parallelism {}, max parallelism {}{worker})",

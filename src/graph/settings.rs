@@ -74,7 +74,8 @@ impl<T: Record> Stream<T> {
     }
 
     /// Sets the worker thread on which the first subtask runs of the operator that makes this stream; the others follow on the next ones, and after the last
-    /// worker comes the first. If not set, that of the operator with which it runs fused, or else worker 0. An operator with another first worker than the one
+    /// worker comes the first. If not set, that of the operator with which it runs fused, or else one that the runtime chooses: the same for equal indices while the job
+    /// is as wide as there are workers, and else so that no worker idles. An operator with another first worker than the one
     /// before it does not run fused with it.
     #[track_caller]
     #[must_use = "settings are made on the operator, but the stream is needed to go on"]

@@ -20,7 +20,7 @@ use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnaps
 use alluvium_actors::ports::task::{Failure, Severity};
 use alluvium_actors::protocol::align::CheckpointMode;
 use alluvium_actors::run;
-pub use alluvium_actors::run::{Arbiters, NoArbiter};
+pub use alluvium_actors::run::{Arbiters, EventsTo, NoArbiter};
 
 pub use handle::{CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus};
 pub use options::{OptionError, Options, SHORTEST_INTERVAL};

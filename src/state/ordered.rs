@@ -33,29 +33,17 @@ pub(super) struct Ordered<K, V> {
     directory: Vec<u32>,
     chunks: Vec<Chunk<K, V>>,
     entries: usize,
-    /// How often a chunk was doubled or split.
-    generation: u64,
 }
 
 /// How many keys ahead of the one that is looked up a batch asks for the home slot.
 pub(super) const AHEAD: usize = 16;
-
-/// Tables up to this size, in bytes, are visited without asking ahead: they stay in the second-level cache.
-const CACHED_BYTES: usize = 256 * 1024;
 
 impl<K, V> Ordered<K, V> {
     /// An empty table for positions below `end`, which is 2 to 2^32.
     pub(super) fn new(end: u64) -> Ordered<K, V> {
         // floor(2^64 / end), without 128 bits: exact when `end` divides 2^64, else one division's rounding lower or equal.
         let scale = (u64::MAX / end) + u64::from(end.is_power_of_two());
-        Ordered {
-            scale,
-            shift: 63,
-            directory: vec![0, 0],
-            chunks: vec![Chunk::new(0, 0, FIRST_BITS)],
-            entries: 0,
-            generation: 0,
-        }
+        Ordered { scale, shift: 63, directory: vec![0, 0], chunks: vec![Chunk::new(0, 0, FIRST_BITS)], entries: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -160,6 +148,94 @@ fn prefetch_home<K, V>(chunks: &[Chunk<K, V>], home: Home) {
     prefetch(slots, home.index as usize + second);
 }
 
+/// What a batch does at the rows of its keys.
+pub(super) trait Visitor<K, V> {
+    /// What comes with a key.
+    type Record;
+
+    /// The position of a key, from its hash.
+    fn position(&self, hash: u64) -> Position;
+    /// Whether the record is of this key.
+    fn same(&self, record: &Self::Record, key: &K) -> bool;
+    /// Whether an entry must be [kept](Visitor::keep) before it changes.
+    fn is_wanted(&self, entry: &Entry<K, V>) -> bool;
+    /// Keeps the entry of a slot for those who want it as it is.
+    fn keep(&mut self, slots: &[Slot<K, V>], index: usize);
+    /// The record has come to its entry.
+    fn found(&mut self, entry: &mut Entry<K, V>, record: Self::Record);
+    /// The entry to insert for a key that is not there.
+    fn missing(&self, record: &Self::Record, position: Position) -> Entry<K, V>;
+}
+
+/// A key that is not there: its record, where it would stand, and how many hashes are used up.
+struct Missing<T> {
+    record: T,
+    position: Position,
+    place: Place,
+    done: usize,
+}
+
+/// Brings a record to its entry, which stands at `index` or behind it. Else tells where it would stand.
+#[inline(always)]
+fn meet<K, V, N: Visitor<K, V>>(
+    slots: &mut [Slot<K, V>],
+    mut index: usize,
+    position: Position,
+    record: N::Record,
+    visitor: &mut N,
+) -> Result<(), (N::Record, usize)> {
+    loop {
+        match slots.get(index) {
+            Some(Some(entry)) if entry.position == position && visitor.same(&record, &entry.key) => {
+                if visitor.is_wanted(entry) {
+                    visitor.keep(slots, index);
+                }
+                if let Some(Some(entry)) = slots.get_mut(index) {
+                    visitor.found(entry, record);
+                }
+                return Ok(());
+            }
+            Some(Some(entry)) if entry.position <= position => index += 1,
+            Some(_) | None => return Err((record, index)),
+        }
+    }
+}
+
+/// How many keys of a table that lies in the cache are looked for before the first of them is processed.
+const BLOCK: usize = 64;
+
+/// Visits the keys of a table of one chunk. It lies in the cache, so that asking ahead only costs; and there is no chunk to choose. As
+/// [`Ordered::visit_ahead`] otherwise.
+#[inline(always)]
+fn visit_cached<K, V, N: Visitor<K, V>>(
+    chunk: &mut Chunk<K, V>,
+    scale: u64,
+    hashes: &[u64],
+    records: &mut impl Iterator<Item = N::Record>,
+    visitor: &mut N,
+) -> Option<Missing<N::Record>> {
+    let mut candidates = [(Position::MIN, 0_u32); BLOCK];
+    let mut done = 0;
+    for block in hashes.chunks(BLOCK) {
+        // No branch in here depends on what the table holds.
+        for (candidate, hash) in candidates.iter_mut().zip(block) {
+            let position = visitor.position(*hash);
+            let index = chunk.home(u64::from(position.get()).wrapping_mul(scale)) as u32;
+            *candidate = (position, pass_over(&chunk.slots, Home { position, chunk: 0, index }) as u32);
+        }
+        let slots = &mut chunk.slots[..];
+        for (position, index) in &candidates[..block.len()] {
+            let record = records.next()?;
+            done += 1;
+            if let Err((record, index)) = meet(slots, *index as usize, *position, record, visitor) {
+                let place = Place { chunk: 0, index: index as u32 };
+                return Some(Missing { record, position: *position, place, done });
+            }
+        }
+    }
+    None
+}
+
 impl<K: Eq, V> Ordered<K, V> {
     /// Finds a key: where it stands, or else where it would stand.
     #[inline]
@@ -178,86 +254,67 @@ impl<K: Eq, V> Ordered<K, V> {
         Err(Place { chunk: home.chunk, index: index as u32 })
     }
 
-    /// Goes through a batch of keys, given by their hashes, and lends to `found` the slots of each key's chunk and the
-    /// number of the key's slot. Where a key is not there, `missing` gives the entry to insert.
+    /// Goes through a batch of keys, given by their hashes, and brings each record to the entry of its key.
     ///
-    /// Homes are computed and asked for [`AHEAD`] keys ahead. The loop holds what it reads of the table in registers and
-    /// leaves it for whatever changes the table's form.
+    /// A look-up is split in two: the home of a key follows from its hash alone and is computed well ahead; what depends on the table's content, and with it
+    /// the branches that are hard to predict, comes after it. So a branch that was predicted wrongly costs the way from there on and not the whole way
+    /// from the hash.
     #[inline(always)]
-    pub(super) fn visit<T>(
+    pub(super) fn visit<N: Visitor<K, V>>(
         &mut self,
         hashes: &[u64],
-        records: impl Iterator<Item = T>,
-        position: impl Fn(u64) -> Position,
-        same: impl Fn(&T, &K) -> bool,
-        found: impl FnMut(&mut [Slot<K, V>], usize, T),
-        missing: impl Fn(&T, Position) -> Entry<K, V>,
+        mut records: impl Iterator<Item = N::Record>,
+        visitor: &mut N,
     ) {
-        // What lies in the cache anyway is only held up by being asked for.
-        if self.entries * size_of::<Slot<K, V>>() <= CACHED_BYTES {
-            self.visit_each::<false, T>(hashes, records, position, same, found, missing);
-        } else {
-            self.visit_each::<true, T>(hashes, records, position, same, found, missing);
+        let mut rest = hashes;
+        // Each turn but the last ends with an insertion, which may change the table's form.
+        loop {
+            let missing = if let [chunk] = &mut self.chunks[..] {
+                visit_cached(chunk, self.scale, rest, &mut records, visitor)
+            } else {
+                self.visit_ahead(rest, &mut records, visitor)
+            };
+            let Some(Missing { record, position, place, done }) = missing else { return };
+            rest = &rest[done..];
+            let place = self.insert(place, visitor.missing(&record, position));
+            visitor.found(self.entry_mut(place), record);
         }
     }
 
+    /// Visits the keys of a table that need not be in the cache: asks for the home slots of [`AHEAD`] keys ahead. Stops behind the first key that is not
+    /// there.
     #[inline(always)]
-    fn visit_each<const ASK_AHEAD: bool, T>(
+    fn visit_ahead<N: Visitor<K, V>>(
         &mut self,
         hashes: &[u64],
-        mut records: impl Iterator<Item = T>,
-        position: impl Fn(u64) -> Position,
-        same: impl Fn(&T, &K) -> bool,
-        mut found: impl FnMut(&mut [Slot<K, V>], usize, T),
-        missing: impl Fn(&T, Position) -> Entry<K, V>,
-    ) {
+        records: &mut impl Iterator<Item = N::Record>,
+        visitor: &mut N,
+    ) -> Option<Missing<N::Record>> {
+        let (chunks, directory) = (&mut self.chunks[..], &self.directory[..]);
+        let (scale, shift) = (self.scale, self.shift);
+        let home_of = |position: Position, chunks: &[Chunk<K, V>]| {
+            home(directory, chunks, shift, u64::from(position.get()).wrapping_mul(scale), position)
+        };
         let mut homes = [Home::default(); AHEAD];
-        let mut number = 0;
-        let mut generation = self.generation.wrapping_sub(1);
-        loop {
-            if ASK_AHEAD && generation != self.generation {
-                generation = self.generation;
-                for (ahead, hash) in hashes.iter().enumerate().skip(number).take(AHEAD) {
-                    homes[ahead % AHEAD] = self.home(position(*hash));
-                    prefetch_home(&self.chunks, homes[ahead % AHEAD]);
-                }
-            }
-            let (chunks, directory) = (&mut self.chunks[..], &self.directory[..]);
-            let (scale, shift) = (self.scale, self.shift);
-            let (home, index, record) = loop {
-                let Some(record) = records.next() else { return };
-                let home_of = |hash: u64, chunks: &[Chunk<K, V>]| {
-                    let position = position(hash);
-                    let spread = u64::from(position.get()).wrapping_mul(scale);
-                    self::home(directory, chunks, shift, spread, position)
-                };
-                let home = if ASK_AHEAD { homes[number % AHEAD] } else { home_of(hashes[number], chunks) };
-                if ASK_AHEAD && let Some(hash) = hashes.get(number + AHEAD) {
-                    let ahead = home_of(*hash, chunks);
-                    prefetch_home(chunks, ahead);
-                    homes[number % AHEAD] = ahead;
-                }
-                number += 1;
-                let slots = &mut chunks[home.chunk as usize].slots[..];
-                let mut index = pass_over(slots, home);
-                let place = loop {
-                    match slots.get(index) {
-                        Some(Some(entry)) if entry.position == home.position && same(&record, &entry.key) => {
-                            break Some(index);
-                        }
-                        Some(Some(entry)) if entry.position <= home.position => index += 1,
-                        Some(_) | None => break None,
-                    }
-                };
-                match place {
-                    Some(index) => found(slots, index, record),
-                    None => break (home, index, record),
-                }
-            };
-            let place = self.insert(Place { chunk: home.chunk, index: index as u32 }, missing(&record, home.position));
-            let slots = &mut self.chunks[place.chunk as usize].slots[..];
-            found(slots, place.index as usize, record);
+        for (home, hash) in homes.iter_mut().zip(hashes) {
+            *home = home_of(visitor.position(*hash), chunks);
+            prefetch_home(chunks, *home);
         }
+        for number in 0..hashes.len() {
+            let record = records.next()?;
+            let home = homes[number % AHEAD];
+            if let Some(hash) = hashes.get(number + AHEAD) {
+                let ahead = home_of(visitor.position(*hash), chunks);
+                prefetch_home(chunks, ahead);
+                homes[number % AHEAD] = ahead;
+            }
+            let slots = &mut chunks[home.chunk as usize].slots[..];
+            if let Err((record, index)) = meet(slots, pass_over(slots, home), home.position, record, visitor) {
+                let place = Place { chunk: home.chunk, index: index as u32 };
+                return Some(Missing { record, position: home.position, place, done: number + 1 });
+            }
+        }
+        None
     }
 
     /// The slots of a chunk and the number of the one at `place`.
@@ -319,7 +376,6 @@ impl<K: Eq, V> Ordered<K, V> {
     #[inline(never)]
     fn grow(&mut self, number: usize) {
         let (depth, bits) = (self.chunks[number].depth, self.chunks[number].bits);
-        self.generation += 1;
         if bits < Chunk::<K, V>::SPLIT_BITS {
             let mut wider = Chunk::new(number, depth, bits + 1);
             wider.allocate();
@@ -364,11 +420,14 @@ impl<K: Eq, V> Ordered<K, V> {
         if self.entries > 0 {
             return;
         }
-        // Three fifths full: below every chunk's limit, with room for uneven filling.
-        let slots = (entries.min(u32::MAX as usize) * 5 / 3).max(1 << FIRST_BITS).next_power_of_two();
+        // Below every chunk's limit, with room for uneven filling: three fifths full, and a table of one chunk that is not as large as chunks get two fifths.
+        let entries = entries.min(u32::MAX as usize);
+        let small = (entries * 5 / 2).max(1 << FIRST_BITS).next_power_of_two();
+        let largest_chunk = 1_usize << Chunk::<K, V>::SPLIT_BITS;
+        let slots =
+            if small < largest_chunk { small } else { (entries * 5 / 3).next_power_of_two().max(largest_chunk) };
         let bits = (slots.ilog2() as u8).min(Chunk::<K, V>::SPLIT_BITS);
         let depth = slots.ilog2() as u8 - bits;
-        self.generation += 1;
         self.chunks = (0..1 << depth).map(|number| Chunk::new(number, depth, bits)).collect();
         self.shift = 64 - u32::from(depth.max(1));
         self.directory = if depth == 0 { vec![0, 0] } else { (0..1 << depth).collect() };

@@ -104,6 +104,9 @@ impl<K, V> Chunk<K, V> {
         let scattered = ((number as u32).wrapping_mul(0x9E37_79B9) >> 24) as usize;
         let limit = if depth + bits >= POSITION_BITS {
             u32::MAX
+        } else if bits < Chunk::<K, V>::SPLIT_BITS {
+            // A table that small is looked up in the cache, where computation decides and not memory: with few neighbours a key stands at its home.
+            ((1_usize << bits) * 7 / 16) as u32
         } else {
             (((1_usize << bits) * (170 + scattered * 35 / 256)) >> 8) as u32
         };

@@ -7,10 +7,10 @@ use std::ops::Range;
 use crate::record::{Key, KeySelector, Record};
 
 use super::descriptor::StateDescriptor;
-use super::ordered::{AHEAD, Ordered, Place};
+use super::ordered::{AHEAD, Ordered, Place, Visitor};
 use super::row::{Hold, Inline, Plain, Row};
 use super::set::{Guard, StateSet};
-use super::slots::{Entry, Epoch, Position};
+use super::slots::{Entry, Epoch, Position, Slot};
 use super::snapshot::{Address, Snapshots};
 use super::span::Span;
 use super::write::preserve_row;
@@ -227,26 +227,65 @@ impl<K: Key, A: Record, H: Hold<Plain<A>>> Table<K, Plain<A>, H> {
         assert_eq!(records.len(), hashes.len(), "a batch needs one hash for each record");
         let Table { rows, span, snapshots, epoch, watched, .. } = self;
         let (span, epoch, watched, snapshots) = (*span, *epoch, *watched, snapshots.get_mut());
-        rows.visit(
-            hashes,
-            records,
-            |hash| position_in(&span, hash),
-            |record, key| selector.with_key(record, |wanted| wanted == key),
-            |slots, index, record| {
-                if watched && slots[index].as_ref().is_some_and(|entry| entry.epoch != epoch) {
-                    preserve_row::<K, Plain<A>, H>(snapshots, slots, index);
-                }
-                let Some(entry) = &mut slots[index] else { return };
-                entry.epoch = epoch;
-                step(&entry.key, &mut entry.value.row_mut().0, record);
-            },
-            |record, position| Entry {
-                epoch,
-                position,
-                key: selector.with_key(record, K::clone),
-                value: H::hold(Plain(zero())),
-            },
-        );
+        let mut update =
+            Update { span, epoch, watched, snapshots, selector, zero, step: &mut step, record: PhantomData };
+        rows.visit(hashes, records, &mut update);
+    }
+}
+
+/// The visit of [`Table::update_batch`].
+struct Update<'a, T, S, Z, F> {
+    span: Span,
+    epoch: Epoch,
+    watched: bool,
+    snapshots: &'a mut Snapshots,
+    selector: &'a S,
+    zero: Z,
+    step: &'a mut F,
+    record: PhantomData<fn(T)>,
+}
+
+impl<K, A, H, T, S, Z, F> Visitor<K, H> for Update<'_, T, S, Z, F>
+where
+    K: Key,
+    A: Record,
+    H: Hold<Plain<A>>,
+    S: KeySelector<T, K>,
+    Z: Fn() -> A,
+    F: FnMut(&K, &mut A, T),
+{
+    type Record = T;
+
+    #[inline(always)]
+    fn position(&self, hash: u64) -> Position {
+        position_in(&self.span, hash)
+    }
+
+    #[inline(always)]
+    fn same(&self, record: &T, key: &K) -> bool {
+        self.selector.with_key(record, |wanted| wanted == key)
+    }
+
+    #[inline(always)]
+    fn is_wanted(&self, entry: &Entry<K, H>) -> bool {
+        self.watched && entry.epoch != self.epoch
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, slots: &[Slot<K, H>], index: usize) {
+        preserve_row::<K, Plain<A>, H>(self.snapshots, slots, index);
+    }
+
+    #[inline(always)]
+    fn found(&mut self, entry: &mut Entry<K, H>, record: T) {
+        entry.epoch = self.epoch;
+        (self.step)(&entry.key, &mut entry.value.row_mut().0, record);
+    }
+
+    #[inline(always)]
+    fn missing(&self, record: &T, position: Position) -> Entry<K, H> {
+        let key = self.selector.with_key(record, K::clone);
+        Entry { epoch: self.epoch, position, key, value: H::hold(Plain((self.zero)())) }
     }
 }
 

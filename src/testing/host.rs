@@ -82,7 +82,23 @@ impl ManualHost {
         })
     }
 
-    fn advance_to(&self, moment: Moment) {
+    /// The next moment for which a wake-up was asked.
+    pub(crate) fn next_wake(&self) -> Option<Moment> {
+        self.inner.wake_at.borrow().first().copied()
+    }
+
+    /// Whether somebody keeps a waker of this host.
+    pub(crate) fn waker_is_kept(&self) -> bool {
+        Arc::strong_count(&self.inner.wakes) > 1
+    }
+
+    /// Whether blocking work waits.
+    pub(crate) fn has_blocking(&self) -> bool {
+        !self.inner.blocking.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Lets time pass up to this moment.
+    pub(crate) fn advance_to(&self, moment: Moment) {
         self.inner.now.set(moment);
         let mut wake_at = self.inner.wake_at.borrow_mut();
         while wake_at.first().is_some_and(|next| *next <= moment) {

@@ -78,7 +78,7 @@ fn another_first_worker_forces_operators_apart_and_those_behind_follow() {
     let (job, seen) = (Job::new("workers"), Seen::new());
     let graph = line(&job, |name, stream| if name == "b" { stream.first_worker(1) } else { stream }, &seen);
     assert_eq!(chains(&graph), ["numbers -> a", "b -> c -> seen"]);
-    assert_eq!(graph.plan().nodes.iter().map(|node| node.first_worker).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(graph.plan().nodes.iter().map(|node| node.first_worker).collect::<Vec<_>>(), [None, Some(1)]);
     let job = Job::new("workers");
     numbers(&job, "numbers").first_worker(3).map(|number| number).first_worker(3).for_each("seen", |_| {});
     assert_eq!(chains(&job.build().unwrap()), ["numbers -> map -> seen"]);
@@ -106,7 +106,10 @@ fn every_node_has_its_own_parameters() {
         .iter()
         .map(|node| (node.name.as_str(), node.parallelism, node.max_parallelism, node.first_worker))
         .collect();
-    assert_eq!(facts, [("source of numbers", 1, 128, 0), ("plus nothing", 3, 60, 0), ("watched", 2, 20, 1)]);
+    assert_eq!(
+        facts,
+        [("source of numbers", 1, 128, None), ("plus nothing", 3, 60, None), ("watched", 2, 20, Some(1))]
+    );
     assert_eq!(plan.edges.iter().map(|edge| edge.credits).collect::<Vec<_>>(), [100, 2]);
     // What a checkpoint must find again are states, sources and sinks, not whatever has a uid.
     let uids: Vec<Vec<&str>> =

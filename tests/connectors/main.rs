@@ -9,6 +9,8 @@ mod generator;
 mod line_files;
 mod lines;
 mod lines_crash;
+mod sink_conformance;
+mod source_conformance;
 
 use std::path::Path;
 use std::sync::Arc;

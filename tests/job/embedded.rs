@@ -347,3 +347,65 @@ fn a_second_job_cannot_take_the_store_of_an_embedded_one_and_can_when_its_system
     next.cancel();
     next.wait_blocking().unwrap();
 }
+
+/// Hears of results and of events, in its mailbox.
+#[derive(Default)]
+struct Audience {
+    records: Vec<u64>,
+    completed: u64,
+    finished: Option<futures::channel::oneshot::Sender<(Vec<u64>, u64)>>,
+}
+
+impl Actor for Audience {
+    type Context = Context<Self>;
+}
+
+impl Handler<alluvium::connect::Delivery<u64>> for Audience {
+    type Result = ();
+
+    fn handle(&mut self, delivery: alluvium::connect::Delivery<u64>, _: &mut Context<Self>) {
+        assert!(delivery.checkpoint.is_some());
+        self.records.extend(delivery.records);
+    }
+}
+
+impl Handler<JobEvent> for Audience {
+    type Result = ();
+
+    fn handle(&mut self, event: JobEvent, _: &mut Context<Self>) {
+        match event {
+            JobEvent::Completed { .. } => self.completed += 1,
+            JobEvent::State(JobState::Finished) => {
+                let _ = self.finished.take().unwrap().send((std::mem::take(&mut self.records), self.completed));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn actors_hear_of_committed_results_and_of_checkpoints_in_their_mailboxes() {
+    System::new().block_on(async {
+        let (told, heard) = futures::channel::oneshot::channel();
+        let audience = Audience { finished: Some(told), ..Audience::default() }.start();
+        let (pusher, pushed) = alluvium::connect::Push::channel(100);
+        let job = Job::new("heard");
+        job.source("numbers", pushed)
+            .map(|number: u64| number + 1)
+            .sink("results", alluvium::connect::Deliver::committed(audience.clone().recipient()));
+        let options = Options::default()
+            .checkpoint_every(Duration::from_millis(20))
+            .arbiters(Arbiters::current().unwrap())
+            .listener(Arc::new(alluvium::EventsTo::new(audience.recipient())));
+        let handle = job.build().unwrap().start(&options).unwrap();
+        for number in 0..50 {
+            // Acknowledged one by one, beside the job's own actors.
+            pusher.push(number).await.unwrap().await.unwrap();
+        }
+        pusher.close();
+        handle.wait().await.unwrap();
+        let (records, completed) = heard.await.unwrap();
+        assert_eq!(records, (1..=50).collect::<Vec<_>>());
+        assert_eq!(completed, handle.status().checkpoints_completed);
+    });
+}

@@ -3,6 +3,7 @@
 mod embedded;
 mod endings;
 mod handle;
+mod push;
 mod refusals;
 
 use std::path::Path;

@@ -20,6 +20,7 @@ mod credit;
 mod explore;
 mod lifecycle;
 mod notices;
+mod placement;
 mod regions;
 mod restart_strategy;
 mod supervise;

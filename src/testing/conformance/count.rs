@@ -1,0 +1,105 @@
+//! Comparing records: which are missing, which are there too often.
+
+use std::collections::BTreeMap;
+
+use super::print::text_of;
+use crate::connect::adapter::encode;
+use crate::record::Record;
+
+/// So many records of a difference are shown.
+const SHOWN: usize = 5;
+
+/// Records, encoded, each with how often it is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count(BTreeMap<Vec<u8>, i64>);
+
+impl Count {
+    /// Of these records.
+    pub(super) fn of<'a, T: Record>(records: impl IntoIterator<Item = &'a T>) -> Count {
+        let mut count = Count::default();
+        count.add(records);
+        count
+    }
+
+    /// These too.
+    pub(super) fn add<'a, T: Record>(&mut self, records: impl IntoIterator<Item = &'a T>) {
+        for record in records {
+            // One that cannot be encoded is found by whoever encodes it for a checkpoint.
+            let bytes = encode(record).unwrap_or_default();
+            *self.0.entry(bytes).or_default() += 1;
+        }
+    }
+
+    /// Those of another count too.
+    pub(super) fn merge(&mut self, other: &Count) {
+        for (record, number) in &other.0 {
+            *self.0.entry(record.clone()).or_default() += number;
+        }
+    }
+
+    /// How many records.
+    pub(super) fn len(&self) -> usize {
+        self.0.values().sum::<i64>() as usize
+    }
+
+    /// What is wrong with this, if `expected` is right. With `repeats`, a record may be there more often.
+    pub(super) fn differs_from(&self, expected: &Count, repeats: bool) -> Option<String> {
+        let mut missing = Vec::new();
+        let mut surplus = Vec::new();
+        let mut strange = Vec::new();
+        for (record, wanted) in &expected.0 {
+            let found = self.0.get(record).copied().unwrap_or_default();
+            if found < *wanted {
+                missing.push((record, wanted - found));
+            } else if found > *wanted && !repeats {
+                surplus.push((record, found - wanted));
+            }
+        }
+        for (record, found) in &self.0 {
+            if !expected.0.contains_key(record) {
+                strange.push((record, *found));
+            }
+        }
+        let mut parts = Vec::new();
+        for (records, what) in [
+            (missing, "missing"),
+            (surplus, "there once more than it should be"),
+            (strange, "there that should not be"),
+        ] {
+            if !records.is_empty() {
+                parts.push(told(&records, what));
+            }
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}
+
+fn told(records: &[(&Vec<u8>, i64)], what: &str) -> String {
+    let number: i64 = records.iter().map(|(_, number)| number).sum();
+    let shown: Vec<String> = records.iter().take(SHOWN).map(|(record, _)| text_of(record)).collect();
+    let more = if records.len() > SHOWN { ", ..." } else { "" };
+    let (noun, verb) = if number == 1 { ("record", "is") } else { ("records", "are") };
+    let what = if number == 1 { what.to_owned() } else { what.replace("it should", "they should") };
+    format!("{number} {noun} {verb} {what} ({}{more})", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_told_in_records() {
+        let expected = Count::of(&["one".to_owned(), "two".to_owned(), "three".to_owned()]);
+        let found = Count::of(&["one".to_owned(), "one".to_owned(), "three".to_owned(), "four".to_owned()]);
+        assert_eq!(
+            found.differs_from(&expected, false).unwrap(),
+            "1 record is missing (\"two\"); 1 record is there once more than it should be (\"one\"); \
+             1 record is there that should not be (\"four\")"
+        );
+        assert_eq!(
+            found.differs_from(&expected, true).unwrap(),
+            "1 record is missing (\"two\"); 1 record is there that should not be (\"four\")"
+        );
+        assert_eq!(expected.differs_from(&expected, false), None);
+    }
+}

@@ -1,0 +1,431 @@
+//! The suite for sources.
+
+use std::sync::Arc;
+
+use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::ports::files::Files;
+
+use super::count::Count;
+use super::doors::{Arbiter, WatchedFiles};
+use super::source_process::{Cut, Fault, Process, Progress, WAKES};
+use super::{Findings, Nonconformance, Violation};
+use crate::connect::source::{Boundedness, Source};
+use crate::testing::disk::SimulatedDisk;
+use crate::testing::host::Site;
+use crate::testing::random::Random;
+
+const RESTORES: &str = "Restored from a snapshot, wherever it was taken, a source goes on behind the last record before the cut: every record once.";
+const QUIET_SNAPSHOT: &str = "A snapshot, completed or aborted, changes nothing for the run that goes on.";
+const SECOND_SNAPSHOT: &str = "A snapshot that follows a restore, with few records between or none, goes on from it.";
+const MANY_DEATHS: &str = "Over any order of snapshots, completions, deaths and restores every record comes once.";
+const SAME_RECORDS: &str = "With any number of readers the same records come.";
+const EXPECTED: &str = "A run without a failure emits the expected records.";
+const ENDS: &str = "A bounded source ends.";
+
+/// So many calls without an end are taken for a source that never ends.
+const MOST_CALLS: u64 = 1_000_000;
+
+/// So many moments of a run are cut at, at most.
+const MOST_CUTS: u64 = 120;
+
+/// After the last expected record of an unbounded source so many calls show whether more come.
+const CALLS_BEHIND_THE_LAST: u64 = 300;
+
+/// How many random lives each number of readers gets.
+const LIVES: u64 = 24;
+
+/// A source, and the world that it reads. Implemented for functions that make the source.
+pub trait SourceUnderTest {
+    /// The source.
+    type Source: Source;
+
+    /// The outside world is set to its beginning. Called before each run that begins anew.
+    fn fresh(&mut self) {}
+
+    /// The source, as every process makes it at its start.
+    fn source(&mut self) -> Self::Source;
+
+    /// The outside world moves a little: called now and then, and when nothing else moves. False when it has nothing more to show. For sources whose
+    /// splits or records come while they run.
+    fn advance(&mut self) -> bool {
+        false
+    }
+
+    /// The records that a run has to emit; an unbounded source must give them, else a run without a failure tells.
+    fn expected(&mut self) -> Option<Vec<<Self::Source as Source>::Record>> {
+        None
+    }
+
+    /// The files that it reads; an empty simulated disk if not given.
+    fn files(&mut self) -> Arc<dyn Files> {
+        Arc::new(SimulatedDisk::new())
+    }
+}
+
+impl<S: Source, F: FnMut() -> S> SourceUnderTest for F {
+    type Source = S;
+
+    fn source(&mut self) -> S {
+        self()
+    }
+}
+
+/// What the suite did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SourceReport {
+    /// How many records a run has.
+    pub records: usize,
+    /// How often a process was started, from the beginning or from a snapshot.
+    pub starts: u64,
+    /// How many snapshots were taken.
+    pub snapshots: u64,
+}
+
+/// Puts a source through everything that the runtime may do with it: one, two, three and five readers; a death behind a snapshot at every moment of a run
+/// (up to a hundred and twenty of them, evenly spread); snapshots that complete, are aborted, follow each other without a record between; dozens of
+/// lives with several deaths each, in random orders. The messages that are under way are delivered in every order that the runtime allows; everybody is
+/// polled only when the runtime would. Everything goes by a fixed seed, so a finding comes again.
+///
+/// Small inputs (a few hundred records) are enough, and quick.
+///
+/// ```
+/// use alluvium::connect::Generator;
+/// use alluvium::testing::conformance::check_source;
+///
+/// let report = check_source(&mut || Generator::bounded(300, |index| index).splits(3))?;
+/// assert_eq!(report.records, 300);
+/// assert!(report.snapshots > 100);
+/// # Ok::<_, alluvium::testing::conformance::Nonconformance>(())
+/// ```
+///
+/// # Errors
+/// Every rule that the source breaks, each with what happened before and the records that are wrong.
+pub fn check_source<U: SourceUnderTest>(under_test: &mut U) -> Result<SourceReport, Nonconformance> {
+    let mut suite = Suite {
+        under_test,
+        expected: Count::default(),
+        bounded: true,
+        report: SourceReport { records: 0, starts: 0, snapshots: 0 },
+    };
+    let mut findings = Findings::default();
+    let undisturbed = suite.learn();
+    let sound = undisturbed.is_ok();
+    findings.note(undisturbed);
+    if sound {
+        for parallelism in [1, 2, 3, 5] {
+            findings.note(suite.undisturbed(parallelism, u64::from(parallelism)));
+            suite.cut_everywhere(parallelism, &mut findings);
+        }
+        for parallelism in [1, 2, 3] {
+            for seed in 0..LIVES {
+                if findings.broken(WAKES) {
+                    break;
+                }
+                findings.note(suite.life(parallelism, seed));
+            }
+        }
+    }
+    let report = suite.report;
+    findings.verdict(report)
+}
+
+struct Suite<'a, U> {
+    under_test: &'a mut U,
+    expected: Count,
+    bounded: bool,
+    report: SourceReport,
+}
+
+type Run<U> = Process<<U as SourceUnderTest>::Source>;
+
+/// A process with what it runs from.
+struct Started<U: SourceUnderTest> {
+    /// Gone only between two attempts.
+    process: Option<Run<U>>,
+    source: U::Source,
+    site: Site,
+    arbiter: Arbiter,
+}
+
+impl<U: SourceUnderTest> Started<U> {
+    fn process(&mut self) -> &mut Run<U> {
+        self.process.as_mut().expect("an attempt was started")
+    }
+}
+
+fn readers(parallelism: u32) -> String {
+    if parallelism == 1 { "1 reader".to_owned() } else { format!("{parallelism} readers") }
+}
+
+fn violation(story: &[String], (rule, found): Fault) -> Violation {
+    Violation { rule, story: story.to_vec(), found }
+}
+
+impl<U: SourceUnderTest> Suite<'_, U> {
+    /// Starts a process: a new source on the same outside world.
+    fn start(&mut self, parallelism: u32, restored: Option<&Cut>, seed: u64) -> Result<Started<U>, Fault> {
+        let arbiter = Arbiter::default();
+        let files = Arc::new(WatchedFiles { files: self.under_test.files(), arbiter: arbiter.clone() });
+        let site = Site { parallelism, ..Site::new("source", files) };
+        let source = self.under_test.source();
+        self.bounded = source.boundedness() == Boundedness::Bounded;
+        self.report.starts += 1;
+        let process = Some(Process::start(&source, &site, &arbiter, restored, seed)?);
+        Ok(Started { process, source, site, arbiter })
+    }
+
+    /// Starts again inside of the same process: the same source, built once more.
+    fn start_again(&mut self, started: &mut Started<U>, restored: Option<&Cut>, seed: u64) -> Result<(), Fault> {
+        self.report.starts += 1;
+        // The attempt before has ended when the next one begins.
+        drop(started.process.take());
+        started.process = Some(Process::start(&started.source, &started.site, &started.arbiter, restored, seed)?);
+        Ok(())
+    }
+
+    /// Up to so many calls, in a world that moves.
+    fn run(&mut self, process: &mut Run<U>, calls: u64) -> Result<Progress, Fault> {
+        let mut left = calls;
+        loop {
+            let now = left.min(40);
+            let before = process.calls;
+            let progress = process.run(now)?;
+            left -= now.min((process.calls - before).max(1));
+            match progress {
+                Progress::Ended => return Ok(Progress::Ended),
+                Progress::Going => {
+                    self.under_test.advance();
+                }
+                Progress::Still => {
+                    // A source is not told when the world moves; one that waits for nothing has asked for no time either.
+                    if !self.under_test.advance() {
+                        return Ok(Progress::Still);
+                    }
+                    process.nudge();
+                }
+            }
+            if left == 0 {
+                return Ok(Progress::Going);
+            }
+        }
+    }
+
+    /// Goes on until all is read; `kept` is what came before the last restore.
+    fn finish(&mut self, process: &mut Run<U>, kept: &Count) -> Result<(), Fault> {
+        let wanted = self.expected.len().saturating_sub(kept.len());
+        loop {
+            let progress = self.run(process, 200)?;
+            if progress == Progress::Ended && self.bounded {
+                return Ok(());
+            }
+            if !self.bounded && process.emitted_number() >= wanted {
+                self.run(process, CALLS_BEHIND_THE_LAST)?;
+                return Ok(());
+            }
+            let came = kept.len() + process.emitted_number();
+            let told = match self.expected.len() {
+                0 => format!("{came} records came"),
+                expected => format!("{came} of {expected} records came"),
+            };
+            match progress {
+                Progress::Going => {}
+                Progress::Ended => return Err((ENDS, format!("every reader of an unbounded source ended; {told}"))),
+                Progress::Still => {
+                    let found = format!(
+                        "nobody has anything to do and nothing is waited for, but not every reader ended; {told}"
+                    );
+                    return Err((WAKES, found));
+                }
+            }
+            if process.calls > MOST_CALLS {
+                return Err((ENDS, format!("not within {MOST_CALLS} calls; {told}")));
+            }
+        }
+    }
+
+    /// What a run without a failure emits.
+    fn learn(&mut self) -> Result<(), Violation> {
+        let story = ["one reader, without a failure".to_owned()];
+        let expected = self.under_test.expected();
+        self.under_test.fresh();
+        let mut learn = || {
+            let mut started = self.start(1, None, 1)?;
+            match &expected {
+                Some(expected) => self.expected = Count::of(expected),
+                None if !self.bounded => {
+                    return Err((EXPECTED, "an unbounded source, and no expected records were given".to_owned()));
+                }
+                None => {}
+            }
+            self.finish(started.process(), &Count::default())?;
+            let emitted = started.process().emitted();
+            if expected.is_none() {
+                self.expected = emitted;
+            } else if let Some(difference) = emitted.differs_from(&self.expected, false) {
+                return Err((EXPECTED, difference));
+            }
+            self.report.records = self.expected.len();
+            Ok(())
+        };
+        learn().map_err(|fault| violation(&story, fault))
+    }
+
+    /// A run without a failure, and how many calls it took.
+    fn undisturbed(&mut self, parallelism: u32, seed: u64) -> Result<(), Violation> {
+        self.length(parallelism, seed).map(drop)
+    }
+
+    fn length(&mut self, parallelism: u32, seed: u64) -> Result<u64, Violation> {
+        let story = [format!("{}, without a failure", readers(parallelism))];
+        self.under_test.fresh();
+        let mut length = || {
+            let mut started = self.start(parallelism, None, seed)?;
+            self.finish(started.process(), &Count::default())?;
+            match started.process().emitted().differs_from(&self.expected, false) {
+                Some(difference) => Err((SAME_RECORDS, difference)),
+                None => Ok(started.process().calls),
+            }
+        };
+        length().map_err(|fault| violation(&story, fault))
+    }
+
+    /// Cuts a run at every moment. Once it dies behind the cut, once it goes on.
+    fn cut_everywhere(&mut self, parallelism: u32, findings: &mut Findings) {
+        let seed = 100 + u64::from(parallelism);
+        let Ok(length) = self.length(parallelism, seed) else { return };
+        let step = length.div_ceil(MOST_CUTS).max(1);
+        for moment in (0..=length).step_by(step as usize) {
+            if findings.broken(WAKES) {
+                // Everything else would stand still the same way.
+                return;
+            }
+            for dies in [true, false] {
+                findings.note(self.cut_at(parallelism, seed, moment, dies));
+            }
+        }
+    }
+
+    fn cut_at(&mut self, parallelism: u32, seed: u64, moment: u64, dies: bool) -> Result<(), Violation> {
+        let mut story = vec![format!("{}; {moment} calls (seed {seed})", readers(parallelism))];
+        self.under_test.fresh();
+        let outcome = self.play_cut_at(parallelism, seed, moment, dies, &mut story);
+        outcome.map_err(|fault| violation(&story, fault))
+    }
+
+    fn play_cut_at(
+        &mut self,
+        parallelism: u32,
+        seed: u64,
+        moment: u64,
+        dies: bool,
+        story: &mut Vec<String>,
+    ) -> Result<(), Fault> {
+        let mut started = self.start(parallelism, None, seed)?;
+        self.run(started.process(), moment)?;
+        let (cut, kept) = self.cut(started.process(), CheckpointId(1), story)?;
+        if !dies {
+            // Completed and aborted ones by turns.
+            let completed = moment.is_multiple_of(2);
+            story.push(format!("checkpoint 1 is {}", if completed { "completed" } else { "aborted" }));
+            started.process().resolve(CheckpointId(1), completed);
+            self.finish(started.process(), &Count::default())?;
+            let emitted = started.process().emitted();
+            return emitted.differs_from(&self.expected, false).map_or(Ok(()), |found| Err((QUIET_SNAPSHOT, found)));
+        }
+        // What comes behind the cut is lost with the process.
+        self.run(started.process(), moment % 37)?;
+        story.push(format!("death {} calls later; restored from checkpoint 1", moment % 37));
+        drop(started);
+        let mut started = self.start(parallelism, Some(&cut), seed + moment)?;
+        let (again, before_it) = self.cut(started.process(), CheckpointId(2), story)?;
+        let mut all = kept;
+        let mut rule = RESTORES;
+        if moment.is_multiple_of(3) {
+            rule = SECOND_SNAPSHOT;
+            story.push("death; restored from checkpoint 2".to_owned());
+            all.merge(&before_it);
+            drop(started);
+            started = self.start(parallelism, Some(&again), seed + moment)?;
+        }
+        self.finish(started.process(), &all)?;
+        all.merge(&started.process().emitted());
+        story.push(started.process().told("first"));
+        all.differs_from(&self.expected, false).map_or(Ok(()), |found| Err((rule, found)))
+    }
+
+    /// A cut, with the calls that happen while it is taken.
+    fn cut(
+        &mut self,
+        process: &mut Run<U>,
+        checkpoint: CheckpointId,
+        story: &mut Vec<String>,
+    ) -> Result<(Cut, Count), Fault> {
+        self.report.snapshots += 1;
+        process.begin_cut(checkpoint)?;
+        let cut = process.finish_cut()?;
+        story.push(format!("checkpoint {} is taken behind {} records", checkpoint.0, cut.1.len()));
+        Ok(cut)
+    }
+
+    /// A random life: snapshots, completions and aborts, deaths of the attempt and of the process.
+    fn life(&mut self, parallelism: u32, seed: u64) -> Result<(), Violation> {
+        let mut story = vec![format!("{} (life {seed})", readers(parallelism))];
+        self.under_test.fresh();
+        let outcome = self.play_life(parallelism, seed, &mut story);
+        outcome.map_err(|fault| violation(&story, fault))
+    }
+
+    fn play_life(&mut self, parallelism: u32, seed: u64, story: &mut Vec<String>) -> Result<(), Fault> {
+        let mut random = Random::new(seed);
+        let mut started = self.start(parallelism, None, seed)?;
+        // Records before the cut that this attempt began with, and the cut.
+        let mut kept = Count::default();
+        let mut restored: Option<Cut> = None;
+        let mut id = 0;
+        let length = 40 + 4 * self.expected.len() as u64 / 10;
+        for death in 0..4 {
+            let mut completed: Option<(Cut, Count)> = None;
+            for _ in 0..random.below(4) {
+                self.run(started.process(), random.below(length))?;
+                id += 1;
+                let (cut, before) = self.cut(started.process(), CheckpointId(id), story)?;
+                self.run(started.process(), random.below(20))?;
+                match random.below(3) {
+                    0 => {
+                        story.push(format!("checkpoint {id} is aborted"));
+                        started.process().resolve(CheckpointId(id), false);
+                    }
+                    1 => {
+                        story.push(format!("checkpoint {id} is completed"));
+                        started.process().resolve(CheckpointId(id), true);
+                        completed = Some((cut, before));
+                    }
+                    _ => {
+                        story.push(format!("checkpoint {id} is completed, and nobody hears of it"));
+                        completed = Some((cut, before));
+                    }
+                }
+            }
+            self.run(started.process(), random.below(length))?;
+            if let Some((cut, before)) = completed {
+                kept.merge(&before);
+                restored = Some(cut);
+            }
+            let from =
+                restored.as_ref().map_or("the beginning".to_owned(), |cut| format!("checkpoint {}", cut.checkpoint.0));
+            let next = seed * 10 + death + 1;
+            if random.below(2) == 0 {
+                story.push(format!("the process dies; restored from {from}"));
+                drop(started);
+                started = self.start(parallelism, restored.as_ref(), next)?;
+            } else {
+                story.push(format!("the attempt fails; restored from {from} in the same process"));
+                self.start_again(&mut started, restored.as_ref(), next)?;
+            }
+        }
+        self.finish(started.process(), &kept)?;
+        kept.merge(&started.process().emitted());
+        kept.differs_from(&self.expected, false).map_or(Ok(()), |found| Err((MANY_DEATHS, found)))
+    }
+}

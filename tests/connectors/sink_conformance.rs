@@ -1,0 +1,497 @@
+//! The public suite for sinks: ours pass it, and each of a row of wrong ones is found, with a message that says what is wrong.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use alluvium::connect::deliver::NotDelivered;
+use alluvium::connect::sink::{CommitOutcome, Guarantee, Sink, SinkCommit, SinkContext, SinkScope, SinkWriter};
+use alluvium::connect::{Collect, Deliver, Delivery, ForEach, Lines};
+use alluvium::ports::fence::Fence;
+use alluvium::ports::files::Files;
+use alluvium::record::batch::Slice;
+use alluvium::testing::conformance::{SinkUnderTest, check_sink};
+use alluvium::testing::disk::SimulatedDisk;
+use alluvium::{CheckpointId, OperatorError, OperatorResult};
+use serde::{Deserialize, Serialize};
+
+struct Collects(Collect<u64>);
+
+impl SinkUnderTest<u64> for Collects {
+    type Sink = Collect<u64>;
+
+    fn fresh(&mut self) {
+        self.0 = Collect::new();
+    }
+
+    fn sink(&mut self) -> Collect<u64> {
+        self.0.clone()
+    }
+
+    fn record(&self, number: u64) -> u64 {
+        number
+    }
+
+    fn committed(&mut self) -> Vec<u64> {
+        self.0.collected()
+    }
+}
+
+#[test]
+fn a_collection_passes() {
+    let report = check_sink(&mut Collects(Collect::new())).unwrap();
+    assert_eq!(report.orders, 2 * 6 * 6 * 6);
+    assert!(report.deaths > 80 && report.starts > 1_000, "{report:?}");
+}
+
+/// Lines on a disk that forgets what was not synced.
+struct LinesOnDisk {
+    disk: SimulatedDisk,
+    crashes: u64,
+}
+
+impl SinkUnderTest<String> for LinesOnDisk {
+    type Sink = Lines;
+
+    fn fresh(&mut self) {
+        self.disk = SimulatedDisk::new();
+    }
+
+    fn sink(&mut self) -> Lines {
+        Lines::exactly_once("/out").suffix(".csv")
+    }
+
+    fn record(&self, number: u64) -> String {
+        format!("record {number}")
+    }
+
+    fn committed(&mut self) -> Vec<String> {
+        let files = self.disk.files();
+        let output = files.iter().filter(|path| path.starts_with("/out") && path.to_string_lossy().ends_with(".csv"));
+        let content = output.map(|path| String::from_utf8(self.disk.content(path).unwrap()).unwrap());
+        content.flat_map(|content| content.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+    }
+
+    fn files(&mut self) -> Arc<dyn Files> {
+        Arc::new(self.disk.clone())
+    }
+
+    fn crash(&mut self) {
+        self.crashes += 1;
+        self.disk = self.disk.crash(self.crashes);
+    }
+
+    fn lose_prepared(&mut self) -> bool {
+        let files = self.disk.files();
+        let pending = files.iter().filter(|path| path.to_string_lossy().ends_with(".pending"));
+        pending.map(|path| self.disk.remove(path).unwrap()).count() > 0
+    }
+}
+
+#[test]
+fn files_of_lines_pass_with_a_power_cut_at_every_death() {
+    check_sink(&mut LinesOnDisk { disk: SimulatedDisk::new(), crashes: 0 }).unwrap();
+}
+
+type Received = Arc<Mutex<Vec<u64>>>;
+type Receive = Box<dyn Fn(Delivery<u64>) -> Result<(), NotDelivered<Delivery<u64>>> + Send + Sync>;
+
+/// Delivers into a list; the receiver is full every third time.
+struct Delivers {
+    received: Received,
+    committed: bool,
+    sink: Option<Deliver<u64, Receive>>,
+}
+
+impl SinkUnderTest<u64> for Delivers {
+    type Sink = Deliver<u64, Receive>;
+
+    fn fresh(&mut self) {
+        self.received = Received::default();
+        let (received, asked) = (Arc::clone(&self.received), Mutex::new(0_u32));
+        let receive: Receive = Box::new(move |delivery: Delivery<u64>| {
+            let mut asked = asked.lock().unwrap();
+            *asked += 1;
+            if (*asked).is_multiple_of(3) {
+                return Err(NotDelivered::Full(delivery));
+            }
+            received.lock().unwrap().extend(delivery.records);
+            Ok(())
+        });
+        self.sink = Some(if self.committed { Deliver::committed(receive) } else { Deliver::at_once(receive) });
+    }
+
+    fn sink(&mut self) -> Self::Sink {
+        self.sink.clone().unwrap()
+    }
+
+    fn record(&self, number: u64) -> u64 {
+        number
+    }
+
+    fn committed(&mut self) -> Vec<u64> {
+        self.received.lock().unwrap().clone()
+    }
+
+    fn keeps_output(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn deliveries_pass_with_a_receiver_that_is_full_now_and_then() {
+    for committed in [true, false] {
+        check_sink(&mut Delivers { received: Received::default(), committed, sink: None }).unwrap();
+    }
+}
+
+/// What is wrong with [`Table`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    Nothing,
+    CommitsAgain,
+    AbortsWhatWasDeclined,
+    CleansUpEverything,
+    WritesAtOnce,
+    IgnoresTheFence,
+    NamesWithoutSubtask,
+    PreparesInMemory,
+    TakesWhatIsGoneForDone,
+    DoneWhileUnavailable,
+    MixesWithOldOutput,
+    LeavesRecords,
+    LeavesNoWaker,
+    ForgetsTheRestored,
+}
+
+/// A transactional table outside: what is staged survives a crash, what is only held does not.
+#[derive(Debug, Default)]
+struct Outside {
+    staged: BTreeMap<String, Vec<u64>>,
+    held: BTreeMap<String, Vec<u64>>,
+    committed: BTreeMap<String, Vec<u64>>,
+    repeated: u64,
+    owner: Option<String>,
+    unavailable: bool,
+}
+
+#[derive(Clone)]
+struct Table {
+    wrong: Wrong,
+    outside: Arc<Mutex<Outside>>,
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, Outside> {
+        self.outside.lock().unwrap()
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Staged(String);
+
+struct TableWriter {
+    table: Table,
+    prefix: String,
+    records: Vec<u64>,
+    prepared: BTreeMap<CheckpointId, Vec<Staged>>,
+    completed: CheckpointId,
+    asked: bool,
+}
+
+struct TableCommitter {
+    table: Table,
+    prefix: String,
+    owner: String,
+    fence: Fence,
+}
+
+impl Sink<u64> for Table {
+    type Committable = Staged;
+    type State = ();
+    type Writer = TableWriter;
+    type Committer = TableCommitter;
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn writer(&self, context: SinkContext) -> OperatorResult<TableWriter> {
+        let subtask = if self.wrong == Wrong::NamesWithoutSubtask { 0 } else { context.subtask() };
+        Ok(TableWriter {
+            table: self.clone(),
+            prefix: format!("{}/{}/{}/{subtask}", context.job(), context.uid(), context.run()),
+            records: Vec::new(),
+            prepared: BTreeMap::new(),
+            completed: CheckpointId(0),
+            asked: false,
+        })
+    }
+
+    fn committer(&self, scope: SinkScope) -> OperatorResult<TableCommitter> {
+        Ok(TableCommitter {
+            table: self.clone(),
+            prefix: format!("{}/{}/", scope.job, scope.uid),
+            owner: format!("{}/{}/{}", scope.job, scope.uid, scope.store),
+            fence: scope.fence,
+        })
+    }
+}
+
+impl SinkWriter<u64> for TableWriter {
+    type Committable = Staged;
+    type State = ();
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<OperatorResult> {
+        if std::mem::replace(&mut self.asked, true) {
+            return Poll::Ready(Ok(()));
+        }
+        if self.table.wrong != Wrong::LeavesNoWaker {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn write_batch(&mut self, slice: &mut Slice<u64>) -> OperatorResult {
+        if self.table.wrong == Wrong::LeavesRecords {
+            self.records.extend(slice.records.iter().copied());
+            return Ok(());
+        }
+        if self.table.wrong == Wrong::WritesAtOnce {
+            let name = format!("{}/at-once", self.prefix);
+            self.table.lock().committed.entry(name).or_default().extend(slice.records.iter().copied());
+        }
+        self.records.append(&mut slice.records);
+        slice.clear();
+        Ok(())
+    }
+
+    fn prepare(&mut self, checkpoint: CheckpointId) -> OperatorResult {
+        let records = std::mem::take(&mut self.records);
+        let mut outside = self.table.lock();
+        if self.table.wrong == Wrong::AbortsWhatWasDeclined {
+            // As if a checkpoint that had not completed until the next one had to be rolled back.
+            let mine = format!("{}/", self.prefix);
+            let completed = self.completed.0;
+            outside.staged.retain(|name, _| {
+                name.strip_prefix(&mine).is_none_or(|number| number.parse::<u64>().unwrap() <= completed)
+            });
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        let name = format!("{}/{}", self.prefix, checkpoint.0);
+        if self.table.wrong == Wrong::PreparesInMemory {
+            outside.held.insert(name.clone(), records);
+        } else {
+            outside.staged.insert(name.clone(), records);
+        }
+        self.prepared.insert(checkpoint, vec![Staged(name)]);
+        Ok(())
+    }
+
+    fn poll_prepared(&mut self, checkpoint: CheckpointId, _: &mut Context<'_>) -> Poll<OperatorResult<Vec<Staged>>> {
+        Poll::Ready(Ok(self.prepared.remove(&checkpoint).unwrap_or_default()))
+    }
+
+    fn snapshot(&mut self, _: CheckpointId) {}
+
+    fn completed(&mut self, checkpoint: CheckpointId) {
+        self.completed = checkpoint;
+    }
+}
+
+impl SinkCommit for TableCommitter {
+    type Committable = Staged;
+    type State = ();
+
+    fn open(&mut self, restored: Option<Vec<()>>) -> OperatorResult {
+        let mut outside = self.table.lock();
+        if restored.is_none() && !outside.committed.is_empty() && self.table.wrong != Wrong::MixesWithOldOutput {
+            return Err(OperatorError::unrecoverable("the table has rows of a former job: give another table"));
+        }
+        outside.owner = Some(self.owner.clone());
+        Ok(())
+    }
+
+    fn commit(&mut self, Staged(name): Staged) -> CommitOutcome {
+        let wrong = self.table.wrong;
+        let mut outside = self.table.lock();
+        if outside.unavailable {
+            return if wrong == Wrong::DoneWhileUnavailable {
+                CommitOutcome::Done
+            } else {
+                CommitOutcome::RetryAfter(Duration::from_millis(1))
+            };
+        }
+        if wrong != Wrong::IgnoresTheFence
+            && let Err(fenced) = self.fence.check()
+        {
+            return CommitOutcome::Fatal(fenced.into());
+        }
+        if wrong == Wrong::CommitsAgain {
+            let records = outside.staged.get(&name).cloned().unwrap_or_default();
+            let name = format!("{name} #{}", outside.repeated);
+            outside.repeated += 1;
+            outside.committed.insert(name, records);
+            return CommitOutcome::Done;
+        }
+        if outside.committed.contains_key(&name) {
+            return CommitOutcome::AlreadyDone;
+        }
+        let staged =
+            if wrong == Wrong::PreparesInMemory { outside.held.remove(&name) } else { outside.staged.remove(&name) };
+        match staged {
+            Some(records) => {
+                outside.committed.insert(name, records);
+                CommitOutcome::Done
+            }
+            None if wrong == Wrong::TakesWhatIsGoneForDone => CommitOutcome::AlreadyDone,
+            None => CommitOutcome::Fatal(OperatorError::unrecoverable(format!("{name} is gone"))),
+        }
+    }
+
+    fn clean_up(&mut self) -> OperatorResult {
+        if self.table.wrong != Wrong::IgnoresTheFence {
+            self.fence.check()?;
+        }
+        let everything = self.table.wrong == Wrong::CleansUpEverything;
+        let prefix = self.prefix.clone();
+        self.table.lock().staged.retain(|name, _| !everything && !name.starts_with(&prefix));
+        Ok(())
+    }
+}
+
+struct TableUnderTest(Table);
+
+impl SinkUnderTest<u64> for TableUnderTest {
+    type Sink = Table;
+
+    fn fresh(&mut self) {
+        *self.0.lock() = Outside::default();
+    }
+
+    fn sink(&mut self) -> Table {
+        self.0.clone()
+    }
+
+    fn record(&self, number: u64) -> u64 {
+        number
+    }
+
+    fn committed(&mut self) -> Vec<u64> {
+        self.0.lock().committed.values().flatten().copied().collect()
+    }
+
+    fn crash(&mut self) {
+        let mut outside = self.0.lock();
+        outside.held.clear();
+        if self.0.wrong == Wrong::ForgetsTheRestored {
+            outside.staged.clear();
+        }
+    }
+
+    fn set_available(&mut self, available: bool) -> bool {
+        self.0.lock().unavailable = !available;
+        true
+    }
+
+    fn lose_prepared(&mut self) -> bool {
+        self.0.lock().staged.clear();
+        true
+    }
+}
+
+fn table(wrong: Wrong) -> TableUnderTest {
+    TableUnderTest(Table { wrong, outside: Arc::default() })
+}
+
+#[test]
+fn a_small_right_sink_passes() {
+    check_sink(&mut table(Wrong::Nothing)).unwrap();
+}
+
+#[test]
+fn every_wrong_sink_is_found_and_told() {
+    let cases: &[(Wrong, &[&str])] = &[
+        (
+            Wrong::CommitsAgain,
+            &["A commit that is repeated", "answered that it was done now", "checkpoint 1 is completed"],
+        ),
+        (
+            Wrong::AbortsWhatWasDeclined,
+            &["can be committed until its commit returned", "trial/sink/1/0/3 is gone", "checkpoint 3 is aborted"],
+        ),
+        (Wrong::CleansUpEverything, &["Cleaning up removes", "other/sink/1/0/1 is gone", "the other one commits"]),
+        (Wrong::WritesAtOnce, &["Nothing takes effect before", "that should not be (0, 1, 2)"]),
+        (Wrong::IgnoresTheFence, &["An attempt that is over has no effect", "answered that it was done now"]),
+        (Wrong::NamesWithoutSubtask, &["missing"]),
+        (
+            Wrong::PreparesInMemory,
+            &["can be committed until", "is gone", "the process dies and is started from checkpoint"],
+        ),
+        (
+            Wrong::TakesWhatIsGoneForDone,
+            &["A commit whose transaction is gone says so", "answered that it had been done"],
+        ),
+        (Wrong::DoneWhileUnavailable, &["While the outside is unavailable", "answered that it was done now"]),
+        (Wrong::MixesWithOldOutput, &["begins anew over the output", "that should not be"]),
+        (Wrong::LeavesRecords, &["takes all records of a slice", "record 0 is still in the slice"]),
+        (Wrong::LeavesNoWaker, &["becomes ready, and leaves its waker", "nothing that it waits for wakes it"]),
+        (Wrong::ForgetsTheRestored, &["can be committed until its commit returned"]),
+    ];
+    for (wrong, texts) in cases {
+        let error = match check_sink(&mut table(*wrong)) {
+            Err(error) => error,
+            Ok(report) => panic!("{wrong:?} passed: {report:?}"),
+        };
+        for text in *texts {
+            assert!(error.tells(text), "{wrong:?}: no `{text}` in{error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_sink_that_promises_at_least_once_may_repeat_and_may_not_lose() {
+    check_sink(&mut calls(None)).unwrap();
+    let error = check_sink(&mut calls(Some(4))).unwrap_err();
+    assert!(error.tells("takes effect at least once") && error.tells("missing"), "{error}");
+}
+
+/// A sink that calls a function with every record, and what the function kept.
+struct Calls<F> {
+    received: Received,
+    function: F,
+}
+
+impl<F: Fn(u64) + Clone + Send + 'static> SinkUnderTest<u64> for Calls<F> {
+    type Sink = ForEach<F>;
+
+    fn fresh(&mut self) {
+        self.received.lock().unwrap().clear();
+    }
+
+    fn sink(&mut self) -> ForEach<F> {
+        ForEach::new(self.function.clone())
+    }
+
+    fn record(&self, number: u64) -> u64 {
+        number
+    }
+
+    fn committed(&mut self) -> Vec<u64> {
+        self.received.lock().unwrap().clone()
+    }
+}
+
+fn calls(loses: Option<u64>) -> Calls<impl Fn(u64) + Clone + Send + 'static> {
+    let received = Received::default();
+    let keep = Arc::clone(&received);
+    let function = move |number| {
+        if loses != Some(number) {
+            keep.lock().unwrap().push(number);
+        }
+    };
+    Calls { received, function }
+}
