@@ -31,5 +31,5 @@ pub use error::{OperatorError, OperatorResult};
 pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};
 pub use job::{
     Arbiters, CheckpointFigures, CheckpointResult, Events, EventsTo, JobError, JobHandle, JobOutcome, JobReport,
-    JobStatus, NoArbiter, OptionError, Options, StartError,
+    JobStatus, NoArbiter, OptionError, Options, RegionStatus, StartError,
 };

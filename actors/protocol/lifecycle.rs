@@ -289,6 +289,14 @@ impl Job {
         Ok(())
     }
 
+    /// Those that are not there have ended, whatever was known of them: for a supervisor that lost its thread.
+    pub fn settle(&mut self, is_there: impl Fn(SubtaskId) -> bool) {
+        let gone = self.subtasks.iter_mut().filter(|(subtask, life)| !is_there(**subtask) && !life.state.is_terminal());
+        for (_, life) in gone {
+            life.state = SubtaskState::Failed;
+        }
+    }
+
     /// Takes a step of the job other than the one that [`restore`](Job::restore) takes.
     ///
     /// # Errors

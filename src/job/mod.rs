@@ -22,7 +22,9 @@ use alluvium_actors::protocol::align::CheckpointMode;
 use alluvium_actors::run;
 pub use alluvium_actors::run::{Arbiters, EventsTo, NoArbiter};
 
-pub use handle::{CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus};
+pub use handle::{
+    CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus, RegionStatus,
+};
 pub use options::{OptionError, Options, SHORTEST_INTERVAL};
 
 use crate::graph::Graph;
@@ -66,7 +68,7 @@ impl Graph {
         self.check_options(options)?;
         warn_of_abort();
         let store = self.open_store(options)?;
-        let monitor = Arc::new(Monitor::default());
+        let monitor = Arc::new(Monitor::of(&self.plan()));
         let feed = Feed { monitor: Arc::clone(&monitor), also: options.listener.clone() };
         let setup = supervisor_setup(self, options, store, Arc::new(feed));
         let arbiters = options.placement();

@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -131,10 +132,12 @@ impl SinkWriter<String> for CountedWriter {
     }
 }
 
-/// Hears which regions restart.
+/// Hears which regions restart, and panics once in a while where the supervisor tells something: in its very step.
 struct Hearing {
     watched: Watched,
     also: Arc<dyn Listener>,
+    supervisor: chance::Fuse,
+    told: AtomicBool,
 }
 
 impl Listener for Hearing {
@@ -148,7 +151,18 @@ impl Listener for Hearing {
             _ => {}
         }
         drop(watched);
+        // Not the last word of a job: then nothing is left that could restart.
+        let of_the_supervisor = match &event {
+            JobEvent::State(state) => !state.is_terminal(),
+            event => {
+                matches!(event, JobEvent::RunBegan { .. } | JobEvent::Failed(_) | JobEvent::Restarting { .. })
+            }
+        };
         self.also.event(event);
+        // Not at the very first word, which comes while the supervisor is built.
+        if of_the_supervisor && self.told.swap(true, Ordering::Relaxed) {
+            self.supervisor.burn();
+        }
     }
 }
 
@@ -159,6 +173,8 @@ enum Panics {
     Left,
     /// On both, by chance.
     Both,
+    /// On both, and in the supervisor.
+    Supervisor,
 }
 
 struct Regions {
@@ -220,7 +236,7 @@ impl Scenario for Regions {
             let fuse = match self.panics {
                 Panics::Left if side == 0 => chance::Fuse::several(boot, count),
                 Panics::Left => chance::Fuse::never(),
-                Panics::Both => chance::Fuse::new(boot, count),
+                Panics::Both | Panics::Supervisor => chance::Fuse::new(boot, count),
             };
             job.source(name, Generator::bounded(count, |index| index).splits(3).rate(rate))
                 .map(move |id| {
@@ -242,7 +258,7 @@ impl Scenario for Regions {
                 );
         }
         let graph = job.build().map_err(|errors| errors.to_string())?;
-        if self.panics == Panics::Both {
+        if self.panics != Panics::Left {
             chance::users(boot, &self.promises);
         }
         let options = chance::options(boot).failover(self.failover);
@@ -251,7 +267,13 @@ impl Scenario for Regions {
         let catalogue = chance::catalogue(boot, &self.catalogue).map(|catalogue| catalogue as _);
         let setup = boot.setup(&graph, &options, catalogue).map_err(|error| error.to_string())?;
         let also = boot.listener();
-        Ok(SupervisorSetup { listener: Arc::new(Hearing { watched: Arc::clone(&self.watched), also }), ..setup })
+        let supervisor = match self.panics {
+            Panics::Left | Panics::Both => chance::Fuse::never(),
+            Panics::Supervisor => chance::Fuse::several(boot, 12),
+        };
+        let watched = Arc::clone(&self.watched);
+        let listener = Arc::new(Hearing { watched, also, supervisor, told: AtomicBool::new(false) });
+        Ok(SupervisorSetup { listener, ..setup })
     }
 
     fn observe(&mut self, world: &World<'_>) -> Result<(), String> {
@@ -308,4 +330,18 @@ fn two_regions_of_which_one_fails_survive_a_crash_at_every_effect() {
 fn two_regions_of_which_one_fails_survive_crashes_at_events() {
     let build = || Regions::new(Panics::Left);
     schedules::run("regions, events", schedules::crashes_at_events(12, 17, build), build);
+}
+
+#[test]
+fn a_supervisor_that_panics_restarts_the_whole_job_and_nothing_is_lost() {
+    let build = || Regions::new(Panics::Supervisor);
+    let tally = schedules::run("regions, the supervisor panics", schedules::random(4_000, 150), build);
+    assert!(tally.is_asked || tally.completed > 0);
+}
+
+#[test]
+fn a_supervisor_that_panics_without_any_other_fault_is_survived_in_the_process() {
+    let runs = (0..60).map(|seed| Simulation::new(seed).with(Faults::None));
+    let tally = schedules::run("regions, only the supervisor panics", runs, || Regions::new(Panics::Supervisor));
+    assert_eq!(tally.failures, 0, "no process ended because of it");
 }

@@ -88,6 +88,7 @@ impl SupervisorDriver {
                 self.handle(Event::Started { attempt, region: *region, part: Part::Sink(sink) });
                 self.sinks.insert(sink);
                 waiting.insert(sink);
+                self.roster.insert(Address::Sink(sink, attempt));
                 deployment.spawn_sink(self.host.as_ref(), sink, sinks.remove(&sink).unwrap_or_default());
             }
             self.deployments.insert(*region, deployment);
@@ -125,6 +126,7 @@ impl SupervisorDriver {
             let region = self.regions.of_node(subtask.node);
             self.handle(Event::Started { attempt, region, part: Part::Subtask(*subtask) });
             self.subtasks.insert(*subtask);
+            self.roster.insert(Address::Subtask(*subtask, attempt));
             self.subtask_becomes(*subtask, SubtaskState::Restoring);
         }
         self.phase = Phase::Restoring { waiting: subtasks, attempt, regions: regions.clone() };

@@ -82,7 +82,10 @@ impl SupervisorDriver {
         self.phase = Phase::Ending;
         self.subtasks_never_started(regions);
         for subtask in self.subtasks_of(regions).filter(|subtask| self.subtasks.contains(subtask)).collect::<Vec<_>>() {
-            self.subtask_becomes(subtask, SubtaskState::Cancelling);
+            // Told twice, if a supervisor that panicked had told it before.
+            if self.job.subtask(subtask) != Some(SubtaskState::Cancelling) {
+                self.subtask_becomes(subtask, SubtaskState::Cancelling);
+            }
             self.host.send(Address::Subtask(subtask, self.attempt_of(subtask)), Control::Cancel);
         }
         for sink in self.sinks_of(regions).filter(|sink| self.sinks.contains(sink)) {

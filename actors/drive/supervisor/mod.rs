@@ -12,8 +12,10 @@
 mod closing;
 mod deploying;
 mod failing;
+mod panicking;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -106,6 +108,10 @@ pub struct SupervisorDriver {
     /// The restart that was told of last.
     announced: Option<Announced>,
     coordinator_gone: bool,
+    /// The subtasks and sinks that were spawned and have not ended. Kept apart from everything that decides: it is what a supervisor that panicked goes by.
+    roster: BTreeSet<Address>,
+    /// A user has cancelled the job.
+    cancelled: bool,
 }
 
 /// The right of one region to act outside, and what it has under way.
@@ -181,6 +187,8 @@ impl SupervisorDriver {
             ending: None,
             announced: None,
             coordinator_gone: false,
+            roster: BTreeSet::new(),
+            cancelled: false,
         };
         supervisor.spawn_coordinator();
         let all = supervisor.regions.all();
@@ -354,8 +362,18 @@ impl SupervisorDriver {
         Ok(())
     }
 
+    fn guarded_step(&mut self, context: &mut Context<'_>) -> Step {
+        loop {
+            match self.try_step(context) {
+                Ok(step) => return step,
+                Err(failure) => self.fail(Scope::Job, self.machine.attempt(), failure),
+            }
+        }
+    }
+
     fn try_step(&mut self, context: &mut Context<'_>) -> Result<Step, Failure> {
         while let Some(message) = self.mailbox.pop_front() {
+            self.note(&message);
             self.on_message(message)?;
         }
         loop {
@@ -427,10 +445,11 @@ impl Driver for SupervisorDriver {
     }
 
     fn step(&mut self, context: &mut Context<'_>) -> Step {
-        loop {
-            match self.try_step(context) {
-                Ok(step) => return step,
-                Err(failure) => self.fail(Scope::Job, self.machine.attempt(), failure),
+        match catch_unwind(AssertUnwindSafe(|| self.guarded_step(context))) {
+            Ok(step) => step,
+            Err(panic) => {
+                self.recover_from(panic);
+                Step::Again
             }
         }
     }

@@ -120,6 +120,17 @@ impl Supervisor {
         }
     }
 
+    /// The same supervisor with a clear head: its driver panicked, so that what it was doing is not to be trusted. What is there says `there`; the
+    /// strategy, the attempts and what is known of the end of the job are kept. It is to be told of the failure next.
+    #[must_use]
+    pub fn recovered(&self, there: &BTreeSet<(RegionId, Part)>) -> Supervisor {
+        let deployed = self.deployed.iter().map(|(region, before)| {
+            let parts = there.iter().filter(|(of, _)| of == region).map(|(_, part)| *part).collect();
+            (*region, Region { attempt: before.attempt, parts })
+        });
+        Supervisor { deployed: deployed.collect(), phase: Phase::Running, misuse: None, ..self.clone() }
+    }
+
     /// The regions of the job.
     #[must_use]
     pub fn regions(&self) -> &Regions {
