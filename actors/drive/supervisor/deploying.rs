@@ -147,10 +147,11 @@ impl SupervisorDriver {
         self.announced = None;
         self.handle(Event::Running { attempt });
         self.enter(JobState::Running);
+        // Before a subtask can begin: whoever has seen a record and asks for a checkpoint then finds the coordinator at work.
+        self.host.send(Address::Coordinator, Control::Running { attempt });
         for subtask in self.subtasks_of(&regions) {
             self.host.send(Address::Subtask(subtask, attempt), Control::Start);
         }
-        self.host.send(Address::Coordinator, Control::Running { attempt });
         self.try_stop();
     }
 

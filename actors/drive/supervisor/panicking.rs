@@ -14,7 +14,8 @@ use crate::drive::subtask::drop_quietly;
 use crate::ids::{RegionId, SubtaskId};
 use crate::ports::blocking::panic_text;
 use crate::ports::host::Address;
-use crate::ports::task::Failure;
+use crate::ports::task::{Failure, Severity};
+use crate::protocol::lifecycle::JobState;
 use crate::protocol::supervise::{Event, Part, Scope};
 
 /// How often in a row it is tried to go on.
@@ -76,11 +77,15 @@ impl SupervisorDriver {
         self.handling = false;
         self.announced = None;
         self.machine = self.machine.recovered(&there);
-        self.fail(Scope::Job, self.machine.attempt(), failure);
+        // How the job was ending it goes on ending.
         if self.cancelled {
             self.handle(Event::Cancel);
-            self.show_why_it_ends();
         }
+        let severity = match self.job.state() {
+            JobState::Failing => Severity::Unrecoverable,
+            _ => failure.severity,
+        };
+        self.fail(Scope::Job, self.machine.attempt(), Failure { severity, ..failure });
     }
 }
 
