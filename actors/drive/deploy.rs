@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::drive::attempt::{AttemptHost, WorkCount};
 use crate::drive::control::{Control, Origin};
@@ -13,8 +13,10 @@ use crate::drive::outputs::{OutputChannel, Outputs};
 use crate::drive::sink::{SinkDriver, SinkSetup};
 use crate::drive::source::SourceDriver;
 use crate::drive::subtask::Restored;
+use crate::drive::watched::Watched;
 use crate::ids::{Attempt, RegionId, RunNumber, SubtaskId};
 use crate::plan::{Pattern, Plan};
+use crate::ports::calls::{Call, CallWatch};
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Driver, DriverFactory, Host, Placement, Role, Step};
@@ -75,7 +77,12 @@ pub(super) struct Deployment {
     pub(super) files: Arc<dyn Files>,
     pub(super) fence: Fence,
     pub(super) work: Arc<WorkCount>,
+    /// Where its subtasks and sinks are: shared with the supervisor.
+    pub(super) watches: Watches,
 }
+
+/// Where the subtasks and sinks of an attempt are, by their address.
+pub(super) type Watches = Arc<Mutex<BTreeMap<Address, Arc<CallWatch>>>>;
 
 impl Deployment {
     /// Starts the committing side of a sink, with what the restored checkpoint holds of it.
@@ -97,6 +104,7 @@ impl Deployment {
             factory: Arc::clone(&plan.committer),
             restored: snapshots,
             prepared,
+            watch: self.watch(Address::Sink(sink, self.attempt)),
         };
         let work = Arc::clone(&self.work);
         let build = Box::new(move |host: Rc<dyn Host>| {
@@ -104,6 +112,12 @@ impl Deployment {
         });
         let factory = DriverFactory { role: Role::Sink, build };
         host.spawn(Address::Sink(sink, self.attempt), Placement::Coordination, factory);
+    }
+
+    /// The watch of a subtask or a sink.
+    fn watch(&self, address: Address) -> Arc<CallWatch> {
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(watches.entry(address).or_default())
     }
 
     /// The subtasks of the region.
@@ -152,6 +166,7 @@ impl Deployment {
                 manifest.subtasks.iter().any(|snapshot| snapshot.subtask == subtask && snapshot.finished)
             }),
         };
+        let watch = self.watch(Address::Subtask(subtask, self.attempt));
         let alignment = new_alignment(self.mode, inputs.len() as u32);
         let context = TaskContext {
             job: Arc::clone(&self.plan.job),
@@ -165,14 +180,18 @@ impl Deployment {
             files: Arc::clone(&self.files),
             fence: self.fence.clone(),
             restored: self.restored.clone(),
+            calls: Arc::clone(&watch),
         };
         let outputs = Outputs::new(outputs);
+        watch.begin(Call::Build);
         let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match &node.factory {
             TaskFactory::Operator(factory) => factory(context).map(Built::Operator),
             TaskFactory::Source(factory) => factory(context).map(Built::Source),
         }));
+        watch.end();
         let failure = match built {
             Ok(Ok(Built::Operator(task))) => {
+                let task = Box::new(Watched::new(watch, task));
                 let gate = Gate::new(inputs);
                 return Box::new(OperatorDriver::new(
                     host,
@@ -187,6 +206,7 @@ impl Deployment {
                 ));
             }
             Ok(Ok(Built::Source(task))) => {
+                let task = Box::new(Watched::new(watch, task));
                 let attempt = self.attempt;
                 return Box::new(SourceDriver::new(host, subtask, attempt, name, task, outputs, alignment, restored));
             }

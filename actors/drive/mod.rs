@@ -16,3 +16,4 @@ pub mod subtask;
 pub mod subtask_driver;
 pub mod supervisor;
 mod under_way;
+mod watched;

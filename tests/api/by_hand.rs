@@ -191,6 +191,7 @@ impl Running {
         for id in plan.subtasks() {
             let node = plan.node(id.node);
             let context = TaskContext {
+                calls: Arc::default(),
                 job: Arc::clone(&plan.job),
                 subtask: id,
                 parallelism: node.parallelism,

@@ -5,6 +5,7 @@ mod endings;
 mod handle;
 mod push;
 mod refusals;
+mod regions;
 
 use std::path::Path;
 use std::time::Duration;

@@ -83,6 +83,7 @@ impl SupervisorDriver {
                 files: Arc::clone(&self.setup.files),
                 fence: fence.clone(),
                 work: Arc::clone(work),
+                watches: Arc::default(),
             };
             for sink in self.sinks_of(&BTreeSet::from([*region])).collect::<Vec<_>>() {
                 self.handle(Event::Started { attempt, region: *region, part: Part::Sink(sink) });

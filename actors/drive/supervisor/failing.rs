@@ -1,10 +1,12 @@
 //! What follows a failure or a cancellation: the regions that it concerns end, then the machine says how it goes on.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
 
 use super::{Announced, Ending, Phase, SupervisorDriver};
 use crate::drive::control::{Control, Origin};
 use crate::ids::{Attempt, CheckpointId, RegionId, SubtaskId};
+use crate::ports::calls::Call;
 use crate::ports::host::Address;
 use crate::ports::listener::JobEvent;
 use crate::ports::store::CheckpointKind;
@@ -174,22 +176,43 @@ impl SupervisorDriver {
         let first =
             failures.first().map(|failure| format!("; it was told to because of: {failure}")).unwrap_or_default();
         let message = format!(
-            "still inside a call {} s after it was told to end; the job cannot be restarted beside it{first}",
-            self.setup.cancellation_timeout.as_secs()
+            "did not end within {:?} after it was told to; nothing can be restarted beside it, since two attempts must never run{first}",
+            self.setup.cancellation_timeout
         );
         self.setup.listener.event(JobEvent::Failed(Failure::unrecoverable(stuck.join(", "), message)));
         self.ending = Some(Ending::Failed);
         self.over();
     }
 
+    /// The call that a subtask or a sink is in.
+    fn call_of(&self, region: RegionId, address: Address) -> Option<(Call, Option<Arc<str>>)> {
+        let watches = self.deployments.get(&region)?.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.get(&address).map(|watch| watch.current())
+    }
+
     /// What does not end, by its name.
     fn describe(&self, straggler: Straggler) -> String {
         match straggler {
-            Straggler::Part(_, Part::Subtask(subtask)) => {
-                format!("{}[{}]", self.setup.plan.node(subtask.node).name, subtask.index)
+            Straggler::Part(region, Part::Subtask(subtask)) => {
+                let name = format!("{}[{}]", self.setup.plan.node(subtask.node).name, subtask.index);
+                match self.call_of(region, Address::Subtask(subtask, self.attempt_of(subtask))) {
+                    Some((call, Some(operator))) => format!("{name} (inside `{operator}`, {call})"),
+                    Some((call, None)) => format!("{name} ({call})"),
+                    None => name,
+                }
             }
-            Straggler::Part(_, Part::Sink(sink)) => self.setup.plan.sinks[sink as usize].uid.as_str().to_owned(),
-            Straggler::Part(..) => "blocking work of a connector".to_owned(),
+            Straggler::Part(region, Part::Sink(sink)) => {
+                let name = &self.setup.plan.sinks[sink as usize].uid;
+                match self.call_of(region, Address::Sink(sink, self.attempt_of_sink(sink))) {
+                    Some((call, _)) => format!("{name} ({call})"),
+                    None => name.to_string(),
+                }
+            }
+            Straggler::Part(region, Part::Work) => {
+                let operators: Vec<&str> =
+                    self.regions.nodes(region).map(|node| self.setup.plan.node(node).name.as_str()).collect();
+                format!("blocking work of {}", operators.join(", "))
+            }
             Straggler::Coordinator => "the checkpoint store".to_owned(),
         }
     }

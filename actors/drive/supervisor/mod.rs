@@ -420,7 +420,6 @@ impl SupervisorDriver {
         let mut ended = false;
         for region in self.machine.waits_for_work() {
             if self.rights.get(&region).is_none_or(|rights| rights.work.poll_idle(context)) {
-                drop(self.deployments.remove(&region));
                 let attempt = self.machine.attempt_of(region);
                 self.handle(Event::Ended { attempt, region, part: Part::Work });
                 ended = true;
