@@ -13,8 +13,8 @@ use alluvium_actors::ids::CheckpointId;
 use futures::channel::oneshot;
 
 use super::source::{
-    Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Source, SourceContext, SourceEnumerator, SourceReader,
-    SplitAssigner,
+    Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Replay, Source, SourceContext, SourceEnumerator,
+    SourceReader, SplitAssigner,
 };
 use crate::error::{OperatorError, OperatorResult};
 use crate::record::Record;
@@ -291,6 +291,10 @@ impl<T: Record> Source for Push<T> {
 
     fn boundedness(&self) -> Boundedness {
         Boundedness::Unbounded
+    }
+
+    fn replay(&self) -> Replay {
+        Replay::Never
     }
 
     fn enumerator(&self, _: SourceContext) -> OperatorResult<PushEnumerator> {

@@ -8,10 +8,12 @@ use alluvium::connect::source::{
     Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Replay, Source, SourceContext, SourceEnumerator,
     SourceReader, SplitAssigner,
 };
-use alluvium::connect::{Collect, Generator};
+use alluvium::connect::{Collect, Generator, Push};
 use alluvium::graph::{CheckpointBasis, GuaranteeReport, PathGuarantee};
 use alluvium::operator::{ProcessContext, ProcessFunction, SideOutput, SideOutputs};
-use alluvium::{BuildError, CheckpointId, Job, OperatorResult, OptionError, Options, StartError, Stream};
+use alluvium::{
+    BuildError, CheckpointId, CheckpointMode, Job, OperatorResult, OptionError, Options, StartError, Stream,
+};
 
 /// A source that cannot be read again, as one into which somebody pushes.
 struct Pushed;
@@ -132,6 +134,16 @@ fn every_source_and_sink_has_a_path_of_its_own_that_promises_what_its_ends_do() 
 }
 
 #[test]
+fn what_is_pushed_into_a_job_cannot_be_read_again() {
+    let job = Job::new("pushed");
+    let (_pusher, pushed) = Push::<u64>::channel(10);
+    job.source("pushed", pushed).sink("committed", Collect::new()).requires(Guarantee::ExactlyOnce);
+    let errors = job.build().unwrap_err();
+    let [BuildError::GuaranteeNotHeld(error)] = errors.errors() else { panic!("{errors}") };
+    assert_eq!((error.held, error.weakest.as_str()), (Guarantee::AtMostOnce, "pushed"));
+}
+
+#[test]
 fn every_link_of_a_path_says_why() {
     let job = Job::new("why");
     numbers(&job, "read").map(|number| number).name("mapped").sink("committed", Collect::new());
@@ -169,6 +181,25 @@ fn at_least_once_mode_lowers_only_paths_over_operators_with_several_channels() {
     assert_eq!(weak.subject, "sums -> keyed");
     assert!(weak.reason.contains("2 channels without aligning them"), "{}", weak.reason);
     assert_eq!(path(&graph.guarantees(Some(ALIGNED)), "numbers", "keyed").guarantee, Guarantee::ExactlyOnce);
+}
+
+#[test]
+fn the_options_decide_what_the_graph_does_not() {
+    let job = Job::new("options").parallelism(2);
+    numbers(&job, "numbers").key_by(|number| number).reduce("sums", |a, b| a + b).for_each("printed", |_| {});
+    let graph = job.build().unwrap();
+    let options = Options::default().store("state").checkpoint_every(Duration::from_millis(1_500));
+    assert_eq!(
+        graph.guarantees_with(&options).checkpoints,
+        Some(CheckpointBasis::new(true, Some(1_500), true)),
+        "nothing is written to say what holds"
+    );
+    let report = graph.guarantees_with(&options.checkpoint_mode(CheckpointMode::AtLeastOnce));
+    assert_eq!(report.checkpoints, Some(CheckpointBasis::new(false, Some(1_500), true)));
+    assert!(report.to_string().contains("takes records of 2 channels without aligning them"), "{report}");
+    let report = graph.guarantees_with(&Options::default());
+    assert_eq!(report.checkpoints, Some(CheckpointBasis::new(true, None, false)));
+    assert!(report.to_string().contains("are not taken periodically"), "{report}");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::task::Poll;
 
 use alluvium::connect::Generator;
-use alluvium::{Graph, Job};
+use alluvium::operator::{Access, Context, KeyedProcess};
+use alluvium::state::{AggregateFunction, Aggregating, ReduceFunction, Reducing};
+use alluvium::{Graph, Job, OperatorResult};
 use alluvium_actors::ports::store::PieceContent;
 
 use crate::by_hand::{Seen, World};
@@ -90,6 +92,121 @@ fn reduce_and_aggregate_come_back() {
     world.start(&job(&after), Some(manifest)).unwrap().run_to_end().unwrap();
     all.extend(after.in_order());
     assert_eq!(all, unbroken.in_order());
+}
+
+struct Sum;
+
+impl ReduceFunction for Sum {
+    type Value = u64;
+
+    fn reduce(stored: u64, added: u64) -> u64 {
+        stored + added
+    }
+}
+
+struct Texts;
+
+impl AggregateFunction for Texts {
+    type In = u64;
+    type Accumulator = String;
+    type Out = usize;
+
+    fn create() -> String {
+        String::new()
+    }
+
+    fn add(text: &mut String, number: u64) {
+        text.push_str(&number.to_string());
+    }
+
+    fn result(text: &String) -> usize {
+        text.len()
+    }
+}
+
+/// Tells what was reduced and aggregated of each key so far.
+#[derive(Clone)]
+struct Combine;
+
+impl KeyedProcess for Combine {
+    type Key = u64;
+    type In = u64;
+    type Out = (u64, u64, usize);
+    type State = (Reducing<Sum>, Aggregating<Texts>);
+
+    fn state(&self) -> Self::State {
+        (Reducing::named("sum"), Aggregating::named("text"))
+    }
+
+    fn process(
+        &self,
+        number: u64,
+        (mut sum, mut text): Access<'_, Self>,
+        mut context: Context<'_, Self>,
+    ) -> OperatorResult {
+        text.add(number);
+        let told = (*context.key(), *sum.add(number), text.get().unwrap_or_default());
+        context.emit(told);
+        Ok(())
+    }
+}
+
+#[test]
+fn reducing_and_aggregating_state_come_back() {
+    let job = |seen: &Seen<(u64, u64, usize)>| {
+        let job = Job::new("test").parallelism(2);
+        let note = seen.clone();
+        job.source("numbers", Generator::bounded(3_000, |index| index))
+            .key_by_value(|number| number % 50)
+            .process("combined", Combine)
+            .for_each("seen", move |told| note.note(told));
+        job.build().unwrap()
+    };
+    let (unbroken, before, after) = (Seen::new(), Seen::new(), Seen::new());
+    crate::by_hand::run(&job(&unbroken)).unwrap();
+    let mut world = World::new(64);
+    let mut running = world.start(&job(&before), None).unwrap();
+    for _ in 0..4 {
+        running.step().unwrap();
+    }
+    let manifest = running.checkpoint(1).unwrap();
+    let mut all = before.in_order();
+    assert!(!all.is_empty() && all.len() < 3_000);
+    world.start(&job(&after), Some(manifest)).unwrap().run_to_end().unwrap();
+    all.extend(after.in_order());
+    all.sort_unstable();
+    assert_eq!(all, unbroken.sorted());
+}
+
+#[test]
+fn state_finds_its_operator_again_wherever_chains_begin_and_end() {
+    let job = |chaining: bool, seen: &Seen<String>| {
+        let job = Job::new("test").chaining(chaining);
+        let note = seen.clone();
+        pairs(&job, "pairs")
+            .filter(|_| true)
+            .key_by(|pair| &pair.0)
+            .process("everything", Everything)
+            .map(|line| line)
+            .for_each("seen", move |line| note.note(line));
+        job.build().unwrap()
+    };
+    for chaining in [false, true] {
+        let (before, after) = (Seen::new(), Seen::new());
+        let (first, second) = (job(chaining, &before), job(!chaining, &after));
+        assert_ne!(first.plan().nodes.len(), second.plan().nodes.len());
+        let mut world = World::new(64);
+        let mut running = world.start(&first, None).unwrap();
+        for _ in 0..10 {
+            running.step().unwrap();
+        }
+        let manifest = running.checkpoint(1).unwrap();
+        world.start(&second, Some(manifest)).unwrap().run_to_end().unwrap();
+        let mut all = [before.in_order(), after.in_order()].concat();
+        assert!(!before.in_order().is_empty() && !after.in_order().is_empty());
+        all.sort();
+        assert_eq!(all, everything(6_000));
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod embedded;
 mod endings;
 mod handle;
+mod nodes;
 mod push;
 mod refusals;
 mod regions;

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use alluvium::connect::{Collect, Generator};
 use alluvium::operator::{Access, Context, KeyedProcess, ProcessContext, ProcessFunction, SideOutput, SideOutputs};
-use alluvium::state::Value;
+use alluvium::state::{AggregateFunction, Aggregating, ReduceFunction, Reducing, Value};
 use alluvium::testing::simulation::{Boot, Next, Scenario, World};
-use alluvium::{Graph, Job, OperatorResult, Options};
+use alluvium::{Graph, Job, OperatorError, OperatorResult, Options};
 use alluvium_actors::drive::supervisor::SupervisorSetup;
 use alluvium_actors::protocol::lifecycle::JobState;
 use alluvium_actors::protocol::supervise::RestartStrategy;
@@ -49,7 +49,38 @@ impl ProcessFunction for Sort {
     }
 }
 
-/// Numbers the records of a key; a new key leaves by the side.
+struct Greatest;
+
+impl ReduceFunction for Greatest {
+    type Value = u64;
+
+    fn reduce(stored: u64, added: u64) -> u64 {
+        stored.max(added)
+    }
+}
+
+struct Count;
+
+impl AggregateFunction for Count {
+    type In = u64;
+    type Accumulator = Vec<u64>;
+    type Out = (u64, u64);
+
+    fn create() -> Vec<u64> {
+        Vec::new()
+    }
+
+    fn add(records: &mut Vec<u64>, record: u64) {
+        records.push(record);
+    }
+
+    /// How many there were, and the greatest.
+    fn result(records: &Vec<u64>) -> (u64, u64) {
+        (records.len() as u64, records.iter().copied().max().unwrap_or_default())
+    }
+}
+
+/// Numbers the records of a key; a new key leaves by the side. The three states must agree at every record.
 #[derive(Clone)]
 struct News;
 
@@ -57,19 +88,30 @@ impl KeyedProcess for News {
     type Key = u64;
     type In = u64;
     type Out = (u64, u64);
-    type State = Value<u64>;
+    type State = (Value<u64>, Reducing<Greatest>, Aggregating<Count>);
 
-    fn state(&self) -> Value<u64> {
-        Value::named("count")
+    fn state(&self) -> Self::State {
+        (Value::named("count"), Reducing::named("greatest"), Aggregating::named("all"))
     }
 
     fn side_outputs(&self) -> SideOutputs {
         SideOutputs::none().with(&NEW)
     }
 
-    fn process(&self, record: u64, mut count: Access<'_, Self>, mut context: Context<'_, Self>) -> OperatorResult {
+    fn process(
+        &self,
+        record: u64,
+        (mut count, mut greatest, mut all): Access<'_, Self>,
+        mut context: Context<'_, Self>,
+    ) -> OperatorResult {
         let number = count.get().copied().unwrap_or_default() + 1;
         count.set(number);
+        all.add(record);
+        let greatest = *greatest.add(record);
+        if all.get() != Some((number, greatest)) {
+            let found = format!("{:?} instead of {:?}", all.get(), (number, greatest));
+            return Err(OperatorError::unrecoverable(found));
+        }
         if number == 1 {
             context.emit_to(&NEW, record % KEYS)?;
         }
