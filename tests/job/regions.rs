@@ -131,26 +131,6 @@ fn the_code_of_the_region_that_runs_on_sees_every_record_once() {
 }
 
 #[test]
-fn a_region_that_has_read_everything_when_the_other_fails_still_ends_with_it() {
-    let (counter, all) = Counter::new();
-    let counted = Arc::clone(&counter);
-    let (all, fails) = (Mutex::new(all), AtomicU64::new(1));
-    let left = code(move |number| {
-        // Fails when the other side has read its last record, and not before.
-        if number == 0 && fails.swap(0, Ordering::SeqCst) == 1 {
-            all.lock().unwrap().recv().unwrap();
-            panic!("now");
-        }
-    });
-    let (graph, outputs) = two_sides(left, code(move |_| counted.count()));
-    let restart = RestartStrategy::FixedDelay { attempts: 1, delay: Duration::from_millis(2) };
-    let handle = graph.start(&options(restart)).unwrap();
-    assert_eq!(ended(&handle), JobOutcome::Finished);
-    outputs.iter().for_each(every_record_once);
-    assert_eq!(counter.seen(), RECORDS, "nothing of it was replayed");
-}
-
-#[test]
 fn with_the_full_strategy_both_regions_restart() {
     let (graph, outputs) = two_sides(panics_at(1_000, 1), code(|_| {}));
     let restart = RestartStrategy::FixedDelay { attempts: 1, delay: Duration::from_millis(2) };
