@@ -2,7 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+<<<<<<< HEAD
 use std::sync::{Arc, Mutex, PoisonError};
+=======
+use std::sync::Arc;
+use std::time::Duration;
+>>>>>>> main
 
 use crate::drive::attempt::{AttemptHost, WorkCount};
 use crate::drive::control::{Control, Origin};
@@ -70,6 +75,7 @@ pub(super) struct Deployment {
     pub(super) region: RegionId,
     pub(super) attempt: Attempt,
     pub(super) mode: CheckpointMode,
+    pub(super) buffer_timeout: Duration,
     pub(super) run: RunNumber,
     pub(super) hash_seed: u64,
     pub(super) restored: Option<Arc<Manifest>>,
@@ -182,8 +188,12 @@ impl Deployment {
             restored: self.restored.clone(),
             calls: Arc::clone(&watch),
         };
+<<<<<<< HEAD
         let outputs = Outputs::new(outputs);
         watch.begin(Call::Build);
+=======
+        let outputs = Outputs::new(outputs).buffer_timeout(self.buffer_timeout);
+>>>>>>> main
         let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match &node.factory {
             TaskFactory::Operator(factory) => factory(context).map(Built::Operator),
             TaskFactory::Source(factory) => factory(context).map(Built::Source),

@@ -82,7 +82,7 @@ impl Head for OperatorHead {
         }
         let Poll::Ready((channel, frame)) = self.gate.poll_frame(context) else {
             // Idle: nothing is held back. What the flush sends may need credit, and leaves its waker if it gets none.
-            guarded(&core.name, task, |task| task.flush(&mut core.outputs))?;
+            core.flush(task)?;
             core.outputs.poll_drained(context);
             return Ok(Step::Wait);
         };

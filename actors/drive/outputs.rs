@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::task::Context;
+use std::time::Duration;
 
 use crate::drive::control::Control;
 use crate::drive::edge::{Barrier, EdgeSender, Frame};
 use crate::ids::CheckpointId;
 use crate::payload::Payload;
 use crate::ports::host::{Address, Host};
+use crate::protocol::buffer_timeout::BufferTimeout;
 
 /// One channel of an output: an edge to one consumer.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct OutputChannel {
 pub struct Outputs {
     outputs: Vec<Vec<Slot>>,
     waiting: usize,
+    /// For what the chain holds back in partial batches.
+    pub(super) buffer: BufferTimeout,
 }
 
 #[derive(Debug)]
@@ -44,7 +48,19 @@ impl Outputs {
             .into_iter()
             .map(|channels| channels.into_iter().map(|channel| Slot { channel, waiting: VecDeque::new() }).collect())
             .collect();
-        Outputs { outputs, waiting: 0 }
+        Outputs { outputs, waiting: 0, buffer: BufferTimeout::default() }
+    }
+
+    /// The same outputs, with another time after which a partial batch leaves.
+    #[must_use]
+    pub fn buffer_timeout(self, timeout: Duration) -> Outputs {
+        Outputs { buffer: BufferTimeout::new(timeout), ..self }
+    }
+
+    /// Whether there is an output at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.outputs.is_empty()
     }
 
     /// How many channels output `output` has.

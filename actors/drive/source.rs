@@ -96,7 +96,7 @@ impl Head for SourceHead {
                 }
             },
             Poll::Pending => {
-                guarded(&core.name, self.chain(), |task| task.flush(&mut core.outputs))?;
+                core.flush(self.task())?;
                 core.outputs.poll_drained(context);
                 Ok(Step::Wait)
             }

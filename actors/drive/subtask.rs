@@ -102,6 +102,12 @@ impl SubtaskCore {
         }
     }
 
+    /// Hands over what the chain holds back in partial batches.
+    pub(super) fn flush(&mut self, task: &mut dyn Task) -> Result<(), Failure> {
+        self.outputs.buffer.flushed();
+        guarded(&self.name, task, |task| task.flush(&mut self.outputs))
+    }
+
     /// Takes the next state of the subtask's life; an illegal transition is a failure of the runtime.
     pub(super) fn enter(&mut self, next: SubtaskState) -> Result<(), Failure> {
         if !self.state.next().contains(&next) {
@@ -248,7 +254,7 @@ impl SubtaskCore {
             .barriers
             .remove(&checkpoint)
             .ok_or_else(|| Failure::unrecoverable(&self.name, format!("cut {checkpoint} without a barrier")))?;
-        let flushed = guarded(&self.name, task, |task| task.flush(&mut self.outputs));
+        let flushed = self.flush(task);
         let closed = flushed.and_then(|()| guarded(&self.name, task, |task| task.close_epoch(Cut { checkpoint }))?);
         if let Err(failure) = closed {
             self.decline(checkpoint, DeclineReason::SynchronousPart, failure.clone());
@@ -310,7 +316,7 @@ impl SubtaskCore {
         if !self.finished_before {
             guarded(&self.name, task, |task| task.finish(&mut self.outputs))??;
         }
-        guarded(&self.name, task, |task| task.flush(&mut self.outputs))?;
+        self.flush(task)?;
         self.outputs.send_end_of_data();
         self.enter(SubtaskState::EndOfData)?;
         self.host.send(Address::Coordinator, Control::EndOfData { attempt: self.attempt, subtask: self.id });

@@ -80,15 +80,28 @@ impl<H: Head> SubtaskDriver<H> {
             return Ok(core.leave(head.task()));
         }
         let began = core.host.now();
+        if core.outputs.buffer.is_due(began) {
+            core.flush(head.task())?;
+        }
         loop {
             let progress = head.slice(core, context)?;
+            if progress == Step::Again && !core.outputs.is_empty() {
+                core.outputs.buffer.held(began);
+            }
             core.drain_blocks(head);
             head.after_slice(core)?;
             core.poll_snapshots(head.task(), progress == Step::Wait, context)?;
             if core.is_done(head.task()) {
                 return Ok(core.leave(head.task()));
             }
-            if progress == Step::Wait || core.host.budget_spent(began) {
+            if progress == Step::Wait {
+                // Held up by an edge or by the chain itself, not idle: what is held back has to leave all the same.
+                if let Some(deadline) = core.outputs.buffer.deadline() {
+                    core.host.wake_at(deadline);
+                }
+                return Ok(progress);
+            }
+            if core.host.budget_spent(began) {
                 return Ok(progress);
             }
         }

@@ -3,6 +3,7 @@
 //! [`machine`] is the contract that all of them keep, [`invariant`] the list of what always holds.
 
 pub mod align;
+pub mod buffer_timeout;
 pub mod commit;
 pub mod coordinator;
 pub mod credit;

@@ -189,6 +189,7 @@ fn supervisor_setup(
         plan: graph.plan(),
         settings: options.settings(),
         checkpoint_mode: options.mode,
+        buffer_timeout: options.buffer_timeout,
         restart: options.restart_strategy(),
         failover: options.failover,
         store,

@@ -48,6 +48,7 @@ pub struct Options {
     pub(super) restart: Option<RestartStrategy>,
     pub(super) failover: FailoverStrategy,
     pub(super) workers: Option<usize>,
+    pub(super) buffer_timeout: Duration,
     pub(super) arbiters: Option<Arbiters>,
     pub(super) inline_limit: usize,
     pub(super) fall_back_to_older: bool,
@@ -76,6 +77,7 @@ impl Default for Options {
             restart: None,
             failover: FailoverStrategy::default(),
             workers: None,
+            buffer_timeout: alluvium_actors::protocol::buffer_timeout::DEFAULT_BUFFER_TIMEOUT,
             arbiters: None,
             inline_limit: DEFAULT_INLINE_LIMIT,
             fall_back_to_older: false,
@@ -238,6 +240,14 @@ impl Options {
     #[must_use]
     pub fn arbiters(mut self, arbiters: Arbiters) -> Options {
         self.arbiters = Some(arbiters);
+        self
+    }
+
+    /// Lets a busy subtask hold back a batch that is not full for so long at most; 100 ms if not given. It is the last resort: a batch leaves at once when it is
+    /// full, before a barrier, and when its producer has nothing else to do. Zero lets it leave after every step of about half a millisecond.
+    #[must_use]
+    pub fn buffer_timeout(mut self, timeout: Duration) -> Options {
+        self.buffer_timeout = timeout;
         self
     }
 

@@ -27,6 +27,9 @@ pub struct Setup {
     pub parallelism: u32,
     pub interval: Option<Duration>,
     pub seconds: Duration,
+    /// Other than the default: for figures of a second column.
+    pub credits: Option<u32>,
+    pub workers: Option<usize>,
 }
 
 /// What one run showed.
@@ -93,17 +96,17 @@ impl Listener for Windows {
 }
 
 /// The job of a workload, with its records counted in `seen`.
-pub fn graph(work: Work, parallelism: u32, seen: &Arc<Seen>) -> Graph {
+pub fn graph(work: Work, parallelism: u32, credits: Option<u32>, seen: &Arc<Seen>) -> Graph {
     let seen = Arc::clone(seen);
     let job = match work {
         Work::W0(work) => {
-            let job = Job::new("w0").parallelism(parallelism);
+            let job = with_credits(Job::new("w0").parallelism(parallelism), credits);
             job.source("records", Generator::unbounded(move |index| work.record(index)).splits(parallelism))
                 .sink("count", Counting { seen, number: |record: &crate::record::Record| record.value });
             job
         }
         Work::W1(work) => {
-            let job = Job::new("w1").parallelism(parallelism);
+            let job = with_credits(Job::new("w1").parallelism(parallelism), credits);
             job.source("records", Generator::unbounded(move |index| work.record(index)).splits(parallelism))
                 .key_by(|record| &record.key)
                 .aggregate("sum", 0_u64, |key, sum, record| {
@@ -117,12 +120,22 @@ pub fn graph(work: Work, parallelism: u32, seen: &Arc<Seen>) -> Graph {
     job.build().expect("a right job")
 }
 
+fn with_credits(job: Job, credits: Option<u32>) -> Job {
+    match credits {
+        Some(credits) => job.credits(credits),
+        None => job,
+    }
+}
+
 fn start(work: Work, setup: Setup, store: &Path, seen: &Arc<Seen>, windows: &Arc<Windows>) -> JobHandle {
     let mut options = Options::default().store(store).listener(Arc::clone(windows) as Arc<dyn Listener>);
     if let Some(interval) = setup.interval {
         options = options.checkpoint_every(interval);
     }
-    graph(work, setup.parallelism, seen).start(&options).expect("the job starts")
+    if let Some(workers) = setup.workers {
+        options = options.workers(workers);
+    }
+    graph(work, setup.parallelism, setup.credits, seen).start(&options).expect("the job starts")
 }
 
 /// Runs a workload once.

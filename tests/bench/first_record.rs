@@ -48,7 +48,8 @@ pub fn child(store: &Path, keys: u64, parallelism: u32, interval: Option<Duratio
     if let Some(interval) = interval {
         options = options.checkpoint_every(interval);
     }
-    let handle = graph(Work::W1(W1 { keys }), parallelism, &Arc::clone(&seen)).start(&options).expect("the job starts");
+    let handle =
+        graph(Work::W1(W1 { keys }), parallelism, None, &Arc::clone(&seen)).start(&options).expect("the job starts");
     let ended = handle.wait_blocking();
     eprintln!("the job ended before it emitted: {ended:?}");
     std::process::exit(1);

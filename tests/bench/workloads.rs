@@ -51,6 +51,12 @@ struct Arguments {
     /// How many times engine and loops run in turn; for first-record, how many processes are started.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     pairs: u64,
+    /// How many batches may wait in an edge, if not the default. Published figures are with the default.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    credits: Option<u32>,
+    /// On how many threads subtasks run, if not the default. Published figures are with the default.
+    #[arg(long)]
+    workers: Option<usize>,
     /// Prints JSON objects instead of tables.
     #[arg(long)]
     json: bool,
@@ -103,7 +109,8 @@ impl Arguments {
     }
 
     fn setup(&self, interval: Option<Duration>) -> Setup {
-        Setup { parallelism: self.parallelism, interval, seconds: self.seconds() }
+        let (seconds, credits, workers) = (self.seconds(), self.credits, self.workers);
+        Setup { parallelism: self.parallelism, interval, seconds, credits, workers }
     }
 
     fn line(

@@ -1,5 +1,6 @@
 //! Whole jobs in this process, on the actix host: what the handle promises, how jobs end, what is refused.
 
+mod buffer_timeout;
 mod embedded;
 mod endings;
 mod handle;

@@ -155,7 +155,11 @@ fn what_hangs_in_one_region_fails_the_job_by_operator_and_call() {
     let handle = graph.start(&options(restart).cancellation_timeout(Duration::from_millis(50))).unwrap();
     let error = handle.wait_blocking().unwrap_err();
     let JobError::Failed(failure) = &error else { panic!("{error}") };
-    assert!(failure.origin.contains("inside `left-code`, read"), "the operator and the call: {failure}");
+    assert!(failure.origin.contains("left-code[0] (inside `left-code"), "the operator: {failure}");
+    assert!(
+        failure.origin.contains(", read)") && !failure.origin.contains("right"),
+        "the call, and that alone: {failure}"
+    );
     assert!(failure.message.contains("two attempts") && failure.message.contains("the other one hangs"), "{failure}");
     assert_eq!(handle.status().state, JobState::Failed);
     drop(release);

@@ -7,6 +7,7 @@ mod align_rules;
 mod align_setting;
 mod align_walk;
 mod align_world;
+mod buffer_timeout;
 mod commit;
 mod commit_walk;
 mod coordinator;

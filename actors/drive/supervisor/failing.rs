@@ -172,7 +172,11 @@ impl SupervisorDriver {
             self.shut_down(Ending::Failed);
             return;
         }
-        let stuck: Vec<String> = stragglers.iter().map(|straggler| self.describe(*straggler)).collect();
+        // Those that are inside a call: what shares their thread, and their work, only waits for them.
+        let inside: Vec<Straggler> =
+            stragglers.iter().copied().filter(|straggler| self.is_inside(*straggler)).collect();
+        let named = if inside.is_empty() { stragglers } else { &inside };
+        let stuck: Vec<String> = named.iter().map(|straggler| self.describe(*straggler)).collect();
         let first =
             failures.first().map(|failure| format!("; it was told to because of: {failure}")).unwrap_or_default();
         let message = format!(
@@ -182,6 +186,20 @@ impl SupervisorDriver {
         self.setup.listener.event(JobEvent::Failed(Failure::unrecoverable(stuck.join(", "), message)));
         self.ending = Some(Ending::Failed);
         self.over();
+    }
+
+    fn is_inside(&self, straggler: Straggler) -> bool {
+        let call = match straggler {
+            Straggler::Part(region, Part::Subtask(subtask)) => {
+                self.call_of(region, Address::Subtask(subtask, self.attempt_of(subtask)))
+            }
+            Straggler::Part(region, Part::Sink(sink)) => {
+                self.call_of(region, Address::Sink(sink, self.attempt_of_sink(sink)))
+            }
+            Straggler::Part(_, Part::Work) => None,
+            Straggler::Coordinator => return true,
+        };
+        call.is_some_and(|(call, _)| call != Call::None)
     }
 
     /// The call that a subtask or a sink is in.
