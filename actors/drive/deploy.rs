@@ -2,12 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-<<<<<<< HEAD
 use std::sync::{Arc, Mutex, PoisonError};
-=======
-use std::sync::Arc;
 use std::time::Duration;
->>>>>>> main
 
 use crate::drive::attempt::{AttemptHost, WorkCount};
 use crate::drive::control::{Control, Origin};
@@ -188,12 +184,8 @@ impl Deployment {
             restored: self.restored.clone(),
             calls: Arc::clone(&watch),
         };
-<<<<<<< HEAD
-        let outputs = Outputs::new(outputs);
-        watch.begin(Call::Build);
-=======
         let outputs = Outputs::new(outputs).buffer_timeout(self.buffer_timeout);
->>>>>>> main
+        watch.begin(Call::Build);
         let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match &node.factory {
             TaskFactory::Operator(factory) => factory(context).map(Built::Operator),
             TaskFactory::Source(factory) => factory(context).map(Built::Source),

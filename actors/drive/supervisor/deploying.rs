@@ -76,6 +76,7 @@ impl SupervisorDriver {
                 region: *region,
                 attempt,
                 mode: self.setup.checkpoint_mode,
+                buffer_timeout: self.setup.buffer_timeout,
                 run: number.expect("a run without a record has a manifest"),
                 hash_seed: seed.expect("a run without a record has a manifest"),
                 restored: manifest.clone(),

@@ -60,6 +60,8 @@ pub struct SupervisorSetup {
     pub settings: Settings,
     /// What they promise.
     pub checkpoint_mode: CheckpointMode,
+    /// How long a busy subtask may hold back a batch that is not full.
+    pub buffer_timeout: Duration,
     /// How often to restart after failures.
     pub restart: RestartStrategy,
     /// What to restart.
