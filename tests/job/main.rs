@@ -7,6 +7,7 @@ mod handle;
 mod nodes;
 mod push;
 mod refusals;
+mod shared_sinks;
 
 use std::path::Path;
 use std::time::Duration;
