@@ -212,6 +212,13 @@ impl PathFacts {
                 "cannot be read again: what came since the last checkpoint is lost with a failure",
                 Some("read from what keeps its records, such as files or a log"),
             ),
+            Replay::ByTheProgram => (
+                Guarantee::AtMostOnce,
+                "cannot be read again: what came since the last checkpoint is lost with a failure, unless the program pushes it again",
+                Some(
+                    "wait for the receipt of each push and repeat those that fail: then every record counts at least once",
+                ),
+            ),
         };
         link(&self.source, guarantee, reason, mend)
     }

@@ -69,6 +69,7 @@ fn facts(operator: &OperatorDescription) -> Vec<String> {
         facts.push(if source.bounded { "bounded" } else { "unbounded" }.to_owned());
         facts.push(match source.replay {
             Replay::FromStoredPosition => "replayable".to_owned(),
+            Replay::ByTheProgram => "replayed by the program only".to_owned(),
             Replay::Never => "not replayable".to_owned(),
         });
     }
