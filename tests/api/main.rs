@@ -13,5 +13,6 @@ mod operators;
 mod partitioning;
 mod planning;
 mod printing;
+mod refused_cut;
 mod sides;
 mod snapshots;
