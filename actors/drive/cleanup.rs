@@ -15,6 +15,7 @@ use crate::ids::{Attempt, RegionId};
 use crate::ports::blocking::{Lane, Promise};
 use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Host};
+use crate::ports::listener::JobEvent;
 use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, StoreError};
 use crate::ports::task::Failure;
 use crate::protocol::cleanup::{Cleanup, Delete, Effect, Event, Leaves, Newest};
@@ -89,6 +90,9 @@ impl CleanupDriver {
                     }
                 }
                 Effect::Delete(what) => {
+                    if what == Delete::All {
+                        self.setup.listener.event(JobEvent::DeletingCheckpoints);
+                    }
                     let (store, fence, now) = (Arc::clone(&self.setup.store), self.fence.clone(), host.wall());
                     let work = move || match what {
                         Delete::All => store.discard_all(&fence, now).err().map(|error| error.to_string()),

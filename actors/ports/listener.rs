@@ -72,6 +72,8 @@ pub enum JobEvent {
         /// Why.
         reason: FailureReason,
     },
+    /// The job has ended, what completed checkpoints owe is committed, and from here on all of them are deleted: the next start begins anew.
+    DeletingCheckpoints,
     /// Checkpoints that were to be deleted at the end of the job are left. Those that are whole are what the next start goes on from.
     CheckpointsLeft {
         /// Why.
