@@ -11,7 +11,7 @@ use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::sink::SinkScope;
 use serde::{Deserialize, Serialize};
 
-use super::sink::{CommitOutcome, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
+use super::sink::{CommitOutcome, Effect, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
 use crate::error::OperatorResult;
 use crate::record::Record;
 use crate::record::batch::Slice;
@@ -100,6 +100,10 @@ impl<T: Record> Sink<T> for Collect<T> {
 
     fn guarantee(&self) -> Guarantee {
         Guarantee::ExactlyOnce
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::InProcess
     }
 
     fn writer(&self, context: SinkContext) -> OperatorResult<CollectWriter<T>> {

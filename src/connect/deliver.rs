@@ -14,7 +14,7 @@ use alluvium_actors::ports::sink::SinkScope;
 use futures::channel::mpsc as futures_mpsc;
 use serde::{Deserialize, Serialize};
 
-use super::sink::{CommitOutcome, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
+use super::sink::{CommitOutcome, Effect, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
 use crate::error::{OperatorError, OperatorResult};
 use crate::record::Record;
 use crate::record::batch::Slice;
@@ -192,6 +192,10 @@ impl<T: Record, R: Receiver<Delivery<T>>> Sink<T> for Deliver<T, R> {
 
     fn guarantee(&self) -> Guarantee {
         if self.committed { Guarantee::ExactlyOnce } else { Guarantee::AtLeastOnce }
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::InProcess
     }
 
     fn writer(&self, context: SinkContext) -> OperatorResult<DeliverWriter<T, R>> {

@@ -6,7 +6,7 @@ use alluvium_actors::plan::Pattern;
 
 use super::Graph;
 use super::builder::End;
-use super::guarantee::GuaranteeReport;
+use super::guarantee::{GuaranteeReport, LISTED_PATHS};
 use super::layout::{Layout, Placed, Route};
 use crate::connect::sink::Guarantee;
 use crate::connect::source::Replay;
@@ -162,7 +162,7 @@ impl Graph {
                 .map(|(index, placed)| describe_operator(index, placed))
                 .collect(),
             edges: describe_edges(layout),
-            guarantees: self.guarantees(None),
+            guarantees: self.first_guarantees(None, LISTED_PATHS),
         }
     }
 
@@ -192,8 +192,8 @@ fn describe_operator(index: usize, placed: &Placed) -> OperatorDescription {
         End::Source { unbounded, replay, .. } => {
             (Some(SourceDescription { bounded: !unbounded, replay: *replay }), None)
         }
-        End::Sink { guarantee, .. } => {
-            (None, Some(SinkDescription { guarantee: *guarantee, required: operator.required }))
+        End::Sink { promise, .. } => {
+            (None, Some(SinkDescription { guarantee: promise.guarantee, required: operator.required }))
         }
     };
     let side = |name: &str, record: &str| SideOutputDescription { name: name.to_owned(), record: record.to_owned() };

@@ -100,6 +100,8 @@ impl<T: Record> Stream<T> {
                     None
                 }
             }
+            // What made a stream of nothing is among the errors already.
+            [] => None,
             _ => Some(BuildError::SettingOfUnion { setting, location: at(location) }),
         };
         builder.errors.extend(error);

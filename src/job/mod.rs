@@ -18,7 +18,6 @@ use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::ports::sink::{PreparedCheckpoint, SinkScope};
 use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError};
 use alluvium_actors::ports::task::{Failure, Severity};
-use alluvium_actors::protocol::align::CheckpointMode;
 use alluvium_actors::run;
 pub use alluvium_actors::run::{Arbiters, EventsTo, NoArbiter};
 
@@ -84,11 +83,10 @@ impl Graph {
         {
             errors.push(OptionError::NeverCommits { sink: sink.to_string(), source_uid: source.to_string() });
         }
-        if options.mode == CheckpointMode::AtLeastOnce {
-            let sinks = self.exactly_once_sinks().iter();
-            errors.extend(sinks.map(|sink| OptionError::CountsTwice { sink: sink.to_string() }));
-        }
-        errors.extend(self.guarantees_with(options).unmet().into_iter().map(OptionError::GuaranteeNotHeld));
+        let basis = options.checkpoint_basis();
+        let sinks = self.sinks_behind_unaligned(basis).into_iter();
+        errors.extend(sinks.map(|sink| OptionError::CountsTwice { sink: sink.to_string() }));
+        errors.extend(self.unmet_guarantees(basis).into_iter().map(OptionError::GuaranteeNotHeld));
         if errors.is_empty() { Ok(()) } else { Err(StartError::Options(errors)) }
     }
 
