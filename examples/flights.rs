@@ -204,6 +204,9 @@ fn summarize(
     Ok(())
 }
 
+/// How the names of this job's files begin: job and sink. The directory may hold files of others.
+const FILES: &str = "flights-lines-";
+
 /// What the committed files hold.
 struct Written {
     lines: u64,
@@ -216,7 +219,8 @@ impl Written {
         let mut aircraft = std::collections::HashSet::new();
         for entry in std::fs::read_dir(directory)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "csv") {
+            let is_ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FILES));
+            if is_ours && path.extension().is_some_and(|extension| extension == "csv") {
                 for line in std::fs::read_to_string(&path)?.lines() {
                     lines += 1;
                     if let Some((tailnum, _)) = line.split_once(',') {

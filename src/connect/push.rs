@@ -294,7 +294,7 @@ impl<T: Record> Source for Push<T> {
     }
 
     fn replay(&self) -> Replay {
-        Replay::Never
+        Replay::ByTheProgram
     }
 
     fn enumerator(&self, _: SourceContext) -> OperatorResult<PushEnumerator> {

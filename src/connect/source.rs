@@ -70,6 +70,8 @@ pub enum Replay {
     FromStoredPosition,
     /// Not at all: what came since the last checkpoint is lost with a failure.
     Never,
+    /// Not by the source: the program that pushes records hears which of them no checkpoint covers, and may push them again.
+    ByTheProgram,
 }
 
 /// The side of a source that knows the splits. One per job.

@@ -70,6 +70,9 @@ pub struct OperatorDescription {
     pub source: Option<SourceDescription>,
     /// What it is as a sink.
     pub sink: Option<SinkDescription>,
+    /// What has become of settings that do not do what they seem to say.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A side output.
@@ -159,7 +162,7 @@ impl Graph {
                 .operators
                 .iter()
                 .enumerate()
-                .map(|(index, placed)| describe_operator(index, placed))
+                .map(|(index, placed)| describe_operator(layout, index, placed))
                 .collect(),
             edges: describe_edges(layout),
             guarantees: self.first_guarantees(None, LISTED_PATHS),
@@ -185,7 +188,7 @@ fn describe_chain(layout: &Layout, chain: usize) -> ChainDescription {
     }
 }
 
-fn describe_operator(index: usize, placed: &Placed) -> OperatorDescription {
+fn describe_operator(layout: &Layout, index: usize, placed: &Placed) -> OperatorDescription {
     let operator = &placed.operator;
     let (source, sink) = match &operator.end {
         End::Inner => (None, None),
@@ -212,7 +215,23 @@ fn describe_operator(index: usize, placed: &Placed) -> OperatorDescription {
             .collect(),
         source,
         sink,
+        notes: notes(layout, index, placed),
     }
+}
+
+fn notes(layout: &Layout, index: usize, placed: &Placed) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(credits) = placed.operator.credits
+        && layout.chains[placed.chain][0] != index
+    {
+        notes.push(format!(
+            "credits {credits} without effect: no edge leads here, it runs fused with the one before it"
+        ));
+    }
+    if let Some(worker) = placed.operator.first_worker.filter(|worker| *worker > 0) {
+        notes.push(format!("first worker {worker}: with fewer workers, counted from the first one again"));
+    }
+    notes
 }
 
 fn describe_edges(layout: &Layout) -> Vec<EdgeDescription> {

@@ -70,6 +70,7 @@ fn facts(operator: &OperatorDescription) -> Vec<String> {
         facts.push(if source.bounded { "bounded" } else { "unbounded" }.to_owned());
         facts.push(match source.replay {
             Replay::FromStoredPosition => "replayable".to_owned(),
+            Replay::ByTheProgram => "replayed by the program only".to_owned(),
             Replay::Never => "not replayable".to_owned(),
         });
     }
@@ -82,6 +83,7 @@ fn facts(operator: &OperatorDescription) -> Vec<String> {
     facts.extend(
         operator.side_outputs.iter().map(|side| format!("side output {} of {}", side.name, short(&side.record))),
     );
+    facts.extend(operator.notes.iter().map(|note| format!("note: {note}")));
     facts
 }
 

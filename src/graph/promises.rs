@@ -241,7 +241,7 @@ impl Reason<'_> {
         match self {
             Reason::Source(source) => match source.replay {
                 Replay::FromStoredPosition => Guarantee::ExactlyOnce,
-                Replay::Never => Guarantee::AtMostOnce,
+                Replay::Never | Replay::ByTheProgram => Guarantee::AtMostOnce,
             },
             Reason::Checkpoints(_) => Guarantee::ExactlyOnce,
             Reason::Unaligned(..) | Reason::AcceptedRepeats => Guarantee::AtLeastOnce,
@@ -264,6 +264,14 @@ impl Reason<'_> {
                     source.subject(),
                     "cannot be read again: what came since the last checkpoint is lost with a failure".to_owned(),
                     Some("read from what keeps its records, such as files or a log"),
+                ),
+                Replay::ByTheProgram => (
+                    source.subject(),
+                    "cannot be read again: what came since the last checkpoint is lost with a failure, unless the program pushes it again"
+                        .to_owned(),
+                    Some(
+                        "wait for the receipt of each push and repeat those that fail: then every record counts at least once",
+                    ),
                 ),
             },
             Reason::Checkpoints(basis) => {

@@ -213,3 +213,24 @@ fn progress_goes_back_to_the_restored_position() {
     assert_eq!(progress.bytes_read(), numbered(0..emitted.len() as u32).len() as u64);
     assert_eq!(progress.bytes_total(), numbered(0..9_000).len() as u64);
 }
+
+#[test]
+fn the_rows_of_a_file_that_was_read_to_its_end_are_known_after_a_restore_wherever_the_cut_was() {
+    let text: String = (0..40).map(|line| format!("line {line}\n")).collect();
+    let disk = disk_with("/in/one", &text);
+    disk.set_content(Path::new("/in/two"), text.as_bytes());
+    for seed in 0..60 {
+        let site = site(&disk, 1 + seed as u32 % 2);
+        let files = || LineFiles::several(["/in/one", "/in/two"]);
+        let source = files();
+        let mut run = SourceRun::start(&source, &site, None, seed).unwrap();
+        // The notice of the first file's end may be on its way, and that of the second.
+        run.read(if seed % 3 == 0 { 80 } else { 41 }).unwrap();
+        let cut = run.snapshot(CheckpointId(1)).unwrap();
+        let restored = files();
+        let progress = restored.progress();
+        let mut run = SourceRun::start(&restored, &site, Some(&cut), seed).unwrap();
+        run.finish().unwrap();
+        assert_eq!(progress.rows_read(), 80, "seed {seed}");
+    }
+}

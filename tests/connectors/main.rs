@@ -4,6 +4,7 @@
 
 mod collect;
 mod csv_files;
+mod custom_connectors;
 mod file_inputs;
 mod generator;
 mod line_files;

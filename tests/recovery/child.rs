@@ -22,7 +22,8 @@ pub(crate) fn program(name: &str) -> PathBuf {
         let name = if profile.ends_with("debug") { "test" } else { "release" };
         if let Some(cargo) = std::env::var_os("CARGO") {
             let built = Command::new(cargo)
-                .args(["build", "--quiet", "--profile", name, "--example", "flights", "--example", "second-job"])
+                .args(["build", "--quiet", "--profile", name])
+                .args(["flights", "second-job", "custom_connectors"].iter().flat_map(|example| ["--example", example]))
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
                 .status()
                 .expect("cargo can be run");

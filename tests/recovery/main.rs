@@ -5,6 +5,7 @@
 //! when to kill, not how far the job has come by then: no verdict depends on it.
 
 mod child;
+mod custom_connectors;
 mod final_checkpoint;
 mod flights;
 mod flights_endings;

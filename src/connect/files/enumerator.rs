@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::position::Position;
 use super::progress::SourceProgress;
 use super::{FileName, FileSplit};
-use crate::connect::adapter::decode;
+use crate::connect::adapter::{decode, encode};
 use crate::connect::source::{SourceContext, SourceEnumerator, SplitAssigner};
 use crate::connect::{file_failure, work_panicked};
 use crate::error::{OperatorError, OperatorResult};
@@ -146,8 +146,12 @@ impl SourceEnumerator for FileEnumerator {
         Ok(())
     }
 
-    fn reader_event(&mut self, _: u32, event: Vec<u8>, _: &mut SplitAssigner<FileSplit>) -> OperatorResult {
-        self.state.finished.push(decode(&event)?);
+    fn reader_event(&mut self, reader: u32, event: Vec<u8>, assigner: &mut SplitAssigner<FileSplit>) -> OperatorResult {
+        let finished: FinishedFile = decode(&event)?;
+        assigner.send_event(reader, encode(&finished.file)?);
+        if self.state.finished.iter().all(|known| known.file != finished.file) {
+            self.state.finished.push(finished);
+        }
         Ok(())
     }
 }

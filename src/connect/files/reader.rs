@@ -16,7 +16,7 @@ use super::format::{Chunk, Format, Parser};
 use super::position::{Position, find};
 use super::progress::{FileProgress, SourceProgress};
 use super::text::Text;
-use crate::connect::adapter::encode;
+use crate::connect::adapter::{decode, encode};
 use crate::connect::pace::Pace;
 use crate::connect::source::{ReaderOutput, ReaderRequest, ReaderStatus, SourceContext, SourceReader};
 use crate::connect::work_panicked;
@@ -33,6 +33,8 @@ pub struct FileSourceReader<F: Format> {
     /// Files to be read after the current one.
     waiting: VecDeque<FileSplit>,
     active: Option<Active<F>>,
+    /// Files that were read to their end, as long as the enumerator has not confirmed that it knows: a checkpoint between the two has them from here.
+    unconfirmed: Vec<FileSplit>,
     requested: bool,
     no_more: bool,
     requests: Vec<ReaderRequest>,
@@ -135,6 +137,7 @@ impl<F: Format> FileSourceReader<F> {
             pace: None,
             waiting: VecDeque::new(),
             active: None,
+            unconfirmed: Vec::new(),
             requested: false,
             no_more: false,
             requests: Vec::new(),
@@ -161,6 +164,7 @@ impl<F: Format> FileSourceReader<F> {
         let Some(active) = self.active.take() else { return Ok(()) };
         let file = active.split.file.label();
         active.figures.set_total(active.stored_offset);
+        self.unconfirmed.push(FileSplit { position: active.position(), ..active.split.clone() });
         let finished = FinishedFile { file: file.clone(), bytes: active.stored_offset, rows: active.rows() };
         self.requests.push(ReaderRequest::Event(encode(&finished)?));
         self.requests.push(ReaderRequest::Finished { split: file });
@@ -252,7 +256,14 @@ impl<F: Format> SourceReader for FileSourceReader<F> {
 
     fn snapshot(&mut self, _: CheckpointId) -> Vec<FileSplit> {
         let active = self.active.iter().map(|active| FileSplit { position: active.position(), ..active.split.clone() });
-        active.chain(self.waiting.iter().cloned()).collect()
+        active.chain(self.waiting.iter().cloned()).chain(self.unconfirmed.iter().cloned()).collect()
+    }
+
+    /// The enumerator knows that a file was read to its end.
+    fn enumerator_event(&mut self, event: Vec<u8>) -> OperatorResult {
+        let file: String = decode(&event)?;
+        self.unconfirmed.retain(|split| split.file.label() != file);
+        Ok(())
     }
 
     fn take_requests(&mut self) -> Vec<ReaderRequest> {

@@ -42,45 +42,48 @@ impl Count {
         self.0.values().sum::<i64>() as usize
     }
 
-    /// What is wrong with this, if `expected` is right. With `repeats`, a record may be there more often.
-    pub(super) fn differs_from(&self, expected: &Count, repeats: bool) -> Option<String> {
-        let mut missing = Vec::new();
+    /// What is wrong with this, if `expected` is right.
+    pub(super) fn differs_from(&self, expected: &Count) -> Option<String> {
+        let parts: Vec<String> = [self.lacks(expected), self.exceeds(expected)].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    /// What is missing here.
+    pub(super) fn lacks(&self, expected: &Count) -> Option<String> {
+        let missing = expected.0.iter().filter_map(|(record, wanted)| {
+            let lacking = wanted - self.0.get(record).copied().unwrap_or_default();
+            (lacking > 0).then_some((record, lacking))
+        });
+        told(&missing.collect::<Vec<_>>(), "missing")
+    }
+
+    /// What is here and should not be.
+    pub(super) fn exceeds(&self, expected: &Count) -> Option<String> {
         let mut surplus = Vec::new();
         let mut strange = Vec::new();
-        for (record, wanted) in &expected.0 {
-            let found = self.0.get(record).copied().unwrap_or_default();
-            if found < *wanted {
-                missing.push((record, wanted - found));
-            } else if found > *wanted && !repeats {
-                surplus.push((record, found - wanted));
-            }
-        }
         for (record, found) in &self.0 {
-            if !expected.0.contains_key(record) {
-                strange.push((record, *found));
+            match expected.0.get(record) {
+                None => strange.push((record, *found)),
+                Some(wanted) if found > wanted => surplus.push((record, found - wanted)),
+                Some(_) => {}
             }
         }
-        let mut parts = Vec::new();
-        for (records, what) in [
-            (missing, "missing"),
-            (surplus, "there once more than it should be"),
-            (strange, "there that should not be"),
-        ] {
-            if !records.is_empty() {
-                parts.push(told(&records, what));
-            }
-        }
+        let told = [told(&surplus, "there once more than it should be"), told(&strange, "there that should not be")];
+        let parts: Vec<String> = told.into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 }
 
-fn told(records: &[(&Vec<u8>, i64)], what: &str) -> String {
+fn told(records: &[(&Vec<u8>, i64)], what: &str) -> Option<String> {
+    if records.is_empty() {
+        return None;
+    }
     let number: i64 = records.iter().map(|(_, number)| number).sum();
     let shown: Vec<String> = records.iter().take(SHOWN).map(|(record, _)| text_of(record)).collect();
     let more = if records.len() > SHOWN { ", ..." } else { "" };
     let (noun, verb) = if number == 1 { ("record", "is") } else { ("records", "are") };
     let what = if number == 1 { what.to_owned() } else { what.replace("it should", "they should") };
-    format!("{number} {noun} {verb} {what} ({}{more})", shown.join(", "))
+    Some(format!("{number} {noun} {verb} {what} ({}{more})", shown.join(", ")))
 }
 
 #[cfg(test)]
@@ -92,14 +95,11 @@ mod tests {
         let expected = Count::of(&["one".to_owned(), "two".to_owned(), "three".to_owned()]);
         let found = Count::of(&["one".to_owned(), "one".to_owned(), "three".to_owned(), "four".to_owned()]);
         assert_eq!(
-            found.differs_from(&expected, false).unwrap(),
+            found.differs_from(&expected).unwrap(),
             "1 record is missing (\"two\"); 1 record is there once more than it should be (\"one\"); \
              1 record is there that should not be (\"four\")"
         );
-        assert_eq!(
-            found.differs_from(&expected, true).unwrap(),
-            "1 record is missing (\"two\"); 1 record is there that should not be (\"four\")"
-        );
-        assert_eq!(expected.differs_from(&expected, false), None);
+        assert_eq!(found.lacks(&expected).unwrap(), "1 record is missing (\"two\")");
+        assert_eq!(expected.differs_from(&expected), None);
     }
 }

@@ -339,16 +339,15 @@ impl<'a, T: Record, U: SinkUnderTest<T>> Life<'a, T, U> {
     /// What has taken effect outside is what has to.
     pub(super) fn look(&mut self, rule: &'static str) -> Played {
         let records: Vec<T> = (0..self.visible).map(|record| self.under_test.record(self.first + record)).collect();
-        let repeats = self.guarantee == Guarantee::AtLeastOnce;
         let found = Count::of(&self.under_test.committed());
-        let difference = if repeats {
+        let expected = Count::of(&records);
+        let (missing, surplus) = (found.lacks(&expected), found.exceeds(&expected));
+        let difference = match self.guarantee {
+            Guarantee::ExactlyOnce => missing.or(surplus),
             // It may also have taken effect early.
-            let all: Vec<T> = (0..self.position).map(|record| self.under_test.record(self.first + record)).collect();
-            let mut wide = Count::of(&all);
-            wide.merge(&found);
-            found.differs_from(&Count::of(&records), true).filter(|text| text.contains("missing"))
-        } else {
-            found.differs_from(&Count::of(&records), false)
+            Guarantee::AtLeastOnce => missing,
+            Guarantee::AtMostOnce => surplus,
+            _ => None,
         };
         difference.map_or(Ok(()), |found| Err(Stop::Fault((rule, found))))
     }

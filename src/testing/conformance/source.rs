@@ -262,7 +262,7 @@ impl<U: SourceUnderTest> Suite<'_, U> {
             let emitted = started.process().emitted();
             if expected.is_none() {
                 self.expected = emitted;
-            } else if let Some(difference) = emitted.differs_from(&self.expected, false) {
+            } else if let Some(difference) = emitted.differs_from(&self.expected) {
                 return Err((EXPECTED, difference));
             }
             self.report.records = self.expected.len();
@@ -282,7 +282,7 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         let mut length = || {
             let mut started = self.start(parallelism, None, seed)?;
             self.finish(started.process(), &Count::default())?;
-            match started.process().emitted().differs_from(&self.expected, false) {
+            match started.process().emitted().differs_from(&self.expected) {
                 Some(difference) => Err((SAME_RECORDS, difference)),
                 None => Ok(started.process().calls),
             }
@@ -331,7 +331,7 @@ impl<U: SourceUnderTest> Suite<'_, U> {
             started.process().resolve(CheckpointId(1), completed);
             self.finish(started.process(), &Count::default())?;
             let emitted = started.process().emitted();
-            return emitted.differs_from(&self.expected, false).map_or(Ok(()), |found| Err((QUIET_SNAPSHOT, found)));
+            return emitted.differs_from(&self.expected).map_or(Ok(()), |found| Err((QUIET_SNAPSHOT, found)));
         }
         // What comes behind the cut is lost with the process.
         self.run(started.process(), moment % 37)?;
@@ -351,7 +351,7 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         self.finish(started.process(), &all)?;
         all.merge(&started.process().emitted());
         story.push(started.process().told("first"));
-        all.differs_from(&self.expected, false).map_or(Ok(()), |found| Err((rule, found)))
+        all.differs_from(&self.expected).map_or(Ok(()), |found| Err((rule, found)))
     }
 
     /// A cut, with the calls that happen while it is taken.
@@ -426,6 +426,6 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         }
         self.finish(started.process(), &kept)?;
         kept.merge(&started.process().emitted());
-        kept.differs_from(&self.expected, false).map_or(Ok(()), |found| Err((MANY_DEATHS, found)))
+        kept.differs_from(&self.expected).map_or(Ok(()), |found| Err((MANY_DEATHS, found)))
     }
 }
