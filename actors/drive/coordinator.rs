@@ -337,7 +337,8 @@ impl CoordinatorDriver {
                 self.host.send(Address::Supervisor, Control::StopCalledOff);
             }
             Effect::Suspended { last_completed: _, closed } => {
-                self.host.send(Address::Supervisor, Control::Suspended { closed });
+                self.host
+                    .send(Address::Supervisor, Control::Suspended { closed, unsettled: self.machine.has_given_up() });
             }
             Effect::FailJob { failure } => {
                 let failed = match failure {

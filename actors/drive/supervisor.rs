@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::drive::attempt::WorkCount;
+use crate::drive::cleanup::CleanupDriver;
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
 use crate::drive::deploy::Deployment;
@@ -30,6 +31,7 @@ use crate::ports::sink::PreparedCheckpoint;
 use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::Failure;
 use crate::protocol::align::CheckpointMode;
+use crate::protocol::cleanup::{ExternalizedCheckpointRetention, Leaves};
 use crate::protocol::coordinator::Settings;
 use crate::protocol::lifecycle::{IllegalTransition, Job, JobState, SubtaskState};
 use crate::protocol::machine::Machine;
@@ -63,6 +65,8 @@ pub struct SupervisorSetup {
     pub files: Arc<dyn Files>,
     /// Who watches.
     pub listener: Arc<dyn Listener>,
+    /// Which completed checkpoints are left when the job ends.
+    pub retention: ExternalizedCheckpointRetention,
     /// See [`ReadPrepared`].
     pub read_prepared: ReadPrepared,
     /// See [`CheckFit`].
@@ -91,6 +95,10 @@ pub struct SupervisorDriver {
     /// How the job ends when everything of it has ended.
     ending: Option<Ending>,
     coordinator_gone: bool,
+    /// It stayed unknown whether a checkpoint was stored: nothing is touched any more.
+    unsettled: bool,
+    /// All subtasks of some attempt ran.
+    has_run: bool,
 }
 
 enum Phase {
@@ -112,8 +120,8 @@ enum Phase {
     Waiting,
     /// The coordinator ends; checkpoints that are not needed are removed.
     ShuttingDown,
-    /// Removing the checkpoints that a finished job does not need.
-    Tidying(Promise<()>),
+    /// Removing the checkpoints that are not to be left.
+    CleaningUp(Box<CleanupDriver>),
     /// The end.
     Over,
 }
@@ -147,6 +155,8 @@ impl SupervisorDriver {
             stops: Vec::new(),
             ending: None,
             coordinator_gone: false,
+            unsettled: false,
+            has_run: false,
         };
         supervisor.spawn_coordinator();
         supervisor.recover(supervisor.attempt);
@@ -289,6 +299,13 @@ impl SupervisorDriver {
     }
 
     fn on_message(&mut self, message: Control) -> Result<(), Failure> {
+        let message = match &mut self.phase {
+            Phase::CleaningUp(cleanup) => match cleanup.on_message(self.host.as_ref(), message) {
+                Some(message) => message,
+                None => return Ok(()),
+            },
+            _ => message,
+        };
         match message {
             Control::SinkReady { attempt, sink } if attempt == self.attempt => {
                 if let Phase::OpeningSinks { waiting, .. } = &mut self.phase {
@@ -313,7 +330,8 @@ impl SupervisorDriver {
                     self.enter(JobState::Running);
                 }
             }
-            Control::Suspended { closed } => {
+            Control::Suspended { closed, unsettled } => {
+                self.unsettled |= unsettled;
                 self.closed = closed.or(self.closed);
                 self.settled();
             }
@@ -322,7 +340,7 @@ impl SupervisorDriver {
                 self.try_stop();
             }
             Control::CancelJob => {
-                if !matches!(self.phase, Phase::Over | Phase::Tidying(_) | Phase::ShuttingDown) {
+                if !matches!(self.phase, Phase::Over | Phase::CleaningUp(_) | Phase::ShuttingDown) {
                     self.handle(Event::Cancel);
                     self.show_why_it_ends();
                 }
@@ -353,6 +371,7 @@ impl SupervisorDriver {
             return;
         }
         self.phase = Phase::Running;
+        self.has_run = true;
         self.enter(JobState::Running);
         // Before a subtask can begin: whoever has seen a record and asks for a checkpoint then finds the coordinator at work.
         self.host.send(Address::Coordinator, Control::Running { attempt: self.attempt });
@@ -399,7 +418,7 @@ impl SupervisorDriver {
     fn fail(&mut self, failure: Failure) {
         self.setup.listener.event(JobEvent::Failed(failure.clone()));
         tracing::warn!(%failure, "the attempt failed");
-        if matches!(self.phase, Phase::Over | Phase::Tidying(_) | Phase::ShuttingDown) {
+        if matches!(self.phase, Phase::Over | Phase::CleaningUp(_) | Phase::ShuttingDown) {
             return;
         }
         self.handle(Event::Failed { attempt: self.attempt, failure });
@@ -489,7 +508,7 @@ impl SupervisorDriver {
                 self.phase = Phase::Waiting;
                 self.handle(Event::CoordinatorSuspended { attempt: self.attempt });
             }
-            Phase::ShuttingDown => self.tidy(),
+            Phase::ShuttingDown => self.clean_up(),
             Phase::Recovering(_)
             | Phase::OpeningSinks { .. }
             | Phase::Restoring { .. }
@@ -497,7 +516,7 @@ impl SupervisorDriver {
             | Phase::EndingSinks
             | Phase::Cancelling
             | Phase::Waiting
-            | Phase::Tidying(_)
+            | Phase::CleaningUp(_)
             | Phase::Over => {}
         }
     }
@@ -523,6 +542,9 @@ impl SupervisorDriver {
             self.setup.cancellation_timeout.as_secs()
         );
         self.setup.listener.event(JobEvent::Failed(Failure::unrecoverable(stuck, message)));
+        if self.setup.retention.leaves(JobState::Failed) == Leaves::Nothing {
+            self.leave_all("something of the job has not ended");
+        }
         self.ending = Some(Ending::Failed);
         self.over();
     }
@@ -531,43 +553,48 @@ impl SupervisorDriver {
         self.ending = Some(ending);
         self.phase = Phase::ShuttingDown;
         if self.coordinator_gone {
-            self.tidy();
+            self.clean_up();
         } else {
             self.host.send(Address::Coordinator, Control::Shutdown);
         }
     }
 
-    /// A finished job keeps its final marker and nothing else (rule 24).
-    fn tidy(&mut self) {
-        if self.ending != Some(Ending::Finished) {
-            self.over();
-            return;
-        }
-        let store = Arc::clone(&self.setup.store);
+    /// Removes the checkpoints that are not to be left (rule 24).
+    fn clean_up(&mut self) {
+        let end = self.final_state();
+        let leaves = match self.setup.retention.leaves(end) {
+            Leaves::Nothing if self.unsettled => self.leave_all("it is unknown whether a checkpoint was stored"),
+            // Perhaps it is the wrong job, the wrong store or the wrong input that could not be started.
+            Leaves::Nothing if end == JobState::Failed && !self.has_run => {
+                self.leave_all("the job failed before it ran")
+            }
+            leaves => leaves,
+        };
         let fence = self.fences.advance();
-        self.phase = Phase::Tidying(Promise::start(self.host.blocking().as_ref(), Lane::Metadata, move || {
-            let known = store.list().unwrap_or_default();
-            for summary in known.iter().filter(|summary| summary.kind != CheckpointKind::Final) {
-                if let Err(error) = store.delete_checkpoint(&fence, summary.checkpoint) {
-                    tracing::warn!(%error, checkpoint = %summary.checkpoint, "a checkpoint of the finished job was not removed");
-                }
-            }
-            // Also what an earlier process could not delete any more: no run will begin that does.
-            if let Err(error) = store.remove_orphans(&fence) {
-                tracing::warn!(%error, "files that nobody refers to stay behind the finished job");
-            }
-        }));
+        self.attempt = Attempt(self.attempt.0 + 1);
+        let cleanup = CleanupDriver::begin(self.host.as_ref(), &self.setup, self.attempt, fence, leaves);
+        self.phase = Phase::CleaningUp(Box::new(cleanup));
     }
 
-    fn over(&mut self) {
-        self.phase = Phase::Over;
-        let state = match self.ending {
+    /// Nothing is deleted although the setting says so.
+    fn leave_all(&self, reason: &str) -> Leaves {
+        tracing::warn!(reason, "checkpoints that were to be deleted are left");
+        self.setup.listener.event(JobEvent::CheckpointsLeft { reason: reason.to_owned() });
+        Leaves::Everything
+    }
+
+    fn final_state(&self) -> JobState {
+        match self.ending {
             Some(Ending::Finished) => JobState::Finished,
             Some(Ending::Stopped) => JobState::Stopped,
             Some(Ending::Cancelled) => JobState::Cancelled,
             Some(Ending::Failed) | None => JobState::Failed,
-        };
-        self.enter(state);
+        }
+    }
+
+    fn over(&mut self) {
+        self.phase = Phase::Over;
+        self.enter(self.final_state());
     }
 
     fn try_step(&mut self, context: &mut Context<'_>) -> Result<Step, Failure> {
@@ -605,9 +632,14 @@ impl SupervisorDriver {
                         return Ok(Step::Wait);
                     }
                 }
-                Phase::Tidying(promise) => match promise.poll(context) {
+                Phase::CleaningUp(cleanup) => match cleanup.poll(self.host.as_ref(), context) {
                     Poll::Pending => return Ok(Step::Wait),
-                    Poll::Ready(_) => self.over(),
+                    Poll::Ready(left) => {
+                        if let Some(reason) = left {
+                            self.leave_all(&reason);
+                        }
+                        self.over();
+                    }
                 },
                 Phase::Over => return Ok(Step::Finished),
                 Phase::OpeningSinks { .. }

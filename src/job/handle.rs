@@ -49,6 +49,8 @@ pub struct JobStatus {
     pub last_completed: Option<CheckpointId>,
     /// The cause of the last failure.
     pub failure: Option<Failure>,
+    /// Why checkpoints are left that were to be deleted when the job ended, if that is so.
+    pub checkpoints_left: Option<String>,
     pub(super) failed_attempt: Option<u32>,
 }
 
@@ -64,6 +66,7 @@ impl Default for JobStatus {
             checkpoints_aborted: 0,
             last_completed: None,
             failure: None,
+            checkpoints_left: None,
             failed_attempt: None,
         }
     }
@@ -238,7 +241,8 @@ impl JobHandle {
         self.ask(Address::Supervisor, Control::Stop).await
     }
 
-    /// Ends the job now, without a checkpoint. Those that were completed are kept.
+    /// Ends the job now, without a checkpoint. Whether those that were completed are kept is a setting: see
+    /// [`Options::externalized_checkpoints`](crate::Options::externalized_checkpoints).
     pub fn cancel(&self) {
         self.running.send(Address::Supervisor, Control::CancelJob);
     }

@@ -201,6 +201,7 @@ fn supervisor_setup(
         checkpoint_mode: options.mode,
         buffer_timeout: options.buffer_timeout,
         restart: options.restart_strategy(),
+        retention: options.externalized.unwrap_or_default(),
         store,
         files: Arc::clone(&options.files),
         listener,

@@ -14,5 +14,6 @@ mod operators;
 mod partitioning;
 mod planning;
 mod printing;
+mod refused_cut;
 mod sides;
 mod snapshots;

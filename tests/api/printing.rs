@@ -123,9 +123,12 @@ fn a_graph_draws_itself() {
     assert_eq!(graph().to_dot(), DOT);
 }
 
+const JSON: &str = include_str!("picture.json");
+
 #[test]
 fn a_graph_is_json_that_reads_back_as_its_description() {
     let json = graph().to_json();
+    assert_eq!(json, JSON.trim_end());
     let read: GraphDescription = serde_json::from_str(&json).unwrap();
     assert_eq!(read, graph().describe());
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -421,7 +421,7 @@ fn every_wrong_sink_is_found_and_told() {
         ),
         (
             Wrong::AbortsWhatWasDeclined,
-            &["can be committed until its commit returned", "trial/sink/1/0/3 is gone", "checkpoint 3 is aborted"],
+            &["can be committed until its commit returned", "trial/sink/1/0/1 is gone", "checkpoint 1 is aborted"],
         ),
         (Wrong::CleansUpEverything, &["Cleaning up removes", "other/sink/1/0/1 is gone", "the other one commits"]),
         (Wrong::WritesAtOnce, &["Nothing takes effect before", "that should not be (0, 1, 2)"]),

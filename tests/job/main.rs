@@ -3,10 +3,12 @@
 mod buffer_timeout;
 mod embedded;
 mod endings;
+mod externalized;
 mod handle;
 mod nodes;
 mod push;
 mod refusals;
+mod tolerance;
 
 use std::path::Path;
 use std::time::Duration;

@@ -2,13 +2,14 @@
 //! crashes no record is lost; some count again, and that is all that is weaker.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use alluvium::connect::{AtLeastOnce, Collect, Generator};
 use alluvium::operator::{Access, Context, KeyedProcess};
 use alluvium::state::{Map, Value};
 use alluvium::testing::simulation::{Boot, Faults, Next, Scenario, Simulation, World};
-use alluvium::{CheckpointMode, Job, OperatorResult};
+use alluvium::{CheckpointMode, Job, JobEvent, Listener, OperatorResult};
 use alluvium_actors::drive::supervisor::SupervisorSetup;
 use serde::{Deserialize, Serialize};
 
@@ -74,19 +75,31 @@ struct Tracked {
     mode: CheckpointMode,
     /// Outlives every process, as an outside system does.
     output: Collect<Counted>,
-    attempts: u64,
+    restores: Arc<AtomicU64>,
     repeats: Repeats,
+}
+
+/// Counts the restores of checkpoints, and tells everything on.
+struct Restores(Arc<AtomicU64>, Arc<dyn Listener>);
+
+impl Listener for Restores {
+    fn event(&self, event: JobEvent) {
+        if matches!(event, JobEvent::RunBegan { restored: Some(_), .. }) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+        self.1.event(event);
+    }
 }
 
 impl Tracked {
     fn new(mode: CheckpointMode, repeats: &Repeats) -> Tracked {
-        Tracked { mode, output: Collect::new(), attempts: 0, repeats: repeats.clone() }
+        Tracked { mode, output: Collect::new(), restores: Arc::default(), repeats: repeats.clone() }
     }
 }
 
-/// Every id has counted, at most once for each attempt; the sequence of each key has no gap; ids that come again do so after a restore. Answers how
-/// many effects are repeats.
-fn check(output: &[Counted], attempts: u64) -> Result<u64, String> {
+/// Every id has counted, and again at most once for each restore of a checkpoint; no effect and no number of a key is lost behind a later one. Answers
+/// how many effects are repeats.
+fn check(output: &[Counted], restores: u64) -> Result<u64, String> {
     let mut effects: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
     let mut sequences: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
     for counted in output {
@@ -105,8 +118,8 @@ fn check(output: &[Counted], attempts: u64) -> Result<u64, String> {
         if !times.iter().copied().eq(1..=times.len() as u64) {
             return Err(format!("the effects of {id} are {times:?}: one was lost behind a later one"));
         }
-        if times.len() as u64 > attempts {
-            return Err(format!("{id} counted {} times in {attempts} attempts", times.len()));
+        if times.len() as u64 > 1 + restores {
+            return Err(format!("{id} counted {} times with {restores} restores", times.len()));
         }
     }
     for (key, sequence) in &sequences {
@@ -130,17 +143,16 @@ impl Scenario for Tracked {
         counted.rebalance().sink("output", AtLeastOnce::new(self.output.clone()));
         let graph = job.build().map_err(|errors| errors.to_string())?;
         let options = chance::options(boot).checkpoint_mode(self.mode);
-        // A process restarts at most every 3 ms of the time that it has; the count only has to be an upper bound that repeats of a broken
-        // runtime, which come with every record, would break.
-        self.attempts += 20;
-        boot.setup(&graph, &options, None).map_err(|error| error.to_string())
+        let mut setup = boot.setup(&graph, &options, None).map_err(|error| error.to_string())?;
+        setup.listener = Arc::new(Restores(Arc::clone(&self.restores), boot.listener()));
+        Ok(setup)
     }
 
     fn ended(&mut self, world: &World<'_>) -> Result<Next, String> {
         if let Some(next) = chance::finished(world)? {
             return Ok(next);
         }
-        let repeats = check(&self.output.collected(), self.attempts)?;
+        let repeats = check(&self.output.collected(), self.restores.load(Ordering::SeqCst))?;
         *self.repeats.0.lock().unwrap() += repeats;
         Ok(Next::Nothing)
     }

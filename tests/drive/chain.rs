@@ -1,0 +1,213 @@
+//! A chain that does what the test says, and writes down what it is asked.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use alluvium_actors::drive::outputs::Outputs;
+use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::payload::{Batch, Payload, PayloadError};
+use alluvium_actors::ports::source::ReaderEvent;
+use alluvium_actors::ports::store::OperatorSnapshot;
+use alluvium_actors::ports::task::{CommitRequest, Cut, Failure, OperatorTask, SourceStep, SourceTask, Task};
+
+/// A batch of one number.
+pub(crate) struct Number(pub(crate) u64);
+
+impl Batch for Number {
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn byte_size(&self) -> usize {
+        8
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) -> Result<(), PayloadError> {
+        out.extend_from_slice(&self.0.to_le_bytes());
+        Ok(())
+    }
+
+    fn clone_payload(&self) -> Payload {
+        Box::new(Number(self.0))
+    }
+
+    fn split_by_hash(
+        self: Box<Self>,
+        _: usize,
+        _: &dyn Fn(u64) -> usize,
+    ) -> Result<Vec<Option<Payload>>, PayloadError> {
+        Err(PayloadError { type_name: "Number", reason: "it has no hashes".to_owned() })
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
+/// What the asynchronous part of a snapshot does.
+#[derive(Clone)]
+pub(crate) enum Part {
+    Hangs,
+    Fails(Failure),
+}
+
+/// What the chain does and has done. The test keeps a clone.
+#[derive(Clone, Default)]
+pub(crate) struct Script(Rc<RefCell<State>>);
+
+#[derive(Default)]
+struct State {
+    log: Vec<String>,
+    /// By checkpoint; ready at once if not given.
+    parts: BTreeMap<u64, Part>,
+    /// The synchronous part of this checkpoint fails.
+    fails_at: Option<u64>,
+    /// Panics in this call.
+    panics_in: Option<&'static str>,
+    /// What a reader gives; pending if empty.
+    reads: VecDeque<SourceStep>,
+    events: Vec<ReaderEvent>,
+}
+
+impl Script {
+    pub(crate) fn part(&self, checkpoint: u64, part: Part) {
+        self.0.borrow_mut().parts.insert(checkpoint, part);
+    }
+
+    pub(crate) fn part_is_ready(&self, checkpoint: u64) {
+        self.0.borrow_mut().parts.remove(&checkpoint);
+    }
+
+    pub(crate) fn fail_the_cut_of(&self, checkpoint: u64) {
+        self.0.borrow_mut().fails_at = Some(checkpoint);
+    }
+
+    pub(crate) fn panic_in(&self, call: &'static str) {
+        self.0.borrow_mut().panics_in = Some(call);
+    }
+
+    pub(crate) fn read(&self, step: SourceStep) {
+        self.0.borrow_mut().reads.push_back(step);
+    }
+
+    pub(crate) fn say(&self, event: ReaderEvent) {
+        self.0.borrow_mut().events.push(event);
+    }
+
+    /// What was asked since the last call.
+    pub(crate) fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.borrow_mut().log)
+    }
+
+    fn note(&self, call: &str, id: Option<u64>) {
+        let mut state = self.0.borrow_mut();
+        let line = id.map_or_else(|| call.to_owned(), |id| format!("{call} {id}"));
+        state.log.push(line);
+        let panics = state.panics_in == Some(call);
+        drop(state);
+        assert!(!panics, "the user's {call}");
+    }
+}
+
+/// The chain.
+pub(crate) struct Chain(pub(crate) Script);
+
+impl Task for Chain {
+    fn poll_restore(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn flush(&mut self, _: &mut Outputs) {}
+
+    fn finish(&mut self, _: &mut Outputs) -> Result<(), Failure> {
+        self.0.note("finish", None);
+        Ok(())
+    }
+
+    fn close_epoch(&mut self, cut: Cut) -> Result<(), Failure> {
+        self.0.note("cut", Some(cut.checkpoint.0));
+        if self.0.0.borrow().fails_at == Some(cut.checkpoint.0) {
+            return Err(Failure::retryable("the user's sink", "it cannot prepare"));
+        }
+        Ok(())
+    }
+
+    fn poll_snapshot(
+        &mut self,
+        checkpoint: CheckpointId,
+        _: usize,
+        _: &mut Context<'_>,
+    ) -> Poll<Result<Vec<OperatorSnapshot>, Failure>> {
+        match self.0.0.borrow().parts.get(&checkpoint.0) {
+            None => Poll::Ready(Ok(Vec::new())),
+            Some(Part::Hangs) => Poll::Pending,
+            Some(Part::Fails(failure)) => Poll::Ready(Err(failure.clone())),
+        }
+    }
+
+    fn aborted(&mut self, checkpoint: CheckpointId) {
+        self.0.note("aborted", Some(checkpoint.0));
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) {
+        self.0.note("completed", Some(checkpoint.0));
+    }
+
+    fn take_commits(&mut self) -> Vec<CommitRequest> {
+        Vec::new()
+    }
+
+    fn committed(&mut self, _: u32, _: CheckpointId) {}
+
+    fn has_open_commits(&self) -> bool {
+        false
+    }
+
+    fn current_operator(&self) -> &'static str {
+        "the user's operator"
+    }
+}
+
+impl OperatorTask for Chain {
+    fn accept(&mut self, _: usize, batch: Payload) {
+        let Ok(number) = batch.into_any().downcast::<Number>() else { panic!("these tests send nothing else") };
+        self.0.note("record", Some(number.0));
+    }
+
+    fn step(&mut self, _: &mut Outputs) -> Result<Option<Payload>, Failure> {
+        Ok(Some(Box::new(Number(0))))
+    }
+}
+
+impl SourceTask for Chain {
+    fn poll_records(&mut self, _: &mut Outputs, _: &mut Context<'_>) -> Poll<Result<SourceStep, Failure>> {
+        self.0.note("read", None);
+        let step = self.0.0.borrow_mut().reads.pop_front();
+        step.map_or(Poll::Pending, |step| Poll::Ready(Ok(step)))
+    }
+
+    fn add_splits(&mut self, splits: Vec<Vec<u8>>) -> Result<(), Failure> {
+        self.0.note("splits", Some(splits.len() as u64));
+        Ok(())
+    }
+
+    fn no_more_splits(&mut self) {
+        self.0.note("no more splits", None);
+    }
+
+    fn enumerator_event(&mut self, _: Vec<u8>) -> Result<(), Failure> {
+        self.0.note("event", None);
+        Ok(())
+    }
+
+    fn take_reader_events(&mut self) -> Vec<ReaderEvent> {
+        std::mem::take(&mut self.0.0.borrow_mut().events)
+    }
+}
