@@ -59,6 +59,15 @@ impl Arbiters {
         Arbiters { place: Place::HandedOver(arbiters) }
     }
 
+    /// How many there are for subtasks.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        match &self.place {
+            Place::Own { workers } => *workers,
+            Place::HandedOver(arbiters) => arbiters.len(),
+        }
+    }
+
     /// Whether there is none to run on.
     #[must_use]
     pub fn is_empty(&self) -> bool {

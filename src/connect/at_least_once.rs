@@ -2,7 +2,7 @@
 
 use alluvium_actors::ports::sink::SinkScope;
 
-use super::sink::{Effect, Guarantee, Sink, SinkContext};
+use super::sink::{Effect, Guarantee, GuaranteeReason, Sink, SinkContext};
 use crate::error::OperatorResult;
 use crate::record::Record;
 
@@ -37,11 +37,22 @@ impl<T: Record, S: Sink<T>> Sink<T> for AtLeastOnce<S> {
     type Committer = S::Committer;
 
     fn guarantee(&self) -> Guarantee {
-        Guarantee::AtLeastOnce
+        self.sink.guarantee().and(Guarantee::AtLeastOnce)
     }
 
     fn effect(&self) -> Effect {
         self.sink.effect()
+    }
+
+    fn reason(&self) -> GuaranteeReason {
+        match self.sink.guarantee() {
+            Guarantee::ExactlyOnce => GuaranteeReason::new(
+                "commits its transactions once, but is wrapped in `AtLeastOnce`: the state in front of it may have counted a record twice",
+            )
+            .mend("take it out of `AtLeastOnce::new`"),
+            // It repeats or loses by itself, wrapped or not.
+            _ => self.sink.reason(),
+        }
     }
 
     fn writer(&self, context: SinkContext) -> OperatorResult<S::Writer> {

@@ -3,6 +3,7 @@
 //! The rules of two-phase commit (rules 12 and 13 of `docs/protocol.md`) are kept by the runtime: a writer only prepares, a committer only commits what it is
 //! told to. Both must be able to meet the same transaction twice.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,6 +39,11 @@ pub trait Sink<T: Record>: Send + Sync + 'static {
     /// Where its effects live. A sink whose effects end with the process must say so: what the job promises from end to end when its process ends depends on it.
     fn effect(&self) -> Effect {
         Effect::Outside
+    }
+
+    /// Why it promises that and no more, in the words of the guarantee report. What is given by default is true of any sink with that promise.
+    fn reason(&self) -> GuaranteeReason {
+        GuaranteeReason::of(self.guarantee())
     }
 
     /// A new writer. Called after the committer has cleaned up.
@@ -117,6 +123,47 @@ impl fmt::Display for Guarantee {
             Guarantee::AtLeastOnce => "at-least-once",
             Guarantee::ExactlyOnce => "exactly-once",
         })
+    }
+}
+
+/// Why a sink promises what it does: the reason and the mend in the report of [`Graph::guarantees`](crate::Graph::guarantees).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GuaranteeReason {
+    /// What follows the name of the sink: "lets records take effect again ...".
+    pub reason: Cow<'static, str>,
+    /// What would make it better, as a request: "use ...".
+    pub mend: Option<Cow<'static, str>>,
+}
+
+impl GuaranteeReason {
+    /// A reason, without a mend.
+    #[must_use]
+    pub fn new(reason: impl Into<Cow<'static, str>>) -> GuaranteeReason {
+        GuaranteeReason { reason: reason.into(), mend: None }
+    }
+
+    /// With what would make it better.
+    #[must_use]
+    pub fn mend(mut self, mend: impl Into<Cow<'static, str>>) -> GuaranteeReason {
+        self.mend = Some(mend.into());
+        self
+    }
+
+    fn of(guarantee: Guarantee) -> GuaranteeReason {
+        match guarantee {
+            Guarantee::ExactlyOnce => {
+                GuaranteeReason::new("commits what a checkpoint prepared when that checkpoint is complete")
+            }
+            Guarantee::AtLeastOnce => {
+                GuaranteeReason::new("lets records take effect again that are replayed after a failure")
+                    .mend("use a sink with transactions, such as `Lines::exactly_once`")
+            }
+            Guarantee::AtMostOnce => GuaranteeReason::new("may lose records").mend("use a sink that loses none"),
+            Guarantee::BestEffort => {
+                GuaranteeReason::new("may lose records and repeat others").mend("use a sink with transactions")
+            }
+        }
     }
 }
 

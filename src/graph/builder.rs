@@ -1,5 +1,6 @@
 //! What a job collects while it is written down: operators, and how their inputs are fed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,7 @@ use alluvium_actors::ports::sink::SinkCommitterFactory;
 use alluvium_actors::ports::source::EnumeratorFactory;
 
 use super::error::BuildError;
-use crate::connect::sink::Guarantee;
+use crate::connect::sink::{Effect, Guarantee, GuaranteeReason};
 use crate::connect::source::Replay;
 use crate::operator::assembly::{PartitionRecipe, Recipe, StreamType};
 use crate::operator::side::DeclaredSide;
@@ -37,6 +38,8 @@ pub(super) struct Builder {
     pub(super) operators: Vec<Operator>,
     /// What is wrong already.
     pub(super) errors: Vec<BuildError>,
+    /// The operators of whose outputs one was asked for wrongly, which is among the errors: that nobody consumes them says nothing.
+    pub(super) asked_wrongly: BTreeSet<usize>,
 }
 
 /// One operator.
@@ -87,7 +90,15 @@ pub(super) enum End {
     /// It is a source.
     Source { enumerator: EnumeratorFactory, unbounded: bool, replay: Replay },
     /// It is a sink with transactions.
-    Sink { committer: SinkCommitterFactory, guarantee: Guarantee },
+    Sink { committer: SinkCommitterFactory, promise: SinkPromise },
+}
+
+/// What a sink says of itself.
+#[derive(Clone, Debug)]
+pub(super) struct SinkPromise {
+    pub(super) guarantee: Guarantee,
+    pub(super) effect: Effect,
+    pub(super) reason: GuaranteeReason,
 }
 
 /// One input of an operator.
@@ -141,11 +152,6 @@ impl Builder {
 }
 
 impl Exchange {
-    /// Whether a record that comes again may go to another subtask than before.
-    pub(super) fn scatters(&self) -> bool {
-        matches!(self, Exchange::Rebalance | Exchange::Shuffle)
-    }
-
     /// The method that asked for it.
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -239,6 +245,7 @@ impl Shared {
             required: None,
             operators: Vec::new(),
             errors: Vec::new(),
+            asked_wrongly: BTreeSet::new(),
         })))
     }
 
@@ -278,7 +285,7 @@ impl fmt::Debug for End {
         match self {
             End::Inner => formatter.write_str("End::Inner"),
             End::Source { unbounded, .. } => write!(formatter, "End::Source(unbounded: {unbounded})"),
-            End::Sink { guarantee, .. } => write!(formatter, "End::Sink({guarantee})"),
+            End::Sink { promise, .. } => write!(formatter, "End::Sink({})", promise.guarantee),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::builder::{Builder, Exchange, Operator};
 use super::error::BuildError;
-use super::guarantee;
+use super::promises;
 use crate::record::{MAX_PARALLELISM_LIMIT, default_max_parallelism};
 
 /// The longest uid, in bytes.
@@ -23,6 +23,7 @@ pub(super) fn check(builder: &Builder) -> Vec<BuildError> {
         errors.push(BuildError::NoSource);
     }
     errors.extend(builder.errors.iter().cloned());
+    let consumed = consumed(builder);
     let mut uids = BTreeMap::new();
     for (index, operator) in builder.operators.iter().enumerate() {
         check_uid(operator, &mut uids, &mut errors);
@@ -31,14 +32,23 @@ pub(super) fn check(builder: &Builder) -> Vec<BuildError> {
         check_credits(operator, &mut errors);
         check_width(builder, operator, &mut errors);
         check_forward(builder, operator, &mut errors);
-        let mut upstreams =
-            builder.operators.iter().flat_map(|consumer| &consumer.inputs).flat_map(|input| &input.upstreams);
-        if operator.output.is_some() && !upstreams.any(|upstream| upstream.operator == index) {
+        if operator.output.is_some() && !consumed[index] {
             errors.push(BuildError::EndsNowhere { operator: operator.label() });
         }
     }
-    errors.extend(guarantee::check(builder));
+    errors.extend(promises::check(builder));
     errors
+}
+
+/// For each operator whether somebody takes, or wanted to take, one of its outputs.
+fn consumed(builder: &Builder) -> Vec<bool> {
+    let mut consumed = vec![false; builder.operators.len()];
+    let inputs = builder.operators.iter().flat_map(|consumer| &consumer.inputs);
+    let upstreams = inputs.flat_map(|input| &input.upstreams).map(|upstream| upstream.operator);
+    for operator in upstreams.chain(builder.asked_wrongly.iter().copied()) {
+        consumed[operator] = true;
+    }
+    consumed
 }
 
 /// Parallelism and max parallelism of an operator.

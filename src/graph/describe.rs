@@ -6,7 +6,7 @@ use alluvium_actors::plan::Pattern;
 
 use super::Graph;
 use super::builder::End;
-use super::guarantee::GuaranteeReport;
+use super::guarantee::{GuaranteeReport, LISTED_PATHS};
 use super::layout::{Layout, Placed, Route};
 use crate::connect::sink::Guarantee;
 use crate::connect::source::Replay;
@@ -70,6 +70,9 @@ pub struct OperatorDescription {
     pub source: Option<SourceDescription>,
     /// What it is as a sink.
     pub sink: Option<SinkDescription>,
+    /// What has become of settings that do not do what they seem to say.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A side output.
@@ -159,10 +162,10 @@ impl Graph {
                 .operators
                 .iter()
                 .enumerate()
-                .map(|(index, placed)| describe_operator(index, placed))
+                .map(|(index, placed)| describe_operator(layout, index, placed))
                 .collect(),
             edges: describe_edges(layout),
-            guarantees: self.guarantees(None),
+            guarantees: self.first_guarantees(None, LISTED_PATHS),
         }
     }
 
@@ -185,15 +188,15 @@ fn describe_chain(layout: &Layout, chain: usize) -> ChainDescription {
     }
 }
 
-fn describe_operator(index: usize, placed: &Placed) -> OperatorDescription {
+fn describe_operator(layout: &Layout, index: usize, placed: &Placed) -> OperatorDescription {
     let operator = &placed.operator;
     let (source, sink) = match &operator.end {
         End::Inner => (None, None),
         End::Source { unbounded, replay, .. } => {
             (Some(SourceDescription { bounded: !unbounded, replay: *replay }), None)
         }
-        End::Sink { guarantee, .. } => {
-            (None, Some(SinkDescription { guarantee: *guarantee, required: operator.required }))
+        End::Sink { promise, .. } => {
+            (None, Some(SinkDescription { guarantee: promise.guarantee, required: operator.required }))
         }
     };
     let side = |name: &str, record: &str| SideOutputDescription { name: name.to_owned(), record: record.to_owned() };
@@ -212,7 +215,23 @@ fn describe_operator(index: usize, placed: &Placed) -> OperatorDescription {
             .collect(),
         source,
         sink,
+        notes: notes(layout, index, placed),
     }
+}
+
+fn notes(layout: &Layout, index: usize, placed: &Placed) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(credits) = placed.operator.credits
+        && layout.chains[placed.chain][0] != index
+    {
+        notes.push(format!(
+            "credits {credits} without effect: no edge leads here, it runs fused with the one before it"
+        ));
+    }
+    if let Some(worker) = placed.operator.first_worker.filter(|worker| *worker > 0) {
+        notes.push(format!("first worker {worker}: with fewer workers, counted from the first one again"));
+    }
+    notes
 }
 
 fn describe_edges(layout: &Layout) -> Vec<EdgeDescription> {

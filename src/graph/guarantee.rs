@@ -2,19 +2,17 @@
 //!
 //! Two things can happen to the effect of a record: it is lost, or it takes place again. A path promises what all its links let through: the source (can it
 //! be read again?), the checkpoints (are barriers aligned, do they outlive the process?), the sink (does it commit, or repeat?). The graph knows the ends, the
-//! options the middle; what only the graph decides is checked when the job is built, the rest when it is started.
+//! options the middle; what only the graph decides is checked when the job is built, the rest when it is started. Here is what a report consists of;
+//! `promises.rs` judges.
 
 use std::fmt;
 
+use alluvium_actors::ids::OperatorUid;
 use serde::{Deserialize, Serialize};
 
 use super::Graph;
-use super::builder::{Builder, End};
-use super::error::BuildError;
-use super::paths::{self, Path};
 use super::print::one_line;
 use crate::connect::sink::Guarantee;
-use crate::connect::source::Replay;
 
 /// What a job promises, path by path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +24,14 @@ pub struct GuaranteeReport {
     pub checkpoints: Option<CheckpointBasis>,
     /// One for each source and each sink that its records reach.
     pub paths: Vec<PathGuarantee>,
+    /// How many more paths there are: only the description of a graph leaves some out, see [`LISTED_PATHS`].
+    #[serde(default)]
+    pub left_out: usize,
 }
+
+/// So many paths the description of a graph lists, and with it its text and its JSON: a job has up to as many as its sources times its sinks.
+/// [`Graph::guarantees`] lists all of them.
+pub const LISTED_PATHS: usize = 1_000;
 
 /// What a guarantee depends on in the options of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +43,10 @@ pub struct CheckpointBasis {
     pub interval_millis: Option<u64>,
     /// Whether checkpoints outlive the process.
     pub durable: bool,
+    /// Whether a start may pass over a damaged checkpoint although that repeats output that was committed: both
+    /// [`Options::fall_back_to_older`](crate::Options::fall_back_to_older) and [`Options::accept_repeats`](crate::Options::accept_repeats).
+    #[serde(default)]
+    pub accepts_repeats: bool,
 }
 
 /// What is promised of the records on the way from one source to one sink.
@@ -104,10 +113,17 @@ impl GuaranteeReport {
 }
 
 impl CheckpointBasis {
-    /// The facts of a run.
+    /// The facts of a run that accepts no repeats.
     #[must_use]
     pub const fn new(aligned: bool, interval_millis: Option<u64>, durable: bool) -> CheckpointBasis {
-        CheckpointBasis { aligned, interval_millis, durable }
+        CheckpointBasis { aligned, interval_millis, durable, accepts_repeats: false }
+    }
+
+    /// The same, and whether a start may repeat output that was committed.
+    #[must_use]
+    pub const fn accepting_repeats(mut self, accepts_repeats: bool) -> CheckpointBasis {
+        self.accepts_repeats = accepts_repeats;
+        self
     }
 }
 
@@ -126,179 +142,6 @@ impl PathGuarantee {
             mend: weakest.mend.clone().unwrap_or_else(|| "use another one".to_owned()),
         })
     }
-}
-
-/// What a report needs to know of a path, whatever the options.
-#[derive(Clone, Debug)]
-pub(super) struct PathFacts {
-    source: String,
-    sink: String,
-    operators: Vec<String>,
-    replay: Replay,
-    sink_kind: &'static str,
-    sink_guarantee: Guarantee,
-    required: Option<Guarantee>,
-    /// The chains on the path that take records of several channels, with their number.
-    wide: Vec<(String, u32)>,
-    /// The first exchange on the path by which a repeated record may go another way.
-    scattering: Option<(String, &'static str)>,
-}
-
-impl PathFacts {
-    /// The facts of a path, but for those that only a plan knows.
-    fn new(builder: &Builder, path: &Path) -> PathFacts {
-        let operator = |index: usize| &builder.operators[index];
-        let name =
-            |index: usize| operator(index).uid.as_ref().map_or_else(|| operator(index).label(), ToString::to_string);
-        let (source, sink) = (operator(path.source), operator(path.sink));
-        let replay = match &source.end {
-            End::Source { replay, .. } => *replay,
-            End::Inner | End::Sink { .. } => Replay::FromStoredPosition,
-        };
-        let sink_guarantee = match &sink.end {
-            End::Sink { guarantee, .. } => *guarantee,
-            End::Inner | End::Source { .. } => Guarantee::ExactlyOnce,
-        };
-        let scattering = path.operators.iter().find_map(|index| {
-            let upstreams = operator(*index).inputs.iter().flat_map(|input| &input.upstreams);
-            let mut on_path = upstreams.filter(|upstream| path.operators.contains(&upstream.operator));
-            let scattering = on_path.find(|upstream| upstream.exchange.scatters())?;
-            Some((operator(*index).label(), scattering.exchange.name()))
-        });
-        PathFacts {
-            source: name(path.source),
-            sink: name(path.sink),
-            operators: path.operators.iter().map(|index| operator(*index).display_name().to_owned()).collect(),
-            replay,
-            sink_kind: sink.kind,
-            sink_guarantee,
-            required: sink.required,
-            wide: Vec::new(),
-            scattering,
-        }
-    }
-
-    fn report(&self, checkpoints: Option<CheckpointBasis>) -> PathGuarantee {
-        let mut links = vec![self.source_link()];
-        links.extend(checkpoints.into_iter().flat_map(|basis| self.checkpoint_links(basis)));
-        links.push(self.sink_link());
-        let guarantee = links.iter().fold(Guarantee::ExactlyOnce, |held, link| held.and(link.guarantee));
-        let mut notes = Vec::new();
-        if guarantee.repeats()
-            && let Some((operator, exchange)) = &self.scattering
-        {
-            notes.push(format!(
-                "what is repeated may come to another subtask of {operator} than before, by `{exchange}`, and in another order"
-            ));
-        }
-        PathGuarantee {
-            source: self.source.clone(),
-            sink: self.sink.clone(),
-            operators: self.operators.clone(),
-            guarantee,
-            required: self.required,
-            links,
-            notes,
-        }
-    }
-
-    fn source_link(&self) -> GuaranteeLink {
-        let (guarantee, reason, mend) = match self.replay {
-            Replay::FromStoredPosition => {
-                (Guarantee::ExactlyOnce, "is read again from the position in the checkpoint", None)
-            }
-            Replay::Never => (
-                Guarantee::AtMostOnce,
-                "cannot be read again: what came since the last checkpoint is lost with a failure",
-                Some("read from what keeps its records, such as files or a log"),
-            ),
-            Replay::ByTheProgram => (
-                Guarantee::AtMostOnce,
-                "cannot be read again: what came since the last checkpoint is lost with a failure, unless the program pushes it again",
-                Some(
-                    "wait for the receipt of each push and repeat those that fail: then every record counts at least once",
-                ),
-            ),
-        };
-        link(&self.source, guarantee, reason, mend)
-    }
-
-    fn sink_link(&self) -> GuaranteeLink {
-        let (reason, mend) = match self.sink_guarantee {
-            Guarantee::ExactlyOnce => ("commits what a checkpoint prepared when that checkpoint is complete", None),
-            Guarantee::AtLeastOnce => (
-                "lets records take effect again that are replayed after a failure",
-                Some("use a sink with transactions, such as `Lines::exactly_once`"),
-            ),
-            Guarantee::AtMostOnce => ("may lose records", Some("use a sink that loses none")),
-            Guarantee::BestEffort => ("may lose records and repeat others", Some("use a sink with transactions")),
-        };
-        let subject =
-            if self.sink_kind == "sink" { self.sink.clone() } else { format!("{} ({})", self.sink, self.sink_kind) };
-        link(&subject, self.sink_guarantee, reason, mend)
-    }
-
-    fn checkpoint_links(&self, basis: CheckpointBasis) -> Vec<GuaranteeLink> {
-        let mut links = Vec::new();
-        let rhythm = match basis.interval_millis {
-            Some(millis) => format!("are taken every {millis} ms"),
-            None => "are not taken periodically, only the final one: a failure repeats everything since the start"
-                .to_owned(),
-        };
-        if basis.aligned {
-            let reason = format!("{rhythm}, with aligned barriers");
-            links.push(link("checkpoints", Guarantee::ExactlyOnce, &reason, None));
-        } else if self.wide.is_empty() {
-            let reason =
-                format!("{rhythm}, in at-least-once mode; but nothing on this path has several channels to align");
-            links.push(link("checkpoints", Guarantee::ExactlyOnce, &reason, None));
-        } else {
-            for (chain, channels) in &self.wide {
-                let reason = format!(
-                    "takes records of {channels} channels without aligning them, since checkpoints, which {rhythm}, are in at-least-once mode"
-                );
-                let mend = "use `CheckpointMode::ExactlyOnce`";
-                links.push(link(chain, Guarantee::AtLeastOnce, &reason, Some(mend)));
-            }
-        }
-        if !basis.durable {
-            links.push(link(
-                "the store",
-                Guarantee::AtLeastOnce,
-                "is in memory and ends with the process: another process begins again at the start",
-                Some("give a directory by `Options::store`"),
-            ));
-        }
-        links
-    }
-}
-
-fn link(subject: &str, guarantee: Guarantee, reason: &str, mend: Option<&str>) -> GuaranteeLink {
-    GuaranteeLink {
-        subject: subject.to_owned(),
-        guarantee,
-        reason: reason.to_owned(),
-        mend: mend.map(ToOwned::to_owned),
-    }
-}
-
-/// The facts of all paths of a job. `wide` tells the chain of an operator and its number of channels, where it has several.
-pub(super) fn facts(builder: &Builder, wide: impl Fn(usize) -> Option<(String, u32)>) -> Vec<PathFacts> {
-    paths::all(&builder.operators)
-        .iter()
-        .map(|path| {
-            let mut facts = PathFacts::new(builder, path);
-            facts.wide = path.operators.iter().filter_map(|index| wide(*index)).collect();
-            facts.wide.dedup();
-            facts
-        })
-        .collect()
-}
-
-/// The declared guarantees that hold under no options.
-pub(super) fn check(builder: &Builder) -> Vec<BuildError> {
-    let facts = facts(builder, |_| None);
-    facts.iter().filter_map(|path| path.report(None).unmet()).map(BuildError::GuaranteeNotHeld).collect()
 }
 
 impl Graph {
@@ -322,8 +165,25 @@ impl Graph {
     /// ```
     #[must_use]
     pub fn guarantees(&self, checkpoints: Option<CheckpointBasis>) -> GuaranteeReport {
-        let paths = self.planned.paths.iter().map(|facts| facts.report(checkpoints)).collect();
-        GuaranteeReport { job: self.name().to_owned(), checkpoints, paths }
+        self.first_guarantees(checkpoints, usize::MAX)
+    }
+
+    /// What it promises on the first `most` paths.
+    pub(super) fn first_guarantees(&self, checkpoints: Option<CheckpointBasis>, most: usize) -> GuaranteeReport {
+        let promises = &self.planned.promises;
+        let paths = promises.report(checkpoints, most);
+        let left_out = promises.count().saturating_sub(paths.len());
+        GuaranteeReport { job: self.name().to_owned(), checkpoints, paths, left_out }
+    }
+
+    /// As [`GuaranteeReport::unmet`] of [`Graph::guarantees`], without the rest of the report.
+    pub(crate) fn unmet_guarantees(&self, checkpoints: CheckpointBasis) -> Vec<GuaranteeNotHeld> {
+        self.planned.promises.unmet(Some(checkpoints))
+    }
+
+    /// The sinks that promise exactly once and get records that were counted again, because the checkpoints do not align what comes to them.
+    pub(crate) fn sinks_behind_unaligned(&self, checkpoints: CheckpointBasis) -> Vec<OperatorUid> {
+        self.planned.promises.sinks_behind_unaligned(checkpoints).map(|sink| self.planned.layout.uid(sink)).collect()
     }
 }
 
@@ -344,6 +204,9 @@ impl fmt::Display for GuaranteeReport {
             for note in &path.notes {
                 writeln!(formatter, "    note: {}", one_line(note))?;
             }
+        }
+        if self.left_out > 0 {
+            writeln!(formatter, "  and {} more paths: `Graph::guarantees` lists all of them", self.left_out)?;
         }
         Ok(())
     }

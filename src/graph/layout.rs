@@ -1,12 +1,13 @@
 //! Which operators run fused, which edges join the chains, and how the task of a subtask is put together from that.
 //!
 //! A consumer runs fused with its producer when it has a single input that is fed by that producer alone, forward, at the same parallelism and max parallelism,
-//! and nobody has said that it should not: the job, one of the two, or another first worker.
+//! and nobody has said that it should not: the job, one of the two, or another first worker. A chain that grows too long is cut, see [`LONGEST_CHAIN`].
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use alluvium_actors::drive::edge::CREDITS;
+use alluvium_actors::ids::OperatorUid;
 use alluvium_actors::plan::Pattern;
 use alluvium_actors::ports::task::{Failure, OperatorTask, SourceTask, TaskContext};
 
@@ -14,6 +15,14 @@ use super::builder::{Builder, Chaining, End, Exchange, Operator, at};
 use super::check::width;
 use crate::operator::assembly::{AnyLink, Next, PartitionRecipe, Recipe, Site, Target};
 use crate::operator::place::Places;
+
+/// So many operators records pass one after the other in a chain at most; the next one begins a chain of its own.
+///
+/// Each operator of a chain calls the one behind it, so its depth is a depth of the stack, in a build, in a step and when the chain is dropped. A link takes less than
+/// 1 kB of stack in a debug build (where 3,000 of them overflow the 2 MB of a thread), one whose records are large a few kB: with 64 most of the stack is left
+/// to user code, also on an arbiter with a quarter of that stack. An edge for every 64 operators costs less than 64 calls by far. How many operators stand side by side in a chain
+/// is not limited.
+pub(super) const LONGEST_CHAIN: usize = 64;
 
 /// The operators of a job with the decisions of the planner.
 #[derive(Debug)]
@@ -35,6 +44,8 @@ pub(super) struct Placed {
     /// How many batches may wait in each edge that leads to it.
     pub(super) credits: u32,
     pub(super) chain: usize,
+    /// How many operators of its chain records pass before it.
+    depth: usize,
     /// Who gets its output.
     pub(super) consumers: Vec<Consumer>,
     /// Its number among the sinks; 0 for others.
@@ -67,6 +78,13 @@ pub(super) enum Route {
     Global { output: usize },
     /// By edges to the subtask that user code decides: by key, or by a function.
     Partition { target: Target, recipe: PartitionRecipe, label: Arc<str>, by_key: bool },
+}
+
+impl Placed {
+    /// Its uid, and where it has none, its label.
+    pub(super) fn uid(&self) -> OperatorUid {
+        self.operator.uid.clone().unwrap_or_else(|| OperatorUid::new(&self.label))
+    }
 }
 
 impl Layout {
@@ -131,6 +149,7 @@ impl Layout {
                 parallelism,
                 max_parallelism,
                 chain,
+                depth: fused_with.map_or(0, |upstream| layout.operators[upstream].depth + 1),
                 consumers: Vec::new(),
                 sink,
             });
@@ -149,8 +168,14 @@ impl Layout {
         let allowed = self.chaining
             && operator.chaining == Chaining::Both
             && producer.operator.chaining != Chaining::Never
+            && producer.depth + 1 < LONGEST_CHAIN
             && same_worker;
         (same_width && forward && allowed).then_some(upstream.operator)
+    }
+
+    /// The uid of the operator at this position.
+    pub(super) fn uid(&self, operator: usize) -> OperatorUid {
+        self.operators[operator].uid()
     }
 
     /// The names of a chain's operators, joined by arrows.
@@ -272,6 +297,18 @@ impl Route {
             | Route::Shuffle { target }
             | Route::Broadcast { target }
             | Route::Partition { target, .. } => Some((target.output, Pattern::AllToAll)),
+        }
+    }
+
+    /// Whether a record that comes again may go to another subtask than before: who gets it depends on what else there was, or on chance.
+    pub(super) fn scatters(&self) -> bool {
+        match self {
+            Route::Rebalance { target } | Route::Shuffle { target } => target.channels > 1,
+            Route::Fused
+            | Route::Forward { .. }
+            | Route::Broadcast { .. }
+            | Route::Global { .. }
+            | Route::Partition { .. } => false,
         }
     }
 

@@ -16,6 +16,7 @@ mod partitioning;
 mod paths;
 mod planner;
 mod print;
+mod promises;
 mod settings;
 mod sides;
 mod stream;
@@ -31,7 +32,7 @@ pub use describe::{
     SinkDescription, SourceDescription, StateDescription,
 };
 pub use error::{BuildError, BuildErrors};
-pub use guarantee::{CheckpointBasis, GuaranteeLink, GuaranteeNotHeld, GuaranteeReport, PathGuarantee};
+pub use guarantee::{CheckpointBasis, GuaranteeLink, GuaranteeNotHeld, GuaranteeReport, LISTED_PATHS, PathGuarantee};
 pub use job::Job;
 pub use keyed::KeyedStream;
 pub use stream::{Stream, StreamEnd};
@@ -47,7 +48,7 @@ pub struct Graph {
 pub(crate) struct Planned {
     plan: Arc<Plan>,
     layout: Arc<layout::Layout>,
-    paths: Vec<guarantee::PathFacts>,
+    promises: promises::Promises,
     unbounded_sources: Vec<OperatorUid>,
     exactly_once_sinks: Vec<OperatorUid>,
 }

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use alluvium_actors::ids::{NodeId, OperatorUid};
-use alluvium_actors::plan::{Edge, Node, Pattern, Plan, SinkPlan, SourcePlan};
+use alluvium_actors::ids::NodeId;
+use alluvium_actors::plan::{Edge, Node, Plan, SinkPlan, SourcePlan};
 use alluvium_actors::ports::task::TaskFactory;
 
 use super::builder::{Builder, End};
-use super::guarantee;
 use super::layout::Layout;
+use super::promises::Promises;
 use super::{Graph, Planned};
 use crate::connect::sink::Guarantee;
 
 /// Plans a job that was checked.
 pub(super) fn plan(builder: Builder) -> Graph {
     let job: Arc<str> = builder.name.as_str().into();
-    let recipe = builder.clone();
     let layout = Arc::new(Layout::new(builder));
     let nodes = (0..layout.chains.len()).map(|chain| node(&layout, chain)).collect();
     let mut edges = Vec::new();
@@ -25,7 +24,7 @@ pub(super) fn plan(builder: Builder) -> Graph {
     let mut exactly_once_sinks = Vec::new();
     for placed in &layout.operators {
         let node = NodeId(placed.chain as u32);
-        let uid = || placed.operator.uid.clone().unwrap_or_else(|| OperatorUid::new(&placed.label));
+        let uid = || placed.uid();
         match &placed.operator.end {
             End::Inner => {}
             End::Source { enumerator, unbounded, .. } => {
@@ -34,9 +33,9 @@ pub(super) fn plan(builder: Builder) -> Graph {
                     unbounded_sources.push(uid());
                 }
             }
-            End::Sink { committer, guarantee } => {
+            End::Sink { committer, promise } => {
                 planned_sinks.push(SinkPlan { uid: uid(), node, committer: Arc::clone(committer) });
-                if *guarantee == Guarantee::ExactlyOnce {
+                if promise.guarantee == Guarantee::ExactlyOnce {
                     exactly_once_sinks.push(uid());
                 }
             }
@@ -56,17 +55,10 @@ pub(super) fn plan(builder: Builder) -> Graph {
         }
     }
     let plan = Plan { job, nodes, edges, sources: planned_sources, sinks: planned_sinks };
-    let paths = guarantee::facts(&recipe, |operator| {
-        let chain = layout.operators[operator].chain;
-        let node = NodeId(chain as u32);
-        let channels = |edge: &Edge| match edge.pattern {
-            Pattern::Pointwise => 1,
-            Pattern::AllToAll => plan.node(edge.from).parallelism,
-        };
-        let channels = plan.edges.iter().filter(|edge| edge.to == node).map(channels).sum();
-        (channels > 1).then(|| (plan.node(node).name.clone(), channels))
-    });
-    Graph { planned: Arc::new(Planned { plan: Arc::new(plan), layout, paths, unbounded_sources, exactly_once_sinks }) }
+    let promises = Promises::of_plan(&layout, &plan);
+    Graph {
+        planned: Arc::new(Planned { plan: Arc::new(plan), layout, promises, unbounded_sources, exactly_once_sinks }),
+    }
 }
 
 fn node(layout: &Arc<Layout>, chain: usize) -> Node {

@@ -46,10 +46,11 @@ fn text(graph: &GraphDescription, out: &mut impl Write) -> fmt::Result {
             writeln!(out, "      {}: {}", one_line(&operator.name), one_line(&facts(operator).join(", ")))?;
         }
     }
+    let several_inputs = with_several_inputs(graph);
     for edge in graph.edges.iter().filter(|edge| edge.joins != Joins::SameSubtask) {
         let (from, to) = (&graph.operators[edge.from], &graph.operators[edge.to]);
         write!(out, "  [{}] {} -> [{}] {}", from.chain, one_line(&from.name), to.chain, one_line(&to.name))?;
-        if has_several_inputs(graph, edge.to) {
+        if several_inputs[edge.to] {
             write!(out, " input {}", edge.input)?;
         }
         let joins = if edge.joins == Joins::Pointwise { "pointwise" } else { "all to all" };
@@ -82,6 +83,7 @@ fn facts(operator: &OperatorDescription) -> Vec<String> {
     facts.extend(
         operator.side_outputs.iter().map(|side| format!("side output {} of {}", side.name, short(&side.record))),
     );
+    facts.extend(operator.notes.iter().map(|note| format!("note: {note}")));
     facts
 }
 
@@ -92,8 +94,13 @@ fn how(edge: &EdgeDescription) -> String {
     }
 }
 
-fn has_several_inputs(graph: &GraphDescription, operator: usize) -> bool {
-    graph.edges.iter().any(|edge| edge.to == operator && edge.input > 0)
+/// For each operator whether it has several inputs.
+fn with_several_inputs(graph: &GraphDescription) -> Vec<bool> {
+    let mut several = vec![false; graph.operators.len()];
+    for edge in graph.edges.iter().filter(|edge| edge.input > 0) {
+        several[edge.to] = true;
+    }
+    several
 }
 
 fn dot(graph: &GraphDescription, out: &mut impl Write) -> fmt::Result {
@@ -117,9 +124,10 @@ fn dot(graph: &GraphDescription, out: &mut impl Write) -> fmt::Result {
         }
         writeln!(out, "  }}")?;
     }
+    let several_inputs = with_several_inputs(graph);
     for edge in &graph.edges {
         let mut label = vec![how(edge), short(&edge.record)];
-        if has_several_inputs(graph, edge.to) {
+        if several_inputs[edge.to] {
             label.push(format!("input {}", edge.input));
         }
         let lines: Vec<&str> = label.iter().map(String::as_str).collect();

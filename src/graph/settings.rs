@@ -66,7 +66,8 @@ impl<T: Record> Stream<T> {
     }
 
     /// Sets how many batches may wait in each edge that leads to the operator that makes this stream, 1 to 1,024; 8 if neither this nor
-    /// [`Job::credits`](crate::Job::credits) says. Where the operator runs fused with the one before it, nothing waits. A source has no such edge: an error.
+    /// [`Job::credits`](crate::Job::credits) says. Where the operator runs fused with the one before it, nothing waits, and the
+    /// printed graph notes that. A source has no such edge: an error.
     #[track_caller]
     #[must_use = "settings are made on the operator, but the stream is needed to go on"]
     pub fn credits(&self, batches: u32) -> Stream<T> {
@@ -74,7 +75,7 @@ impl<T: Record> Stream<T> {
     }
 
     /// Sets the worker thread on which the first subtask runs of the operator that makes this stream; the others follow on the next ones, and after the last
-    /// worker comes the first. If not set, that of the operator with which it runs fused, or else one that the runtime chooses: the same for equal indices while the job
+    /// worker comes the first: a worker that is not there is counted from the first one again, which the printed graph notes and the start logs. If not set, that of the operator with which it runs fused, or else one that the runtime chooses: the same for equal indices while the job
     /// is as wide as there are workers, and else so that no worker idles. An operator with another first worker than the one
     /// before it does not run fused with it.
     #[track_caller]
@@ -100,6 +101,8 @@ impl<T: Record> Stream<T> {
                     None
                 }
             }
+            // What made a stream of nothing is among the errors already.
+            [] => None,
             _ => Some(BuildError::SettingOfUnion { setting, location: at(location) }),
         };
         builder.errors.extend(error);

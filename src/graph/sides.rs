@@ -18,6 +18,11 @@ impl<T: Record> Stream<T> {
         let location = at(Location::caller());
         let mut builder = self.shared.lock();
         let name = side.name();
+        if self.upstreams.is_empty() {
+            // What made a stream of nothing is among the errors already.
+            drop(builder);
+            return Stream::of_upstreams(&self.shared, Vec::new());
+        }
         let found = match &self.upstreams[..] {
             [Upstream { operator, port: 0, exchange: Exchange::Automatic }] => {
                 let declaring = &builder.operators[*operator];
@@ -42,6 +47,7 @@ impl<T: Record> Stream<T> {
             Ok(upstream) => vec![upstream],
             Err(error) => {
                 builder.errors.push(error);
+                builder.asked_wrongly.extend(self.upstreams.iter().map(|upstream| upstream.operator));
                 Vec::new()
             }
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use alluvium_actors::ids::OperatorUid;
 
-use super::builder::{End, Exchange, Input, Operator, Place, Shared, Upstream};
+use super::builder::{End, Exchange, Input, Operator, Place, Shared, SinkPromise, Upstream};
 use super::connected::ConnectedStreams;
 use super::keyed::KeyedStream;
 use crate::connect::adapter::committer_factory;
@@ -189,13 +189,13 @@ impl<T: Record> Stream<T> {
     fn sink_of<S: Sink<T>>(&self, uid: &str, sink: S, kind: &'static str, location: Place) -> StreamEnd {
         let sink = Arc::new(sink);
         let key = OperatorUid::new(uid);
-        let guarantee = sink.guarantee();
+        let promise = SinkPromise { guarantee: sink.guarantee(), effect: sink.effect(), reason: sink.reason() };
         let committer = committer_factory::<T, S>(Arc::clone(&sink), key.clone());
         let recipe =
             Recipe::Tail(Arc::new(move |site| Ok(AnyLink::new::<T>(SinkLink::<T, S>::new(&sink, key.clone(), site)?))));
         let mut operator = Operator::new(kind, location, Some(uid), recipe);
         operator.inputs = vec![self.input()];
-        operator.end = End::Sink { committer, guarantee };
+        operator.end = End::Sink { committer, promise };
         StreamEnd { operator: self.shared.add(operator), shared: self.shared.clone() }
     }
 

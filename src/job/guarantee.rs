@@ -10,12 +10,12 @@ impl Graph {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use alluvium::connect::{Collect, Generator};
+    /// use alluvium::connect::{Generator, Lines};
     /// use alluvium::connect::sink::Guarantee;
     /// use alluvium::{Job, Options};
     ///
     /// let job = Job::new("numbers");
-    /// job.source("numbers", Generator::bounded(10, |index| index)).sink("collected", Collect::new());
+    /// job.source("numbers", Generator::bounded(10, |index| index.to_string())).sink("lines", Lines::exactly_once("out"));
     /// let graph = job.build()?;
     /// let options = Options::default().checkpoint_every(Duration::from_secs(1));
     /// // Checkpoints in memory end with the process.
@@ -30,8 +30,9 @@ impl Graph {
 }
 
 impl Options {
-    fn checkpoint_basis(&self) -> CheckpointBasis {
+    pub(super) fn checkpoint_basis(&self) -> CheckpointBasis {
         let interval = self.interval.map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX));
         CheckpointBasis::new(self.mode == CheckpointMode::ExactlyOnce, interval, self.store.is_some())
+            .accepting_repeats(self.fall_back_to_older && self.accept_repeats)
     }
 }

@@ -18,7 +18,6 @@ use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::ports::sink::{PreparedCheckpoint, SinkScope};
 use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError};
 use alluvium_actors::ports::task::{Failure, Severity};
-use alluvium_actors::protocol::align::CheckpointMode;
 use alluvium_actors::run;
 pub use alluvium_actors::run::{Arbiters, EventsTo, NoArbiter};
 
@@ -72,6 +71,7 @@ impl Graph {
         let feed = Feed { monitor: Arc::clone(&monitor), also: options.listener.clone() };
         let setup = supervisor_setup(self, options, store, Arc::new(feed));
         let arbiters = options.placement();
+        self.warn_of_fewer_workers(arbiters.workers());
         let told = Arc::clone(&monitor);
         let running = run::start(setup, &arbiters, Box::new(move || told.ended()))
             .map_err(|error| StartError::Threads(error.to_string()))?;
@@ -86,12 +86,24 @@ impl Graph {
         {
             errors.push(OptionError::NeverCommits { sink: sink.to_string(), source_uid: source.to_string() });
         }
-        if options.mode == CheckpointMode::AtLeastOnce {
-            let sinks = self.exactly_once_sinks().iter();
-            errors.extend(sinks.map(|sink| OptionError::CountsTwice { sink: sink.to_string() }));
-        }
-        errors.extend(self.guarantees_with(options).unmet().into_iter().map(OptionError::GuaranteeNotHeld));
+        let basis = options.checkpoint_basis();
+        let sinks = self.sinks_behind_unaligned(basis).into_iter();
+        errors.extend(sinks.map(|sink| OptionError::CountsTwice { sink: sink.to_string() }));
+        errors.extend(self.unmet_guarantees(basis).into_iter().map(OptionError::GuaranteeNotHeld));
         if errors.is_empty() { Ok(()) } else { Err(StartError::Options(errors)) }
+    }
+
+    /// Workers that were asked for and are not there are counted from the first one again: a job has to run on smaller machines, too.
+    fn warn_of_fewer_workers(&self, workers: usize) {
+        for node in &self.plan().nodes {
+            if let Some(first) = node.first_worker.map(|first| first as usize).filter(|first| *first >= workers) {
+                let instead = first % workers.max(1);
+                tracing::warn!(
+                    chain = node.name,
+                    "first_worker({first}) is asked for and there are {workers} workers: it begins at worker {instead}"
+                );
+            }
+        }
     }
 
     fn open_store(&self, options: &Options) -> Result<Arc<dyn CheckpointStore>, StartError> {

@@ -112,7 +112,7 @@ impl Options {
     /// What checkpoints promise of each record; exactly once if not given.
     ///
     /// At least once, no channel ever waits for another: a slow input does not hold up a fast one, and after a failure some records count again.
-    /// Sinks that promise exactly once are refused then, because the state behind their output may have counted a record twice;
+    /// Sinks that promise exactly once are refused then, where an operator in front of them takes records of several channels, because its state may have counted a record twice;
     /// [`AtLeastOnce`](crate::connect::AtLeastOnce) takes the promise from such a sink.
     ///
     /// ```

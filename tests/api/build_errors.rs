@@ -1,7 +1,7 @@
 //! Everything that is wrong with a job is said at once, with the operator and the mend.
 
 use alluvium::connect::{Generator, Items};
-use alluvium::operator::{Access, Context, KeyedProcess};
+use alluvium::operator::{Access, Context, KeyedProcess, SideOutput};
 use alluvium::state::Value;
 use alluvium::{BuildError, Job, OperatorResult, Stream};
 
@@ -136,4 +136,18 @@ fn a_graph_knows_its_unbounded_sources_and_exactly_once_sinks() {
     let graph = job.build().unwrap();
     assert_eq!(graph.unbounded_sources()[0].as_str(), "endless");
     assert_eq!(graph.exactly_once_sinks().iter().map(|uid| uid.as_str()).collect::<Vec<_>>(), ["collected"]);
+}
+
+#[test]
+fn a_side_output_that_is_not_there_is_one_error_whatever_is_done_with_it() {
+    let job = Job::new("side");
+    let undeclared = numbers(&job, "numbers").side(&SideOutput::<u64>::named("undeclared"));
+    undeclared
+        .name("named")
+        .parallelism(2)
+        .side(&SideOutput::<u64>::named("of it"))
+        .map(|number| number)
+        .for_each("a", |_| {});
+    undeclared.uid("again").for_each("b", |_| {});
+    assert!(matches!(&errors(&job)[..], [BuildError::UndeclaredSideOutput { .. }]), "{:?}", errors(&job));
 }

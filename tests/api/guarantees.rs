@@ -3,12 +3,12 @@
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use alluvium::connect::sink::Guarantee;
+use alluvium::connect::sink::{Guarantee, Sink, SinkContext, SinkScope};
 use alluvium::connect::source::{
     Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Replay, Source, SourceContext, SourceEnumerator,
     SourceReader, SplitAssigner,
 };
-use alluvium::connect::{Collect, Generator, Push};
+use alluvium::connect::{AtLeastOnce, Collect, Deliver, Delivery, Generator, Push};
 use alluvium::graph::{CheckpointBasis, GuaranteeReport, PathGuarantee};
 use alluvium::operator::{ProcessContext, ProcessFunction, SideOutput, SideOutputs};
 use alluvium::{
@@ -94,6 +94,34 @@ impl SourceReader for NoSplits {
     }
 }
 
+/// Says that what it commits lies outside of the process, as a database does.
+struct Outside(Collect<u64>);
+
+type Kept = Collect<u64>;
+
+impl Sink<u64> for Outside {
+    type Committable = <Kept as Sink<u64>>::Committable;
+    type State = <Kept as Sink<u64>>::State;
+    type Writer = <Kept as Sink<u64>>::Writer;
+    type Committer = <Kept as Sink<u64>>::Committer;
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::ExactlyOnce
+    }
+
+    fn writer(&self, context: SinkContext) -> OperatorResult<Self::Writer> {
+        self.0.writer(context)
+    }
+
+    fn committer(&self, scope: SinkScope) -> OperatorResult<Self::Committer> {
+        self.0.committer(scope)
+    }
+}
+
+fn outside() -> Outside {
+    Outside(Collect::new())
+}
+
 fn numbers(job: &Job, uid: &str) -> Stream<u64> {
     job.source(uid, Generator::bounded(10, |index| index))
 }
@@ -113,9 +141,9 @@ fn every_source_and_sink_has_a_path_of_its_own_that_promises_what_its_ends_do() 
     let read = numbers(&job, "read");
     let pushed = job.source("pushed", Pushed);
     let alone = numbers(&job, "alone");
-    read.union(&[&pushed]).sink("committed", Collect::new());
+    read.union(&[&pushed]).sink("committed", outside());
     read.union(&[&pushed]).for_each("printed", |_| {});
-    alone.sink("apart", Collect::new());
+    alone.sink("apart", outside());
     for basis in [None, Some(ALIGNED)] {
         let report = job.build().unwrap().guarantees(basis);
         let found: Vec<_> =
@@ -137,7 +165,7 @@ fn every_source_and_sink_has_a_path_of_its_own_that_promises_what_its_ends_do() 
 fn what_is_pushed_into_a_job_cannot_be_read_again() {
     let job = Job::new("pushed");
     let (_pusher, pushed) = Push::<u64>::channel(10);
-    job.source("pushed", pushed).sink("committed", Collect::new()).requires(Guarantee::ExactlyOnce);
+    job.source("pushed", pushed).sink("committed", outside()).requires(Guarantee::ExactlyOnce);
     let errors = job.build().unwrap_err();
     let [BuildError::GuaranteeNotHeld(error)] = errors.errors() else { panic!("{errors}") };
     assert_eq!((error.held, error.weakest.as_str()), (Guarantee::AtMostOnce, "pushed"));
@@ -146,7 +174,7 @@ fn what_is_pushed_into_a_job_cannot_be_read_again() {
 #[test]
 fn every_link_of_a_path_says_why() {
     let job = Job::new("why");
-    numbers(&job, "read").map(|number| number).name("mapped").sink("committed", Collect::new());
+    numbers(&job, "read").map(|number| number).name("mapped").sink("committed", outside());
     job.source("pushed", Pushed).for_each("printed", |_| {});
     let report = job.build().unwrap().guarantees(Some(ALIGNED));
     let read = path(&report, "read", "committed");
@@ -170,8 +198,8 @@ fn every_link_of_a_path_says_why() {
 fn at_least_once_mode_lowers_only_paths_over_operators_with_several_channels() {
     let job = Job::new("modes").parallelism(2);
     let source = numbers(&job, "numbers");
-    source.map(|number| number).sink("straight", Collect::new());
-    source.key_by(|number| number).reduce("sums", |a, b| a + b).sink("keyed", Collect::new());
+    source.map(|number| number).sink("straight", outside());
+    source.key_by(|number| number).reduce("sums", |a, b| a + b).sink("keyed", outside());
     let graph = job.build().unwrap();
     let report = graph.guarantees(Some(NOT_ALIGNED));
     assert_eq!(path(&report, "numbers", "straight").guarantee, Guarantee::ExactlyOnce);
@@ -205,8 +233,8 @@ fn the_options_decide_what_the_graph_does_not() {
 #[test]
 fn checkpoints_in_memory_do_not_outlive_the_process() {
     let job = Job::new("memory");
-    numbers(&job, "numbers").sink("committed", Collect::new());
-    job.source("pushed", Pushed).sink("also committed", Collect::new());
+    numbers(&job, "numbers").sink("committed", outside());
+    job.source("pushed", Pushed).sink("also committed", outside());
     let report = job.build().unwrap().guarantees(Some(IN_MEMORY));
     assert_eq!(path(&report, "numbers", "committed").guarantee, Guarantee::AtLeastOnce);
     assert_eq!(path(&report, "pushed", "also committed").guarantee, Guarantee::BestEffort);
@@ -214,11 +242,106 @@ fn checkpoints_in_memory_do_not_outlive_the_process() {
 }
 
 #[test]
+fn repeats_that_the_options_accept_are_a_link_of_their_own() {
+    let job = Job::new("repeats");
+    numbers(&job, "numbers").sink("committed", outside()).requires(Guarantee::ExactlyOnce);
+    let graph = job.build().unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let options = Options::default().store(place.path()).checkpoint_every(Duration::from_secs(1)).fall_back_to_older();
+    // Passing over a damaged checkpoint is refused where it would repeat output, unless that is accepted.
+    assert!(graph.guarantees_with(&options).unmet().is_empty());
+    let options = options.accept_repeats();
+    let report = graph.guarantees_with(&options);
+    assert_eq!(path(&report, "numbers", "committed").guarantee, Guarantee::AtLeastOnce);
+    let StartError::Options(errors) = graph.start(&options).unwrap_err() else { panic!("the options are wrong") };
+    let [OptionError::GuaranteeNotHeld(error)] = &errors[..] else { panic!("{errors:?}") };
+    assert_eq!(error.weakest, "`Options::accept_repeats`");
+}
+
+#[test]
+fn effects_in_the_process_do_not_outlive_it_as_checkpoints_in_a_store_do() {
+    let (receiver, _receives) = std::sync::mpsc::sync_channel::<Delivery<u64>>(10);
+    let job = Job::new("effects");
+    let stream = numbers(&job, "numbers");
+    stream.sink("collected", Collect::new()).requires(Guarantee::ExactlyOnce);
+    stream.sink("delivered", Deliver::committed(receiver));
+    stream.sink("wrapped", AtLeastOnce::new(Collect::new()));
+    stream.sink("outside", outside());
+    let graph = job.build().unwrap();
+    let report = graph.guarantees(Some(ALIGNED));
+    for sink in ["collected", "delivered", "wrapped"] {
+        let path = path(&report, "numbers", sink);
+        assert_eq!(path.guarantee, Guarantee::BestEffort, "{report}");
+        let link = path.links.iter().find(|link| link.guarantee == Guarantee::BestEffort).unwrap();
+        assert_eq!(link.subject, sink);
+        assert!(link.reason.contains("goes on behind what was lost"), "{}", link.reason);
+    }
+    assert_eq!(path(&report, "numbers", "outside").guarantee, Guarantee::ExactlyOnce);
+    let place = tempfile::tempdir().unwrap();
+    let options = Options::default().store(place.path()).checkpoint_every(Duration::from_secs(1));
+    let StartError::Options(errors) = graph.start(&options).unwrap_err() else { panic!("the options are wrong") };
+    let [OptionError::GuaranteeNotHeld(error)] = &errors[..] else { panic!("{errors:?}") };
+    assert_eq!((error.path.as_str(), error.held), ("numbers -> collected", Guarantee::BestEffort));
+}
+
+#[test]
+fn effects_in_the_process_and_checkpoints_in_memory_end_together() {
+    let job = Job::new("effects");
+    let collected = Collect::new();
+    numbers(&job, "numbers").sink("collected", collected.clone()).requires(Guarantee::ExactlyOnce);
+    let graph = job.build().unwrap();
+    let report = graph.guarantees(Some(IN_MEMORY));
+    assert_eq!(path(&report, "numbers", "collected").guarantee, Guarantee::ExactlyOnce);
+    assert!(report.to_string().contains("as do the effects of the sink"), "{report}");
+    graph.start(&Options::default()).unwrap().wait_blocking().unwrap();
+    assert_eq!(collected.collected().len(), 10);
+}
+
+#[test]
+fn a_wrapped_sink_says_what_takes_its_promise() {
+    let job = Job::new("wrapped");
+    let stream = numbers(&job, "numbers");
+    stream.sink("wrapped", AtLeastOnce::new(outside()));
+    stream.sink("twice", AtLeastOnce::new(AtLeastOnce::new(outside())));
+    let report = job.build().unwrap().guarantees(None);
+    for sink in ["wrapped", "twice"] {
+        let link = path(&report, "numbers", sink).links.last().unwrap();
+        assert_eq!(link.guarantee, Guarantee::AtLeastOnce);
+        assert!(link.reason.contains("is wrapped in `AtLeastOnce`"), "{}", link.reason);
+        assert_eq!(link.mend.as_deref(), Some("take it out of `AtLeastOnce::new`"));
+    }
+}
+
+#[test]
+fn the_start_refuses_in_at_least_once_mode_what_the_report_says_is_not_exactly_once() {
+    let build = |wide: bool| {
+        let job = Job::new("one truth").parallelism(2);
+        let source = numbers(&job, "numbers");
+        source.map(|number| number).sink("straight", Collect::new());
+        if wide {
+            source.key_by(|number| number).reduce("sums", |a, b| a + b).sink("keyed", Collect::new());
+        }
+        job.build().unwrap()
+    };
+    let options = Options::default().checkpoint_mode(CheckpointMode::AtLeastOnce);
+    let StartError::Options(errors) = build(true).start(&options).unwrap_err() else { panic!("the options are wrong") };
+    assert_eq!(errors, [OptionError::CountsTwice { sink: "keyed".to_owned() }]);
+    let graph = build(false);
+    assert_eq!(graph.guarantees_with(&options).paths[0].guarantee, Guarantee::ExactlyOnce);
+    graph.start(&options).unwrap().wait_blocking().unwrap();
+}
+
+#[test]
 fn a_repetition_that_may_go_another_way_is_noted() {
     let job = Job::new("notes");
-    numbers(&job, "numbers").rebalance().map(|number| number).name("spread").for_each("printed", |_| {});
-    numbers(&job, "others").rebalance().sink("committed", Collect::new());
+    numbers(&job, "numbers").rebalance().map(|number| number).name("spread").parallelism(2).for_each("printed", |_| {});
+    numbers(&job, "others").rebalance().sink("committed", outside()).parallelism(2);
+    // Nobody asked for it, and between different widths it is so.
+    numbers(&job, "narrow").map(|number| number).parallelism(2).for_each("wide", |_| {});
+    numbers(&job, "one").rebalance().for_each("only one", |_| {});
     let report = job.build().unwrap().guarantees(None);
+    assert!(path(&report, "narrow", "wide").notes[0].contains("by `rebalance`"), "{report}");
+    assert!(path(&report, "one", "only one").notes.is_empty(), "there is one subtask only\n{report}");
     assert!(path(&report, "numbers", "printed").notes[0].contains("by `rebalance`"), "{report}");
     assert!(path(&report, "others", "committed").notes.is_empty(), "{report}");
 }
@@ -247,7 +370,7 @@ fn a_path_goes_over_side_outputs_and_joins() {
     let job = Job::new("ways");
     let aside = numbers(&job, "numbers").process(Aside);
     let joined = aside.side(&SIDE).connect(&numbers(&job, "others").broadcast()).map(|left| left, |right| right);
-    joined.sink("joined", Collect::new());
+    joined.sink("joined", outside());
     let report = job.build().unwrap().guarantees(None);
     assert_eq!(path(&report, "numbers", "joined").operators, ["numbers", "process", "connected map", "joined"]);
     assert_eq!(path(&report, "others", "joined").operators, ["others", "connected map", "joined"]);
@@ -258,7 +381,7 @@ fn a_declared_guarantee_that_no_options_can_keep_is_refused_when_the_job_is_buil
     let job = Job::new("declared");
     let (read, pushed) = (numbers(&job, "read"), job.source("pushed", Pushed));
     let both = read.union(&[&pushed]);
-    both.sink("committed", Collect::new()).requires(Guarantee::ExactlyOnce);
+    both.sink("committed", outside()).requires(Guarantee::ExactlyOnce);
     both.for_each("printed", |_| {}).requires(Guarantee::AtLeastOnce);
     read.for_each("again", |_| {}).requires(Guarantee::AtMostOnce);
     // Reported together with everything else.
@@ -293,7 +416,7 @@ fn a_declared_guarantee_that_no_options_can_keep_is_refused_when_the_job_is_buil
 fn a_guarantee_declared_for_the_job_holds_for_every_path_and_adds_to_that_of_a_sink() {
     let job = Job::new("declared").requires(Guarantee::AtMostOnce);
     let read = numbers(&job, "read");
-    read.sink("committed", Collect::new());
+    read.sink("committed", outside());
     read.for_each("printed", |_| {}).requires(Guarantee::AtLeastOnce);
     let errors = job.build().unwrap_err();
     let [BuildError::GuaranteeNotHeld(error)] = errors.errors() else { panic!("{errors}") };
@@ -304,7 +427,7 @@ fn a_guarantee_declared_for_the_job_holds_for_every_path_and_adds_to_that_of_a_s
 #[test]
 fn what_only_the_options_decide_is_refused_at_the_start_with_everything_else() {
     let job = Job::new("started");
-    numbers(&job, "numbers").sink("committed", Collect::new()).requires(Guarantee::ExactlyOnce);
+    numbers(&job, "numbers").sink("committed", outside()).requires(Guarantee::ExactlyOnce);
     let graph = job.build().unwrap();
     let options = Options::default().checkpoint_every(Duration::from_secs(1)).retained_checkpoints(0);
     let StartError::Options(errors) = graph.start(&options).unwrap_err() else { panic!("the options are wrong") };

@@ -9,6 +9,7 @@ mod ends;
 mod guarantees;
 mod host;
 mod keyed;
+mod large;
 mod operators;
 mod partitioning;
 mod planning;

@@ -40,7 +40,7 @@ fn graph() -> Graph {
     let rules = job.source("rules", Generator::unbounded(|index| index)).parallelism(1);
     let joined = numbers.filter(|_| true).name("some").connect(&rules.broadcast()).map(|left| left, |right| right);
     let kept = joined.uid("both").key_by(|number| number).process("keep", Keep).credits(3);
-    kept.sink("collected", Collect::new()).requires(Guarantee::ExactlyOnce).name("the collection");
+    kept.sink("collected", Collect::new()).requires(Guarantee::ExactlyOnce).name("the collection").credits(5);
     kept.side(&LATE).global().for_each("late ones", |_| {}).first_worker(1);
     job.build().unwrap()
 }
@@ -56,9 +56,9 @@ job picture
       both: connected map, emits u64
   [3] keep -> the collection  (parallelism 2, max parallelism 128)
       keep: process, value state count, list state all, emits String, side output late of (String, u64)
-      the collection: sink, uid collected, exactly-once, exactly-once declared
+      the collection: sink, uid collected, exactly-once, exactly-once declared, note: credits 5 without effect: no edge leads here, it runs fused with the one before it
   [4] late ones  (parallelism 2, max parallelism 128, first worker 1)
-      late ones: for_each, at-least-once
+      late ones: for_each, at-least-once, note: first worker 1: with fewer workers, counted from the first one again
   [1] rules -> [2] both input 1  (broadcast, all to all, 8 batches, u64)
   [0] some -> [2] both input 0  (forward, pointwise, 8 batches, u64)
   [2] both -> [3] keep  (hash, all to all, 3 batches, u64)
@@ -103,11 +103,11 @@ const DOT: &str = r#"digraph "picture" {
   subgraph cluster_3 {
     label="chain 3\nparallelism 2 of 128";
     operator_4 [label="keep\nprocess\nvalue state count\nlist state all\nemits String\nside output late of (String, u64)"];
-    operator_5 [label="the collection\nsink\nuid collected\nexactly-once\nexactly-once declared", shape=note];
+    operator_5 [label="the collection\nsink\nuid collected\nexactly-once\nexactly-once declared\nnote: credits 5 without effect: no edge leads here, it runs fused with the one before it", shape=note];
   }
   subgraph cluster_4 {
     label="chain 4\nparallelism 2 of 128";
-    operator_6 [label="late ones\nfor_each\nat-least-once", shape=note];
+    operator_6 [label="late ones\nfor_each\nat-least-once\nnote: first worker 1: with fewer workers, counted from the first one again", shape=note];
   }
   operator_0 -> operator_2 [label="fused\nu64", style=dotted];
   operator_1 -> operator_3 [label="broadcast\nu64\ninput 1", style=bold];
@@ -144,6 +144,18 @@ fn a_graph_is_json_that_reads_back_as_its_description() {
     assert_eq!(
         value["operators"][5]["sink"],
         serde_json::json!({ "guarantee": "exactly-once", "required": "exactly-once" })
+    );
+    assert_eq!(
+        (
+            &value["operators"][5]["notes"][0],
+            &value["operators"][6]["notes"][0],
+            value["operators"][4]["notes"].as_array().unwrap().len()
+        ),
+        (
+            &serde_json::json!("credits 5 without effect: no edge leads here, it runs fused with the one before it"),
+            &serde_json::json!("first worker 1: with fewer workers, counted from the first one again"),
+            0
+        )
     );
     let edge = value["edges"].as_array().unwrap().iter().find(|edge| edge["partitioning"] == "broadcast").unwrap();
     assert_eq!((&edge["joins"], &edge["credits"]), (&serde_json::json!("all_to_all"), &serde_json::json!(8)));

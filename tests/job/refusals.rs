@@ -182,7 +182,7 @@ fn a_missing_input_file_fails_the_job_and_names_the_file() {
 #[test]
 fn an_exactly_once_sink_is_refused_where_checkpoints_count_at_least_once() {
     let job = Job::new("tracked");
-    let numbers = job.source("numbers", Generator::bounded(10, |index| index));
+    let numbers = job.source("numbers", Generator::bounded(10, |index| index)).parallelism(2).rebalance();
     numbers.sink("first", Collect::new());
     numbers.sink("second", Collect::new());
     numbers.sink("third", AtLeastOnce::new(Collect::new()));
