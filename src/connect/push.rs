@@ -113,8 +113,10 @@ struct State<T> {
     closed: bool,
     /// A first reader is there.
     read: bool,
-    /// Those who wait for room.
-    pushers: Vec<Waker>,
+    /// Those who wait for room, by the number of their push.
+    pushers: BTreeMap<u64, Waker>,
+    /// The number of the next push that waits.
+    next_pusher: u64,
     /// Those who wait for records, by their index.
     readers: BTreeMap<u32, Waker>,
 }
@@ -151,7 +153,7 @@ impl<T> Queue<T> {
         let pushers = std::mem::take(&mut state.pushers);
         let readers = std::mem::take(&mut state.readers);
         drop(state);
-        pushers.into_iter().chain(readers.into_values()).for_each(Waker::wake);
+        pushers.into_values().chain(readers.into_values()).for_each(Waker::wake);
     }
 }
 
@@ -163,7 +165,8 @@ impl<T> Push<T> {
             waiting: VecDeque::new(),
             closed: false,
             read: false,
-            pushers: Vec::new(),
+            pushers: BTreeMap::new(),
+            next_pusher: 0,
             readers: BTreeMap::new(),
         };
         let queue = Arc::new(Queue { capacity: capacity.max(1), state: Mutex::new(state) });
@@ -199,7 +202,7 @@ impl<T> Pusher<T> {
 
     /// Pushes a record, and waits for room first. Dropped before it resolves, it has pushed nothing.
     pub fn push(&self, record: T) -> Pushing<'_, T> {
-        Pushing { queue: &self.queue, record: Some(record) }
+        Pushing { queue: &self.queue, record: Some(record), waits: None }
     }
 
     /// Says that no record follows: the job reads what waits, takes its final checkpoint and *finishes*. A finished job does not read again at its next start;
@@ -239,6 +242,17 @@ impl<T> fmt::Debug for Pusher<T> {
 pub struct Pushing<'a, T> {
     queue: &'a Queue<T>,
     record: Option<T>,
+    /// Under which number its waker is kept.
+    waits: Option<u64>,
+}
+
+/// One that is given up leaves no waker behind: whoever gives up after a while and tries again would leave one each time.
+impl<T> Drop for Pushing<'_, T> {
+    fn drop(&mut self) {
+        if let Some(number) = self.waits {
+            self.queue.state().pushers.remove(&number);
+        }
+    }
 }
 
 impl<T> fmt::Debug for Queue<T> {
@@ -255,17 +269,18 @@ impl<T> Future for Pushing<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut record = self.record.take().expect("polled after it was ready");
+        let queue = self.queue;
         loop {
             record = match self.queue.try_push(record) {
                 Err(PushError::Full(record)) => record,
                 outcome => return Poll::Ready(outcome),
             };
-            let mut state = self.queue.state();
+            let mut state = queue.state();
             // It may have room again: look once more, now that nobody can come between.
             if !state.closed && state.waiting.len() >= self.queue.capacity {
-                if !state.pushers.iter().any(|waker| waker.will_wake(context.waker())) {
-                    state.pushers.push(context.waker().clone());
-                }
+                let number = *self.waits.get_or_insert(state.next_pusher);
+                state.next_pusher = state.next_pusher.max(number + 1);
+                state.pushers.insert(number, context.waker().clone());
                 drop(state);
                 self.record = Some(record);
                 return Poll::Pending;
@@ -441,7 +456,7 @@ impl<T: Record> SourceReader for PushReader<T> {
         }
         let pushers = std::mem::take(&mut state.pushers);
         drop(state);
-        pushers.into_iter().for_each(Waker::wake);
+        pushers.into_values().for_each(Waker::wake);
         Poll::Ready(Ok(ReaderStatus::More))
     }
 
@@ -486,5 +501,29 @@ impl<T> Drop for PushReader<T> {
 impl<T> fmt::Debug for PushReader<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "PushReader({}, {} not covered)", self.index, self.end_of_taken() - self.first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_push_that_is_given_up_leaves_no_waker_behind() {
+        let (pusher, _pushed) = Push::channel(1);
+        let _receipt = pusher.try_push(0_u32).unwrap();
+        let mut patient = pusher.push(1);
+        for _ in 0..3 {
+            assert!((&mut patient).now_or_never().is_none());
+            let mut given_up = pusher.push(2);
+            assert!((&mut given_up).now_or_never().is_none());
+            assert_eq!(pusher.queue.state().pushers.len(), 2);
+            drop(given_up);
+            assert_eq!(pusher.queue.state().pushers.len(), 1);
+        }
+        drop(patient);
+        assert!(pusher.queue.state().pushers.is_empty());
     }
 }

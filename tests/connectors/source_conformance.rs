@@ -8,7 +8,7 @@ use alluvium::connect::source::{
     Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Replay, Source, SourceContext, SourceEnumerator,
     SourceReader, SplitAssigner,
 };
-use alluvium::connect::{CsvFiles, Generator, Items, LineFiles};
+use alluvium::connect::{CsvFiles, Generator, Items, LineFiles, Push, Pusher};
 use alluvium::ports::files::Files;
 use alluvium::testing::conformance::{SourceUnderTest, check_source};
 use alluvium::testing::disk::SimulatedDisk;
@@ -96,6 +96,8 @@ enum Wrong {
     ReadsTheFileItself,
     IgnoresTheBudget,
     RoundsWhenEncoded,
+    ShufflesAfterARestore,
+    RewindsOnALateNotice,
 }
 
 /// Three splits of so many numbers each; a reader asks for one at a time.
@@ -130,6 +132,8 @@ struct Reading {
     wrong: Wrong,
     context: SourceContext,
     split: Option<Split>,
+    restored: bool,
+    completed: u64,
     asked: bool,
     no_more: bool,
     requests: Vec<ReaderRequest>,
@@ -156,7 +160,16 @@ impl Source for Counting {
     }
 
     fn reader(&self, context: SourceContext) -> OperatorResult<Reading> {
-        Ok(Reading { wrong: self.wrong, context, split: None, asked: false, no_more: false, requests: Vec::new() })
+        Ok(Reading {
+            wrong: self.wrong,
+            context,
+            split: None,
+            restored: false,
+            completed: 0,
+            asked: false,
+            no_more: false,
+            requests: Vec::new(),
+        })
     }
 }
 
@@ -213,6 +226,7 @@ impl SourceReader for Reading {
 
     fn add_splits(&mut self, splits: Vec<Split>) -> OperatorResult {
         self.split = splits.into_iter().next_back();
+        self.restored = self.split.as_ref().is_some_and(|split| split.next > 0);
         Ok(())
     }
 
@@ -253,7 +267,13 @@ impl SourceReader for Reading {
                 self.split = None;
                 break;
             }
-            output.emit(split.number * 1_000 + split.next);
+            let next = split.number * 1_000 + split.next;
+            if self.wrong == Wrong::ShufflesAfterARestore && self.restored && split.next + 1 < LENGTH {
+                output.emit_all([next + 1, next]);
+                split.next += 2;
+                continue;
+            }
+            output.emit(next);
             split.next += 1;
         }
         Poll::Ready(Ok(ReaderStatus::More))
@@ -275,11 +295,131 @@ impl SourceReader for Reading {
     fn take_requests(&mut self) -> Vec<ReaderRequest> {
         std::mem::take(&mut self.requests)
     }
+
+    fn completed(&mut self, checkpoint: CheckpointId) {
+        if checkpoint.0 < self.completed
+            && self.wrong == Wrong::RewindsOnALateNotice
+            && let Some(split) = &mut self.split
+        {
+            split.next = 0;
+        }
+        self.completed = self.completed.max(checkpoint.0);
+    }
+}
+
+/// The source, and which split a record is of.
+struct Counts {
+    wrong: Wrong,
+}
+
+impl SourceUnderTest for Counts {
+    type Source = Counting;
+
+    fn source(&mut self) -> Counting {
+        Counting { wrong: self.wrong }
+    }
+
+    fn split_of(&self, record: &u32) -> Option<String> {
+        Some((record / 1_000).to_string())
+    }
+}
+
+/// A program that pushes, and goes on pushing into the next process when one has died.
+#[derive(Default)]
+struct Pushes {
+    pusher: Option<Pusher<u64>>,
+    next: u64,
+}
+
+const PUSHED: u64 = 120;
+
+impl SourceUnderTest for Pushes {
+    type Source = Push<u64>;
+
+    fn fresh(&mut self) {
+        self.next = 0;
+    }
+
+    fn source(&mut self) -> Push<u64> {
+        let (pusher, pushed) = Push::channel(16);
+        self.pusher = Some(pusher);
+        pushed
+    }
+
+    fn advance(&mut self) -> bool {
+        let Some(pusher) = &self.pusher else { return false };
+        let before = self.next;
+        while self.next < PUSHED && self.next < before + 7 {
+            // Nobody waits for the receipts.
+            let Ok(_receipt) = pusher.try_push(self.next) else { break };
+            self.next += 1;
+        }
+        self.next > before
+    }
+
+    fn advance_wakes(&self) -> bool {
+        true
+    }
+
+    fn expected(&mut self) -> Option<Vec<u64>> {
+        Some((0..PUSHED).collect())
+    }
+
+    fn split_of(&self, _: &u64) -> Option<String> {
+        Some("pushed".to_owned())
+    }
+}
+
+#[test]
+fn what_is_pushed_passes_as_a_source_that_cannot_replay() {
+    let report = check_source(&mut Pushes::default()).unwrap();
+    assert_eq!(report.records as u64, PUSHED);
+    assert!(report.snapshots > 100, "{report:?}");
+}
+
+/// Says that it cannot replay.
+#[derive(Clone, Copy)]
+struct CannotReplay(Counting);
+
+impl Source for CannotReplay {
+    type Record = u32;
+    type Split = Split;
+    type Enumerator = Splits;
+    type Reader = Reading;
+
+    fn boundedness(&self) -> Boundedness {
+        Boundedness::Bounded
+    }
+
+    fn replay(&self) -> Replay {
+        Replay::Never
+    }
+
+    fn enumerator(&self, context: SourceContext) -> OperatorResult<Splits> {
+        self.0.enumerator(context)
+    }
+
+    fn reader(&self, context: SourceContext) -> OperatorResult<Reading> {
+        self.0.reader(context)
+    }
+}
+
+#[test]
+fn a_source_that_cannot_replay_may_lose_with_a_death_and_may_not_repeat_or_stand_still() {
+    let check = |wrong| check_source(&mut || CannotReplay(Counting { wrong }));
+    // Without a death it loses nothing.
+    check(Wrong::PositionBehindTheNextRecord).unwrap();
+    let error = check(Wrong::PositionOfTheLastRecord).unwrap_err();
+    assert!(error.tells("once more"), "{error}");
+    let error = check(Wrong::SnapshotTakesTheSplit).unwrap_err();
+    assert!(error.tells("changes nothing for the run that goes on"), "{error}");
+    let error = check(Wrong::NobodyHearsOfTheEndAfterARestore).unwrap_err();
+    assert!(error.tells("readers hear when no more splits come"), "{error}");
 }
 
 #[test]
 fn a_small_right_source_passes() {
-    let report = check_source(&mut || Counting { wrong: Wrong::Nothing }).unwrap();
+    let report = check_source(&mut Counts { wrong: Wrong::Nothing }).unwrap();
     assert_eq!(report.records, 180);
 }
 
@@ -316,9 +456,11 @@ fn every_wrong_source_is_found_and_told() {
         (Wrong::ReadsTheFileItself, &["does not block", "listed /in on the arbiter"]),
         (Wrong::IgnoresTheBudget, &["as its budget allows", "with a budget of"]),
         (Wrong::RoundsWhenEncoded, &["encoded and decoded", "weight: -2"]),
+        (Wrong::ShufflesAfterARestore, &["goes on behind the last record", "is out of order", "comes behind"]),
+        (Wrong::RewindsOnALateNotice, &["changes nothing for the run that goes on", "once more", "then of 1"]),
     ];
     for (wrong, texts) in cases {
-        let error = match check_source(&mut || Counting { wrong: *wrong }) {
+        let error = match check_source(&mut Counts { wrong: *wrong }) {
             Err(error) => error,
             Ok(report) => panic!("{wrong:?} passed: {report:?}"),
         };

@@ -37,6 +37,12 @@ impl Count {
         }
     }
 
+    /// Those of this count that another one knows, however often.
+    pub(super) fn within(&self, known: &Count) -> Count {
+        let within = self.0.iter().filter(|(record, _)| known.0.contains_key(*record));
+        Count(within.map(|(record, number)| (record.clone(), *number)).collect())
+    }
+
     /// How many records.
     pub(super) fn len(&self) -> usize {
         self.0.values().sum::<i64>() as usize
@@ -44,7 +50,12 @@ impl Count {
 
     /// What is wrong with this, if `expected` is right.
     pub(super) fn differs_from(&self, expected: &Count) -> Option<String> {
-        let parts: Vec<String> = [self.lacks(expected), self.exceeds(expected)].into_iter().flatten().collect();
+        self.is_not_between(expected, expected)
+    }
+
+    /// What is wrong with this, if `least` has to be there and no more than `most` may.
+    pub(super) fn is_not_between(&self, least: &Count, most: &Count) -> Option<String> {
+        let parts: Vec<String> = [self.lacks(least), self.exceeds(most)].into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 

@@ -6,6 +6,7 @@
 
 mod count;
 mod doors;
+mod emitted;
 mod print;
 mod sink;
 mod sink_process;

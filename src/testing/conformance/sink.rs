@@ -1,10 +1,11 @@
 //! The suite for sinks.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use alluvium_actors::ports::files::Files;
 
-use super::sink_process::{Life, Played, Stop};
+use super::sink_process::{Completed, Life, Played, Stop};
 use super::{Findings, Nonconformance, Violation, sink_scenes};
 use crate::connect::sink::{Guarantee, Sink};
 use crate::record::Record;
@@ -90,10 +91,10 @@ const ACTS: [Act; 6] =
     [Act::Complete, Act::Abort, Act::LoseNotice, Act::DieBeforeNotice, Act::DieAfterCommit, Act::DieBeforeCompletion];
 
 /// Puts a sink through everything that the runtime may do with it: every order of (as a rule) three checkpoints that complete, are aborted, lose their notice, or meet a death
-/// before or after it, with one and with two writers; a death before every single call of a longer play; commits that are repeated, by the same and by a later
+/// before or after it, with one and with two writers; up to three checkpoints that are open at the same time, with records behind each cut; slices of every size; a death before every single call of a longer play; commits that are repeated, by the same and by a later
 /// process; commits without a writer; attempts that are over and act all the same; other jobs and other sinks in the same place; a new job over
 /// the output of an old one; an outside world that is unavailable or has lost something. At every step the outside must hold exactly
-/// the records that it has to (of a sink that promises *at least once*: at least those).
+/// the records that it has to (of a sink that promises less than *exactly once*: what its promise allows of what was written).
 ///
 /// # Errors
 /// Every rule that the sink breaks, each with what happened before and the records that are wrong.
@@ -106,6 +107,10 @@ pub fn check_sink<T: Record, U: SinkUnderTest<T>>(under_test: &mut U) -> Result<
             report.orders += 1;
             let order: Vec<Act> = (0..length).map(|place| ACTS[number / ACTS.len().pow(place) % ACTS.len()]).collect();
             findings.note(play(under_test, parallelism, &mut report, |life| play_order(life, &order)));
+        }
+        for together in open_together(length.clamp(2, 3) as usize) {
+            report.orders += 1;
+            findings.note(play(under_test, parallelism, &mut report, |life| play_open_together(life, &together)));
         }
         deaths(under_test, parallelism, &mut report, &mut findings);
     }
@@ -145,6 +150,61 @@ fn play_order<T: Record, U: SinkUnderTest<T>>(life: &mut Life<'_, T, U>, order: 
     finish(life)
 }
 
+/// Checkpoints that are open at the same time.
+struct OpenTogether {
+    /// How many.
+    open: usize,
+    /// What becomes of the first ones: completed, aborted, or completed without a notice. If those are not all, the process dies then.
+    outcomes: Vec<Act>,
+    /// Whether all are prepared before the outcome of the first is known; else each outcome is known while the later ones are being prepared.
+    all_prepared: bool,
+}
+
+fn open_together(open: usize) -> Vec<OpenTogether> {
+    const ENDS: [Act; 3] = [Act::Complete, Act::Abort, Act::LoseNotice];
+    let mut all = Vec::new();
+    for known in 0..=open as u32 {
+        for number in 0..ENDS.len().pow(known) {
+            for all_prepared in [false, true] {
+                let outcomes = (0..known).map(|place| ENDS[number / ENDS.len().pow(place) % ENDS.len()]).collect();
+                all.push(OpenTogether { open, outcomes, all_prepared });
+            }
+        }
+    }
+    all
+}
+
+/// Several cuts, with records behind each of them, before the first is prepared: as with concurrent checkpoints, and as with one that was aborted while it
+/// was being prepared.
+fn play_open_together<T: Record, U: SinkUnderTest<T>>(life: &mut Life<'_, T, U>, play: &OpenTogether) -> Played {
+    life.start()?;
+    life.write(3)?;
+    let mut begun = VecDeque::new();
+    for _ in 0..play.open {
+        begun.push_back(life.begin()?);
+        life.write(3)?;
+    }
+    let mut prepared = VecDeque::new();
+    while play.all_prepared
+        && let Some(next) = begun.pop_front()
+    {
+        prepared.push_back(life.prepared(next)?);
+    }
+    for outcome in &play.outcomes {
+        let checkpoint = match (prepared.pop_front(), begun.pop_front()) {
+            (Some(checkpoint), _) => checkpoint,
+            (None, Some(next)) => life.prepared(next)?,
+            (None, None) => break,
+        };
+        resolve(life, *outcome, checkpoint)?;
+        life.write(1)?;
+    }
+    if play.outcomes.len() < play.open {
+        life.restart()?;
+    }
+    finish(life)
+}
+
 /// The last records, and a checkpoint that completes.
 fn finish<T: Record, U: SinkUnderTest<T>>(life: &mut Life<'_, T, U>) -> Played {
     life.write(2)?;
@@ -154,6 +214,11 @@ fn finish<T: Record, U: SinkUnderTest<T>>(life: &mut Life<'_, T, U>) -> Played {
 
 pub(super) fn perform<T: Record, U: SinkUnderTest<T>>(life: &mut Life<'_, T, U>, act: Act) -> Played {
     let checkpoint = life.prepare()?;
+    resolve(life, act, checkpoint)
+}
+
+/// What becomes of a checkpoint that is prepared.
+fn resolve<T: Record, U: SinkUnderTest<T>>(life: &mut Life<'_, T, U>, act: Act, checkpoint: Completed) -> Played {
     let number = checkpoint.checkpoint;
     match act {
         Act::Complete => {

@@ -1,5 +1,6 @@
 //! A sink in a process that is played: writers, a committer, and the checkpoints that hold what they prepare. It may die before any call.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -22,7 +23,10 @@ pub(super) const READY: &str =
     "A writer that answers pending becomes ready, and leaves its waker where it will be woken.";
 pub(super) const ONCE: &str =
     "What completed checkpoints hold takes effect once, whatever was aborted and whenever the process died.";
-pub(super) const AT_LEAST_ONCE: &str = "What completed checkpoints hold takes effect at least once.";
+pub(super) const AT_LEAST_ONCE: &str =
+    "What completed checkpoints hold takes effect at least once, and nothing that was not written does.";
+pub(super) const AT_MOST_ONCE: &str = "No record takes effect twice, and nothing that was not written does.";
+pub(super) const BEST_EFFORT: &str = "Nothing takes effect that was not written.";
 pub(super) const NOT_BEFORE: &str =
     "Nothing takes effect before the checkpoint that holds it is complete and its commit was asked for.";
 pub(super) const ALREADY_DONE: &str = "A commit that is repeated answers that it had been done, and changes nothing.";
@@ -31,6 +35,9 @@ pub(super) const COMMITS: &str =
 pub(super) const EMPTIES: &str = "A writer takes all records of a slice.";
 pub(super) const ENCODES: &str =
     "Transactions and writers' states are what they were when they were encoded and decoded.";
+
+/// The slices that a writer is given have these numbers of records, by turns: none, one, several.
+const SLICES: [u64; 5] = [1, 2, 0, 3, 1];
 
 /// So often a commit may be put off.
 const MOST_RETRIES: u32 = 200;
@@ -75,12 +82,21 @@ pub(super) struct Completed {
     pub(super) prepared: Vec<Vec<u8>>,
 }
 
+/// A checkpoint that was cut, and whose transactions were not asked for yet.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) checkpoint: u64,
+    position: u64,
+    states: Vec<Vec<u8>>,
+}
+
 /// A process: what it ends, it takes along.
 pub(super) struct Process<T: Record, S: Sink<T>> {
     pub(super) host: ManualHost,
     pub(super) committer: S::Committer,
     pub(super) writers: Vec<S::Writer>,
-    pub(super) prepared: Vec<Vec<u8>>,
+    /// Encoded transactions whose commits have not returned, each with the checkpoint that it was prepared for.
+    pub(super) prepared: Vec<(u64, Vec<u8>)>,
     arbiter: Arbiter,
     records: std::marker::PhantomData<fn(T)>,
 }
@@ -99,6 +115,12 @@ pub(super) struct Life<'a, T: Record, U: SinkUnderTest<T>> {
     pub(super) latest: Option<Completed>,
     /// How many records were written since the first.
     pub(super) position: u64,
+    /// How many different ones, over all processes: those may take effect in a sink that does not wait for checkpoints.
+    pub(super) written: u64,
+    /// Records of others in the same place.
+    pub(super) others: Range<u64>,
+    /// How many slices were written.
+    slices: u64,
     /// How many of them took effect for certain.
     pub(super) visible: u64,
     pub(super) fences: FenceSource,
@@ -124,6 +146,9 @@ impl<'a, T: Record, U: SinkUnderTest<T>> Life<'a, T, U> {
             process: None,
             latest: None,
             position: 0,
+            written: 0,
+            others: 0..0,
+            slices: 0,
             visible: 0,
             fences: FenceSource::new(),
             ids: 0,
@@ -178,11 +203,12 @@ impl<'a, T: Record, U: SinkUnderTest<T>> Life<'a, T, U> {
             states.transpose().map_err(|error: OperatorError| failed("reading the writers' states", &error))?;
         self.call()?;
         committer.open(states).map_err(|error| failed("opening the committer", &error))?;
-        let prepared = latest.map(|latest| latest.prepared).unwrap_or_default();
+        let restored = latest.map(|latest| (latest.checkpoint, latest.prepared)).unwrap_or_default();
+        let prepared = restored.1.into_iter().map(|committable| (restored.0, committable)).collect();
         let host = ManualHost::new(self.run);
         let mut process =
             Process { host, committer, writers: Vec::new(), prepared, arbiter, records: std::marker::PhantomData };
-        self.commit(&mut process)?;
+        self.commit(&mut process, u64::MAX)?;
         Ok((sink, site, process))
     }
 
@@ -220,34 +246,55 @@ impl<'a, T: Record, U: SinkUnderTest<T>> Life<'a, T, U> {
         self.start()
     }
 
-    /// Writes so many records, by turns of the writers.
+    /// Writes so many records, in slices of different sizes, by turns of the writers.
     pub(super) fn write(&mut self, number: u64) -> Played {
+        let mut left = number;
+        while left > 0 {
+            let slice = SLICES[(self.slices % SLICES.len() as u64) as usize].min(left);
+            self.write_slice(slice)?;
+            left -= slice;
+        }
+        Ok(())
+    }
+
+    /// Writes a slice of so many records into the writer whose turn it is.
+    pub(super) fn write_slice(&mut self, number: u64) -> Played {
         let first = self.first + self.position;
-        self.tell(format!("records {} to {} are written", first, first + number - 1));
+        let index = (self.slices % u64::from(self.parallelism)) as usize;
+        self.slices += 1;
+        self.tell(match number {
+            0 => "a slice without records is written".to_owned(),
+            1 => format!("record {first} is written"),
+            _ => format!("records {} to {} are written, in one slice", first, first + number - 1),
+        });
+        self.call()?;
         let mut process = self.process.take().expect("a process was started");
-        for record in 0..number {
-            self.call()?;
-            let index = ((first + record) % u64::from(self.parallelism)) as usize;
-            process.until_ready(index)?;
-            let mut slice = Slice::new();
-            slice.records.push(self.under_test.record(first + record));
-            let writer = &mut process.writers[index];
-            process.arbiter.call(|| writer.write_batch(&mut slice)).map_err(|error| failed("writing", &error))?;
-            if !slice.is_empty() {
-                return Err(Stop::Fault((EMPTIES, format!("record {} is still in the slice", first + record))));
-            }
+        process.until_ready(index)?;
+        let mut slice = Slice::new();
+        slice.records.extend((first..first + number).map(|record| self.under_test.record(record)));
+        let writer = &mut process.writers[index];
+        process.arbiter.call(|| writer.write_batch(&mut slice)).map_err(|error| failed("writing", &error))?;
+        if !slice.is_empty() {
+            return Err(Stop::Fault((EMPTIES, format!("record {first} is still in the slice"))));
         }
         process.caught()?;
         self.position += number;
+        self.written = self.written.max(self.position);
         self.process = Some(process);
         Ok(())
     }
 
     /// Cuts, and waits until everything is prepared. Gives the checkpoint; it is neither complete nor aborted yet.
     pub(super) fn prepare(&mut self) -> Played<Completed> {
+        let begun = self.begin()?;
+        self.prepared(begun)
+    }
+
+    /// Cuts: begins to prepare a checkpoint. What is written from now on belongs to the next one.
+    pub(super) fn begin(&mut self) -> Played<Begun> {
         self.ids += 1;
         let checkpoint = CheckpointId(self.ids);
-        self.tell(format!("checkpoint {} is prepared", checkpoint.0));
+        self.tell(format!("checkpoint {} is cut", checkpoint.0));
         let mut process = self.process.take().expect("a process was started");
         let mut states = Vec::new();
         for writer in &mut process.writers {
@@ -257,20 +304,30 @@ impl<'a, T: Record, U: SinkUnderTest<T>> Life<'a, T, U> {
             let state = process.arbiter.call(|| writer.snapshot(checkpoint));
             states.push(recoded("a writer's state", &state)?);
         }
+        process.caught()?;
+        self.process = Some(process);
+        Ok(Begun { checkpoint: checkpoint.0, position: self.position, states })
+    }
+
+    /// Waits until what a checkpoint cut is prepared. As the runtime does, checkpoints are waited for in their order.
+    pub(super) fn prepared(&mut self, begun: Begun) -> Played<Completed> {
+        let checkpoint = CheckpointId(begun.checkpoint);
+        self.tell(format!("checkpoint {} is prepared", checkpoint.0));
+        let mut process = self.process.take().expect("a process was started");
         for index in 0..process.writers.len() {
             self.call()?;
             let (host, arbiter) = (process.host.clone(), process.arbiter.clone());
             let writer = &mut process.writers[index];
             let committables = settle(&host, &arbiter, |context| writer.poll_prepared(checkpoint, context))?;
             for committable in &committables.map_err(|error| failed("preparing", &error))? {
-                process.prepared.push(recoded("a transaction", committable)?);
+                process.prepared.push((checkpoint.0, recoded("a transaction", committable)?));
             }
         }
         process.caught()?;
-        let prepared = process.prepared.clone();
+        let prepared = process.prepared.iter().map(|(_, committable)| committable.clone()).collect();
         self.process = Some(process);
         self.look(NOT_BEFORE)?;
-        Ok(Completed { checkpoint: checkpoint.0, position: self.position, states, prepared })
+        Ok(Completed { checkpoint: checkpoint.0, position: begun.position, states: begun.states, prepared })
     }
 
     /// The manifest of a checkpoint is durable: from now on it is what a restart finds.
@@ -282,8 +339,8 @@ impl<'a, T: Record, U: SinkUnderTest<T>> Life<'a, T, U> {
     /// Its notice arrives: everything that was prepared up to it is committed.
     pub(super) fn notice(&mut self) -> Played {
         let mut process = self.process.take().expect("a process was started");
-        self.commit(&mut process)?;
-        let checkpoint = CheckpointId(self.ids);
+        let checkpoint = CheckpointId(self.latest.as_ref().map_or(0, |latest| latest.checkpoint));
+        self.commit(&mut process, checkpoint.0)?;
         for writer in &mut process.writers {
             process.arbiter.call(|| writer.completed(checkpoint));
         }
@@ -293,18 +350,28 @@ impl<'a, T: Record, U: SinkUnderTest<T>> Life<'a, T, U> {
     }
 
     pub(super) fn rule(&self) -> &'static str {
-        if self.guarantee == Guarantee::ExactlyOnce { ONCE } else { AT_LEAST_ONCE }
+        match self.guarantee {
+            Guarantee::ExactlyOnce => ONCE,
+            Guarantee::AtLeastOnce => AT_LEAST_ONCE,
+            Guarantee::AtMostOnce => AT_MOST_ONCE,
+            Guarantee::BestEffort => BEST_EFFORT,
+        }
     }
 
-    /// Commits all that is prepared, each twice.
-    pub(super) fn commit(&mut self, process: &mut Process<T, U::Sink>) -> Played {
-        for committable in std::mem::take(&mut process.prepared) {
+    /// Commits all that was prepared up to a checkpoint, each twice.
+    pub(super) fn commit(&mut self, process: &mut Process<T, U::Sink>, up_to: u64) -> Played {
+        let (now, later) = std::mem::take(&mut process.prepared).into_iter().partition(|(of, _)| *of <= up_to);
+        let now: Vec<(u64, Vec<u8>)> = now;
+        process.prepared = later;
+        for (_, committable) in now {
             self.call()?;
             self.commit_one(&mut process.committer, &committable)?;
             self.call()?;
             let again = decode(&committable).map_err(|error| failed("reading a transaction", &error))?;
             match process.committer.commit(again) {
                 CommitOutcome::AlreadyDone => {}
+                // Whoever promises no more may do it again.
+                CommitOutcome::Done | CommitOutcome::RetryAfter(_) if self.guarantee.repeats() => {}
                 outcome => {
                     let found = format!("the second commit of a transaction answered {}", told(&outcome));
                     return Err(Stop::Fault((ALREADY_DONE, found)));
@@ -336,20 +403,29 @@ impl<'a, T: Record, U: SinkUnderTest<T>> Life<'a, T, U> {
         Err(Stop::Fault((COMMITS, format!("a commit was put off {MOST_RETRIES} times"))))
     }
 
-    /// What has taken effect outside is what has to.
+    /// What has taken effect outside is what the sink promises. A sink that promises less than exactly once may also let things take effect early, so what is
+    /// broken then is its promise, at whatever moment it is seen.
     pub(super) fn look(&mut self, rule: &'static str) -> Played {
-        let records: Vec<T> = (0..self.visible).map(|record| self.under_test.record(self.first + record)).collect();
         let found = Count::of(&self.under_test.committed());
-        let expected = Count::of(&records);
-        let (missing, surplus) = (found.lacks(&expected), found.exceeds(&expected));
-        let difference = match self.guarantee {
-            Guarantee::ExactlyOnce => missing.or(surplus),
-            // It may also have taken effect early.
-            Guarantee::AtLeastOnce => missing,
-            Guarantee::AtMostOnce => surplus,
-            _ => None,
-        };
-        difference.map_or(Ok(()), |found| Err(Stop::Fault((rule, found))))
+        let visible = self.records(0..self.visible);
+        if self.guarantee == Guarantee::ExactlyOnce {
+            let difference = found.differs_from(&visible);
+            return difference.map_or(Ok(()), |found| Err(Stop::Fault((rule, found))));
+        }
+        let mut all = self.records(0..self.written);
+        let others: Vec<T> = self.others.clone().map(|record| self.under_test.record(record)).collect();
+        all.add(&others);
+        if self.guarantee.repeats() {
+            all = found.within(&all);
+        }
+        let least = if self.guarantee.loses() { Count::default() } else { visible };
+        let rule = self.rule();
+        found.is_not_between(&least, &all).map_or(Ok(()), |found| Err(Stop::Fault((rule, found))))
+    }
+
+    fn records(&self, of: Range<u64>) -> Count {
+        let records: Vec<T> = of.map(|record| self.under_test.record(self.first + record)).collect();
+        Count::of(&records)
     }
 }
 

@@ -18,9 +18,10 @@ const LOST: &str = "A commit whose transaction is gone says so, and does not cla
 type Scene<T, U> = fn(&mut Life<'_, T, U>) -> Played;
 
 /// Every scene.
-pub(super) fn all<T: Record, U: SinkUnderTest<T>>() -> [Scene<T, U>; 10] {
+pub(super) fn all<T: Record, U: SinkUnderTest<T>>() -> [Scene<T, U>; 11] {
     [
         without_records,
+        slices_of_every_size,
         commits_without_a_writer,
         an_attempt_that_is_over,
         |life| others_in_the_same_place(life, "other", "sink"),
@@ -48,6 +49,18 @@ fn without_records<T: Record, U: SinkUnderTest<T>>(life: &mut Life<'_, T, U>) ->
         perform(life, act)?;
     }
     Ok(())
+}
+
+/// Slices as the runtime fills them: without a record, with one, with all that go into one.
+fn slices_of_every_size<T: Record, U: SinkUnderTest<T>>(life: &mut Life<'_, T, U>) -> Played {
+    life.start()?;
+    for number in [256, 0, 1, 2, 256, 17, 255, 0] {
+        life.write_slice(number)?;
+    }
+    perform(life, Act::DieBeforeNotice)?;
+    life.write_slice(256)?;
+    life.write_slice(3)?;
+    perform(life, Act::Complete)
 }
 
 /// A job that had finished, and whose commits were owed: only its committers run.
@@ -116,6 +129,7 @@ fn others_in_the_same_place<T: Record, U: SinkUnderTest<T>>(life: &mut Life<'_, 
         (other.latest.take(), prepared, story)
     };
     life.tell(story);
+    life.others = 1_000..1_003;
     if !prepared {
         return Ok(());
     }
@@ -131,7 +145,8 @@ fn others_in_the_same_place<T: Record, U: SinkUnderTest<T>>(life: &mut Life<'_, 
     life.tell("the other one commits");
     let mut other = Life::<T, U>::new(life.under_test, 2);
     (other.job, other.uid, other.run, other.ids) = (job.to_owned(), uid.to_owned(), 1, 1);
-    (other.first, other.position, other.visible) = (1_000, 3, 3);
+    (other.first, other.position, other.visible, other.written) = (1_000, 3, 3, 3);
+    other.others = 0..2;
     other.latest = latest.take();
     match other.open() {
         Err(Stop::Fault((_, found))) => fault(ONLY_ITS_OWN, found),
@@ -174,7 +189,7 @@ fn an_outside_that_is_unavailable<T: Record, U: SinkUnderTest<T>>(life: &mut Lif
     let checkpoint = life.prepare()?;
     let committables = checkpoint.prepared.clone();
     life.complete(checkpoint);
-    if committables.is_empty() || !life.under_test.set_available(false) {
+    if committables.is_empty() || life.guarantee.loses() || !life.under_test.set_available(false) {
         return Ok(());
     }
     life.tell("the outside is unavailable");
@@ -200,7 +215,7 @@ fn an_outside_that_lost_something<T: Record, U: SinkUnderTest<T>>(life: &mut Lif
     life.start()?;
     life.write(4)?;
     let checkpoint = life.prepare()?;
-    if checkpoint.prepared.is_empty() || !life.under_test.lose_prepared() {
+    if checkpoint.prepared.is_empty() || life.guarantee.loses() || !life.under_test.lose_prepared() {
         return Ok(());
     }
     life.tell("the outside loses what is prepared");

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::files::Files;
 
-use super::count::Count;
 use super::doors::{Arbiter, WatchedFiles};
+use super::emitted::Emitted;
 use super::source_process::{Cut, Fault, Process, Progress, WAKES};
 use super::{Findings, Nonconformance, Violation};
-use crate::connect::source::{Boundedness, Source};
+use crate::connect::source::{Boundedness, Replay, Source};
 use crate::testing::disk::SimulatedDisk;
 use crate::testing::host::Site;
 use crate::testing::random::Random;
@@ -30,6 +30,9 @@ const MOST_CUTS: u64 = 120;
 
 /// After the last expected record of an unbounded source so many calls show whether more come.
 const CALLS_BEHIND_THE_LAST: u64 = 300;
+
+/// So many calls an unbounded source gets that may have lost records.
+const CALLS_AFTER_A_LOSS: u64 = 20_000;
 
 /// How many random lives each number of readers gets.
 const LIVES: u64 = 24;
@@ -54,6 +57,18 @@ pub trait SourceUnderTest {
     /// The records that a run has to emit; an unbounded source must give them, else a run without a failure tells.
     fn expected(&mut self) -> Option<Vec<<Self::Source as Source>::Record>> {
         None
+    }
+
+    /// The split that a record is of. If it is given, the records of each split have to come in their order: that of the expected ones, or that of the run without
+    /// a failure.
+    fn split_of(&self, record: &<Self::Source as Source>::Record) -> Option<String> {
+        let _ = record;
+        None
+    }
+
+    /// Whether what [`SourceUnderTest::advance`] shows wakes the source. It is then polled only if it left a waker for that.
+    fn advance_wakes(&self) -> bool {
+        false
     }
 
     /// The files that it reads; an empty simulated disk if not given.
@@ -84,7 +99,8 @@ pub struct SourceReport {
 
 /// Puts a source through everything that the runtime may do with it: one, two, three and five readers; a death behind a snapshot at every moment of a run
 /// (up to a hundred and twenty of them, evenly spread); snapshots that complete, are aborted, follow each other without a record between; dozens of
-/// lives with several deaths each, in random orders. The messages that are under way are delivered in every order that the runtime allows; everybody is
+/// lives with several deaths each, in random orders, with up to three checkpoints open at the same time whose notices come late and in any order. A source that
+/// [cannot replay](Replay) may lose what came since the last completed checkpoint with a death, and repeats and reorders nothing. The messages that are under way are delivered in every order that the runtime allows; everybody is
 /// polled only when the runtime would. Everything goes by a fixed seed, so a finding comes again.
 ///
 /// Small inputs (a few hundred records) are enough, and quick.
@@ -104,8 +120,9 @@ pub struct SourceReport {
 pub fn check_source<U: SourceUnderTest>(under_test: &mut U) -> Result<SourceReport, Nonconformance> {
     let mut suite = Suite {
         under_test,
-        expected: Count::default(),
+        expected: Emitted::default(),
         bounded: true,
+        loses: false,
         report: SourceReport { records: 0, starts: 0, snapshots: 0 },
     };
     let mut findings = Findings::default();
@@ -132,8 +149,10 @@ pub fn check_source<U: SourceUnderTest>(under_test: &mut U) -> Result<SourceRepo
 
 struct Suite<'a, U> {
     under_test: &'a mut U,
-    expected: Count,
+    expected: Emitted,
     bounded: bool,
+    /// It cannot emit again what a death took.
+    loses: bool,
     report: SourceReport,
 }
 
@@ -170,6 +189,7 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         let site = Site { parallelism, ..Site::new("source", files) };
         let source = self.under_test.source();
         self.bounded = source.boundedness() == Boundedness::Bounded;
+        self.loses = source.replay() != Replay::FromStoredPosition;
         self.report.starts += 1;
         let process = Some(Process::start(&source, &site, &arbiter, restored, seed)?);
         Ok(Started { process, source, site, arbiter })
@@ -202,7 +222,9 @@ impl<U: SourceUnderTest> Suite<'_, U> {
                     if !self.under_test.advance() {
                         return Ok(Progress::Still);
                     }
-                    process.nudge();
+                    if !self.under_test.advance_wakes() {
+                        process.nudge();
+                    }
                 }
             }
             if left == 0 {
@@ -211,9 +233,23 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         }
     }
 
-    /// Goes on until all is read; `kept` is what came before the last restore.
-    fn finish(&mut self, process: &mut Run<U>, kept: &Count) -> Result<(), Fault> {
-        let wanted = self.expected.len().saturating_sub(kept.len());
+    /// What a process emitted.
+    fn emitted(&self, process: &Run<U>) -> Emitted {
+        self.gather(&process.emitted())
+    }
+
+    fn gather(&self, records: &[&<U::Source as Source>::Record]) -> Emitted {
+        let mut emitted = Emitted::default();
+        records.iter().for_each(|record| emitted.push(*record, self.under_test.split_of(record)));
+        emitted
+    }
+
+    /// Goes on until all is read; `kept` is what came before the last restore, if there was one.
+    fn finish(&mut self, process: &mut Run<U>, kept: Option<&Emitted>) -> Result<(), Fault> {
+        // Nobody knows how many of the expected records are to come when some may have been lost.
+        let lost = self.loses && kept.is_some();
+        let kept = kept.map_or(0, Emitted::len);
+        let wanted = self.expected.len().saturating_sub(kept);
         loop {
             let progress = self.run(process, 200)?;
             if progress == Progress::Ended && self.bounded {
@@ -223,7 +259,10 @@ impl<U: SourceUnderTest> Suite<'_, U> {
                 self.run(process, CALLS_BEHIND_THE_LAST)?;
                 return Ok(());
             }
-            let came = kept.len() + process.emitted_number();
+            if !self.bounded && lost && (progress == Progress::Still || process.calls > CALLS_AFTER_A_LOSS) {
+                return Ok(());
+            }
+            let came = kept + process.emitted_number();
             let told = match self.expected.len() {
                 0 => format!("{came} records came"),
                 expected => format!("{came} of {expected} records came"),
@@ -252,17 +291,17 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         let mut learn = || {
             let mut started = self.start(1, None, 1)?;
             match &expected {
-                Some(expected) => self.expected = Count::of(expected),
+                Some(expected) => self.expected = self.gather(&expected.iter().collect::<Vec<_>>()),
                 None if !self.bounded => {
                     return Err((EXPECTED, "an unbounded source, and no expected records were given".to_owned()));
                 }
                 None => {}
             }
-            self.finish(started.process(), &Count::default())?;
-            let emitted = started.process().emitted();
+            self.finish(started.process(), None)?;
+            let emitted = self.emitted(started.process());
             if expected.is_none() {
                 self.expected = emitted;
-            } else if let Some(difference) = emitted.differs_from(&self.expected) {
+            } else if let Some(difference) = emitted.differs_from(&self.expected, false) {
                 return Err((EXPECTED, difference));
             }
             self.report.records = self.expected.len();
@@ -281,8 +320,8 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         self.under_test.fresh();
         let mut length = || {
             let mut started = self.start(parallelism, None, seed)?;
-            self.finish(started.process(), &Count::default())?;
-            match started.process().emitted().differs_from(&self.expected) {
+            self.finish(started.process(), None)?;
+            match self.emitted(started.process()).differs_from(&self.expected, false) {
                 Some(difference) => Err((SAME_RECORDS, difference)),
                 None => Ok(started.process().calls),
             }
@@ -302,6 +341,9 @@ impl<U: SourceUnderTest> Suite<'_, U> {
             }
             for dies in [true, false] {
                 findings.note(self.cut_at(parallelism, seed, moment, dies));
+                if (moment / step).is_multiple_of(4) {
+                    findings.note(self.cut_together_at(parallelism, seed, moment, dies));
+                }
             }
         }
     }
@@ -329,9 +371,9 @@ impl<U: SourceUnderTest> Suite<'_, U> {
             let completed = moment.is_multiple_of(2);
             story.push(format!("checkpoint 1 is {}", if completed { "completed" } else { "aborted" }));
             started.process().resolve(CheckpointId(1), completed);
-            self.finish(started.process(), &Count::default())?;
-            let emitted = started.process().emitted();
-            return emitted.differs_from(&self.expected).map_or(Ok(()), |found| Err((QUIET_SNAPSHOT, found)));
+            self.finish(started.process(), None)?;
+            let emitted = self.emitted(started.process());
+            return emitted.differs_from(&self.expected, false).map_or(Ok(()), |found| Err((QUIET_SNAPSHOT, found)));
         }
         // What comes behind the cut is lost with the process.
         self.run(started.process(), moment % 37)?;
@@ -344,14 +386,63 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         if moment.is_multiple_of(3) {
             rule = SECOND_SNAPSHOT;
             story.push("death; restored from checkpoint 2".to_owned());
-            all.merge(&before_it);
+            all.append(before_it);
             drop(started);
             started = self.start(parallelism, Some(&again), seed + moment)?;
         }
-        self.finish(started.process(), &all)?;
-        all.merge(&started.process().emitted());
+        self.finish(started.process(), Some(&all))?;
+        all.append(self.emitted(started.process()));
         story.push(started.process().told("first"));
-        all.differs_from(&self.expected).map_or(Ok(()), |found| Err((rule, found)))
+        all.differs_from(&self.expected, self.loses).map_or(Ok(()), |found| Err((rule, found)))
+    }
+
+    /// Three checkpoints that are open together, whose notices come in another order.
+    fn cut_together_at(&mut self, parallelism: u32, seed: u64, moment: u64, dies: bool) -> Result<(), Violation> {
+        let mut story = vec![format!("{}; {moment} calls (seed {seed})", readers(parallelism))];
+        self.under_test.fresh();
+        let outcome = self.play_cut_together_at(parallelism, seed, moment, dies, &mut story);
+        outcome.map_err(|fault| violation(&story, fault))
+    }
+
+    fn play_cut_together_at(
+        &mut self,
+        parallelism: u32,
+        seed: u64,
+        moment: u64,
+        dies: bool,
+        story: &mut Vec<String>,
+    ) -> Result<(), Fault> {
+        let mut started = self.start(parallelism, None, seed)?;
+        self.run(started.process(), moment)?;
+        for id in 1..=3 {
+            started.process().begin_cut(CheckpointId(id))?;
+            self.run(started.process(), moment % 7)?;
+        }
+        story.push("checkpoints 1, 2 and 3 are open together".to_owned());
+        let mut last = None;
+        for _ in 1..=3 {
+            last = Some(self.finish_cut(started.process(), story)?);
+        }
+        let second = moment.is_multiple_of(2);
+        story.push(format!(
+            "the readers hear of the completion of 3, then of 1; then 2 is {}",
+            if second { "completed" } else { "aborted" }
+        ));
+        for (id, completed) in [(3, true), (1, true), (2, second)] {
+            started.process().resolve(CheckpointId(id), completed);
+            self.run(started.process(), 3)?;
+        }
+        let Some((cut, mut all)) = last.filter(|_| dies) else {
+            self.finish(started.process(), None)?;
+            let emitted = self.emitted(started.process());
+            return emitted.differs_from(&self.expected, false).map_or(Ok(()), |found| Err((QUIET_SNAPSHOT, found)));
+        };
+        story.push("death; restored from checkpoint 3".to_owned());
+        drop(started);
+        let mut started = self.start(parallelism, Some(&cut), seed + moment)?;
+        self.finish(started.process(), Some(&all))?;
+        all.append(self.emitted(started.process()));
+        all.differs_from(&self.expected, self.loses).map_or(Ok(()), |found| Err((RESTORES, found)))
     }
 
     /// A cut, with the calls that happen while it is taken.
@@ -360,12 +451,18 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         process: &mut Run<U>,
         checkpoint: CheckpointId,
         story: &mut Vec<String>,
-    ) -> Result<(Cut, Count), Fault> {
-        self.report.snapshots += 1;
+    ) -> Result<(Cut, Emitted), Fault> {
         process.begin_cut(checkpoint)?;
-        let cut = process.finish_cut()?;
-        story.push(format!("checkpoint {} is taken behind {} records", checkpoint.0, cut.1.len()));
-        Ok(cut)
+        self.finish_cut(process, story)
+    }
+
+    /// The oldest cut that was begun.
+    fn finish_cut(&mut self, process: &mut Run<U>, story: &mut Vec<String>) -> Result<(Cut, Emitted), Fault> {
+        self.report.snapshots += 1;
+        let (cut, kept) = process.finish_cut()?;
+        let before = self.gather(&process.emitted_before(&kept));
+        story.push(format!("checkpoint {} is taken behind {} records", cut.checkpoint.0, before.len()));
+        Ok((cut, before))
     }
 
     /// A random life: snapshots, completions and aborts, deaths of the attempt and of the process.
@@ -380,36 +477,51 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         let mut random = Random::new(seed);
         let mut started = self.start(parallelism, None, seed)?;
         // Records before the cut that this attempt began with, and the cut.
-        let mut kept = Count::default();
+        let mut kept = Emitted::default();
         let mut restored: Option<Cut> = None;
         let mut id = 0;
         let length = 40 + 4 * self.expected.len() as u64 / 10;
         for death in 0..4 {
-            let mut completed: Option<(Cut, Count)> = None;
+            let mut completed: Option<(Cut, Emitted)> = None;
+            let mut notices = Vec::new();
             for _ in 0..random.below(4) {
                 self.run(started.process(), random.below(length))?;
-                id += 1;
-                let (cut, before) = self.cut(started.process(), CheckpointId(id), story)?;
-                self.run(started.process(), random.below(20))?;
-                match random.below(3) {
-                    0 => {
-                        story.push(format!("checkpoint {id} is aborted"));
-                        started.process().resolve(CheckpointId(id), false);
+                let open = 1 + random.below(3);
+                for _ in 0..open {
+                    id += 1;
+                    started.process().begin_cut(CheckpointId(id))?;
+                    self.run(started.process(), random.below(20))?;
+                }
+                if open > 1 {
+                    story.push(format!("{open} checkpoints are open, up to {id}"));
+                }
+                for _ in 0..open {
+                    let (cut, before) = self.finish_cut(started.process(), story)?;
+                    let checkpoint = cut.checkpoint;
+                    match random.below(3) {
+                        0 => notices.push((checkpoint, false)),
+                        1 => {
+                            notices.push((checkpoint, true));
+                            completed = Some((cut, before));
+                        }
+                        _ => {
+                            story.push(format!("checkpoint {} is completed, and nobody hears of it", checkpoint.0));
+                            completed = Some((cut, before));
+                        }
                     }
-                    1 => {
-                        story.push(format!("checkpoint {id} is completed"));
-                        started.process().resolve(CheckpointId(id), true);
-                        completed = Some((cut, before));
-                    }
-                    _ => {
-                        story.push(format!("checkpoint {id} is completed, and nobody hears of it"));
-                        completed = Some((cut, before));
-                    }
+                }
+                // Notices come late, and in any order.
+                while !notices.is_empty() && random.below(4) > 0 {
+                    let (checkpoint, completed) = notices.swap_remove(random.below(notices.len() as u64) as usize);
+                    let outcome = if completed { "completed" } else { "aborted" };
+                    story.push(format!("the readers hear that checkpoint {} is {outcome}", checkpoint.0));
+                    started.process().resolve(checkpoint, completed);
+                    self.run(started.process(), random.below(20))?;
                 }
             }
             self.run(started.process(), random.below(length))?;
             if let Some((cut, before)) = completed {
-                kept.merge(&before);
+                kept.append(before);
                 restored = Some(cut);
             }
             let from =
@@ -424,8 +536,8 @@ impl<U: SourceUnderTest> Suite<'_, U> {
                 self.start_again(&mut started, restored.as_ref(), next)?;
             }
         }
-        self.finish(started.process(), &kept)?;
-        kept.merge(&started.process().emitted());
-        kept.differs_from(&self.expected).map_or(Ok(()), |found| Err((MANY_DEATHS, found)))
+        self.finish(started.process(), Some(&kept))?;
+        kept.append(self.emitted(started.process()));
+        kept.differs_from(&self.expected, self.loses).map_or(Ok(()), |found| Err((MANY_DEATHS, found)))
     }
 }

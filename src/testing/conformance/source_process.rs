@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 
 use alluvium_actors::ids::CheckpointId;
 
-use super::count::Count;
 use super::doors::Arbiter;
 use super::print::text_of;
 use crate::connect::adapter::{decode, encode};
@@ -60,8 +59,8 @@ pub(super) enum Progress {
 /// A message to a reader.
 enum Mail<S> {
     Assigned(Assigned<S>),
-    /// Cut now: behind everything that was assigned before the enumerator's snapshot.
-    Trigger,
+    /// Cut now for this checkpoint: behind everything that was assigned before the enumerator's snapshot.
+    Trigger(CheckpointId),
 }
 
 /// A cut that is being taken. The enumerator's part is there first; each reader takes its own when it comes to it.
@@ -83,7 +82,8 @@ struct Seat<S: Source> {
     seen: usize,
     runnable: bool,
     mailbox: VecDeque<Mail<S::Split>>,
-    emitted: Vec<S::Record>,
+    /// Each with its place among those of all readers.
+    emitted: Vec<(u64, S::Record)>,
     ended: bool,
 }
 
@@ -97,7 +97,10 @@ pub(super) struct Process<S: Source> {
     runnable: bool,
     to_enumerator: VecDeque<(u32, Told<S::Split>)>,
     readers: Vec<Seat<S>>,
-    cutting: Option<Cutting>,
+    /// Cuts that are being taken, oldest first.
+    cutting: Vec<Cutting>,
+    /// How many records all readers emitted.
+    emissions: u64,
     pub(super) calls: u64,
 }
 
@@ -151,7 +154,8 @@ impl<S: Source> Process<S> {
             runnable: true,
             to_enumerator: VecDeque::new(),
             readers: Vec::new(),
-            cutting: None,
+            cutting: Vec::new(),
+            emissions: 0,
             calls: 0,
         };
         for index in 0..site.parallelism {
@@ -189,9 +193,18 @@ impl<S: Source> Process<S> {
         self.readers.iter().all(|seat| seat.ended)
     }
 
-    /// What was emitted since the start.
-    pub(super) fn emitted(&self) -> Count {
-        Count::of(self.readers.iter().flat_map(|seat| &seat.emitted))
+    /// What was emitted since the start, in order.
+    pub(super) fn emitted(&self) -> Vec<&S::Record> {
+        let all: Vec<usize> = self.readers.iter().map(|seat| seat.emitted.len()).collect();
+        self.emitted_before(&all)
+    }
+
+    /// The first records of each reader, so many, in the order in which all were emitted.
+    pub(super) fn emitted_before(&self, kept: &[usize]) -> Vec<&S::Record> {
+        let firsts = self.readers.iter().zip(kept).flat_map(|(seat, kept)| &seat.emitted[..*kept]);
+        let mut records: Vec<&(u64, S::Record)> = firsts.collect();
+        records.sort_by_key(|(place, _)| *place);
+        records.into_iter().map(|(_, record)| record).collect()
     }
 
     /// How much of it there is.
@@ -204,7 +217,7 @@ impl<S: Source> Process<S> {
         let mut parts = Vec::new();
         for (index, seat) in self.readers.iter().enumerate() {
             let record = if which == "first" { seat.emitted.first() } else { seat.emitted.last() };
-            let record = record.map(|record| text_of(&encode(record).unwrap_or_default()));
+            let record = record.map(|(_, record)| text_of(&encode(record).unwrap_or_default()));
             parts.push(match record {
                 Some(record) => format!("the {which} record of reader {index} is {record}"),
                 None => format!("reader {index} emitted nothing"),
@@ -369,7 +382,7 @@ impl<S: Source> Process<S> {
         let seat = &mut self.readers[index];
         let message = match seat.mailbox.pop_front() {
             None => return Ok(()),
-            Some(Mail::Trigger) => return self.cut_reader(index),
+            Some(Mail::Trigger(checkpoint)) => return self.cut_reader(index, checkpoint),
             Some(Mail::Assigned(message)) => message,
         };
         seat.runnable |= !seat.ended;
@@ -414,7 +427,10 @@ impl<S: Source> Process<S> {
                 format!("reader {index} emitted {number} records in one poll, with a budget of {budget}"),
             ));
         }
-        seat.emitted.append(&mut slice.records);
+        for record in slice.records.drain(..) {
+            seat.emitted.push((self.emissions, record));
+            self.emissions += 1;
+        }
         match status {
             Poll::Ready(Ok(ReaderStatus::Ended)) => (seat.ended, seat.runnable) = (true, false),
             Poll::Ready(Ok(ReaderStatus::More)) => {}
@@ -434,18 +450,19 @@ impl<S: Source> Process<S> {
         let enumerator = recoded("the enumerator's state", &state)?;
         let readers = vec![None; self.readers.len()];
         let kept = vec![None; self.readers.len()];
-        self.cutting = Some(Cutting { cut: Cut { checkpoint, enumerator, readers }, kept });
+        self.cutting.push(Cutting { cut: Cut { checkpoint, enumerator, readers }, kept });
         for seat in &mut self.readers {
-            seat.mailbox.push_back(Mail::Trigger);
+            seat.mailbox.push_back(Mail::Trigger(checkpoint));
         }
         Ok(())
     }
 
-    fn cut_reader(&mut self, index: usize) -> Result<(), Fault> {
-        let Some(cutting) = &mut self.cutting else { return Ok(()) };
+    fn cut_reader(&mut self, index: usize, checkpoint: CheckpointId) -> Result<(), Fault> {
+        let Some(cutting) = self.cutting.iter_mut().find(|cutting| cutting.cut.checkpoint == checkpoint) else {
+            return Ok(());
+        };
         let seat = &mut self.readers[index];
         if !seat.ended {
-            let checkpoint = cutting.cut.checkpoint;
             let reader = &mut seat.reader;
             let splits = self.arbiter.call(|| reader.snapshot(checkpoint));
             cutting.cut.readers[index] = Some(recoded("the splits of a reader", &splits)?);
@@ -454,13 +471,12 @@ impl<S: Source> Process<S> {
         Ok(())
     }
 
-    /// Goes on until every reader has cut. Gives the cut, and the records that came before it.
-    pub(super) fn finish_cut(&mut self) -> Result<(Cut, Count), Fault> {
+    /// Goes on until every reader has cut for the oldest open checkpoint. Gives the cut, and how many records of each reader came before it.
+    pub(super) fn finish_cut(&mut self) -> Result<(Cut, Vec<usize>), Fault> {
         loop {
-            let all = self.cutting.take_if(|cutting| cutting.kept.iter().all(Option::is_some));
-            if let Some(Cutting { cut, kept }) = all {
-                let before = self.readers.iter().zip(kept).flat_map(|(seat, kept)| &seat.emitted[..kept.unwrap_or(0)]);
-                return Ok((cut, Count::of(before)));
+            if self.cutting.first().is_some_and(|cutting| cutting.kept.iter().all(Option::is_some)) {
+                let Cutting { cut, kept } = self.cutting.remove(0);
+                return Ok((cut, kept.into_iter().flatten().collect()));
             }
             // There is at least a trigger to be delivered.
             if !self.step()? {
