@@ -34,14 +34,19 @@ number! {
 }
 
 number! {
-    /// The number of one deployment of the subtasks inside a process. Fences messages: one that carries another
-    /// attempt than the current one is dropped.
+    /// The number of one deployment inside a process, of the whole job or of some regions. Fences messages: one that carries
+    /// another attempt than the current one of its region is dropped.
     Attempt(u32), "{}"
 }
 
 number! {
     /// An operator chain of the plan: the position of its node in [`Plan::nodes`](crate::plan::Plan::nodes).
     NodeId(u32), "{}"
+}
+
+number! {
+    /// A region: a connected part of the plan, which fails and restarts on its own.
+    RegionId(u32), "{}"
 }
 
 number! {
@@ -134,3 +139,11 @@ impl std::ops::Add<Duration> for Moment {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WallTime(pub u64);
+
+impl std::ops::Add<Duration> for WallTime {
+    type Output = WallTime;
+
+    fn add(self, duration: Duration) -> WallTime {
+        WallTime(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+}

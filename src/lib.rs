@@ -24,11 +24,13 @@ pub use alluvium_actors::protocol::coordinator::{
     CheckpointStatistics, CheckpointStatus, FailureReason, StatisticsSnapshot,
 };
 pub use alluvium_actors::protocol::lifecycle::JobState;
-pub use alluvium_actors::protocol::supervise::RestartStrategy;
+pub use alluvium_actors::protocol::supervise::{
+    ExponentialDelay, FailoverStrategy, RestartStrategy, RestartStrategyError,
+};
 
 pub use error::{OperatorError, OperatorResult};
 pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};
 pub use job::{
     Arbiters, CheckpointFigures, CheckpointResult, Events, EventsTo, JobError, JobHandle, JobOutcome, JobReport,
-    JobStatus, NoArbiter, OptionError, Options, StartError,
+    JobStatus, NoArbiter, OptionError, Options, RegionStatus, StartError,
 };

@@ -3,7 +3,7 @@
 //! The sinks are those of a deployment without subtasks, under a number of their own above that of the last attempt: late words of that
 //! one find nobody. Everything else of the job has ended before this begins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -11,17 +11,19 @@ use crate::drive::attempt::WorkCount;
 use crate::drive::control::Control;
 use crate::drive::deploy::{Deployment, RestoredSink};
 use crate::drive::supervisor::SupervisorSetup;
-use crate::ids::Attempt;
+use crate::ids::{Attempt, RegionId};
 use crate::ports::blocking::{Lane, Promise};
 use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Host};
+use crate::ports::listener::JobEvent;
 use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, StoreError};
 use crate::ports::task::Failure;
 use crate::protocol::cleanup::{Cleanup, Delete, Effect, Event, Leaves, Newest};
 use crate::protocol::machine::Machine;
+use crate::protocol::supervise::Regions;
 
 /// The newest checkpoint, with what it holds of every sink.
-type Found = (Arc<Manifest>, Vec<RestoredSink>);
+type Found = (Arc<Manifest>, BTreeMap<u32, RestoredSink>);
 
 /// Drives the clean-up behind one job.
 pub(super) struct CleanupDriver {
@@ -88,6 +90,9 @@ impl CleanupDriver {
                     }
                 }
                 Effect::Delete(what) => {
+                    if what == Delete::All {
+                        self.setup.listener.event(JobEvent::DeletingCheckpoints);
+                    }
                     let (store, fence, now) = (Arc::clone(&self.setup.store), self.fence.clone(), host.wall());
                     let work = move || match what {
                         Delete::All => store.discard_all(&fence, now).err().map(|error| error.to_string()),
@@ -107,6 +112,10 @@ impl CleanupDriver {
         let Some((manifest, restored)) = self.found.take() else { return };
         let deployment = Deployment {
             plan: Arc::clone(&self.setup.plan),
+            // Sinks of all regions, and no subtask of any.
+            regions: Regions::of_plan(&self.setup.plan),
+            region: RegionId(0),
+            watches: Arc::default(),
             attempt: self.attempt,
             run: manifest.run,
             hash_seed: manifest.hash_seed,
@@ -120,7 +129,9 @@ impl CleanupDriver {
         };
         self.sinks = (0..self.setup.plan.sinks.len() as u32).collect();
         self.opening = self.sinks.clone();
-        deployment.spawn_sinks(host, restored);
+        for (sink, restored) in restored {
+            deployment.spawn_sink(host, sink, restored);
+        }
         self.deployment = Some(deployment);
         if self.opening.is_empty() {
             self.handle(host, Event::Committed);
@@ -139,7 +150,7 @@ impl CleanupDriver {
             Control::SinkEnded { attempt, sink } if attempt == self.attempt => {
                 self.sinks.remove(&sink);
             }
-            Control::Failed { attempt, failure } if attempt == self.attempt => {
+            Control::Failed { attempt, failure, .. } if attempt == self.attempt => {
                 self.handle(host, Event::NotCommitted { reason: failure.to_string() });
             }
             Control::DriverPanicked { address: Address::Sink(sink, attempt), text } if attempt == self.attempt => {
@@ -200,7 +211,8 @@ fn newest(setup: &SupervisorSetup) -> Result<Option<Found>, Failure> {
     let Some(manifest) = manifest else { return Ok(None) };
     // What belongs to an operator that the job does not have would be lost.
     (setup.check_fit)(&setup.plan, &manifest)?;
-    let sinks = RestoredSink::read_all(&setup.plan, Some(&manifest), setup.read_prepared.as_ref())?;
+    let all = (0..setup.plan.sinks.len() as u32).collect();
+    let sinks = RestoredSink::read_all(&setup.plan, Some(&manifest), &all, setup.read_prepared.as_ref())?;
     Ok(Some((Arc::new(manifest), sinks)))
 }
 

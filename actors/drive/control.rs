@@ -6,9 +6,14 @@
 use std::fmt;
 
 use crate::drive::edge::Barrier;
-use crate::ids::{Attempt, CheckpointId, SubtaskId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::drive::attempt::WorkCount;
+use crate::ids::{Attempt, CheckpointId, NodeId, RegionId, SubtaskId};
+use crate::ports::fence::Fence;
 use crate::ports::source::ReaderEvent;
-use crate::ports::store::{CheckpointKind, RunRecord, SubtaskSnapshot};
+use crate::ports::store::{CheckpointKind, Manifest, RunRecord, SubtaskSnapshot};
 use crate::ports::task::{CommitRequest, Failure};
 use crate::protocol::coordinator::DeclineReason;
 
@@ -66,15 +71,20 @@ pub enum Control {
         checkpoint: CheckpointId,
     },
 
-    /// To the coordinator: a new attempt begins.
+    /// To the coordinator: a new attempt begins, of the whole job or of some regions.
     Resume(Box<Resume>),
     /// To the coordinator: the subtasks of the attempt run.
     Running {
         /// Which attempt.
         attempt: Attempt,
     },
-    /// To the coordinator: abort what is pending, settle the writes under way, then answer.
-    Suspend,
+    /// To the coordinator: end the enumerators of these regions, abort what is pending, settle the writes under way, then answer.
+    Suspend {
+        /// Comes back with the answer.
+        suspension: u32,
+        /// The regions that end.
+        regions: BTreeSet<RegionId>,
+    },
     /// To the coordinator: the same, and no other attempt follows: finish the deletions under way first.
     Shutdown,
     /// To the coordinator: a subtask's part of a checkpoint is durable.
@@ -133,6 +143,10 @@ pub enum Control {
     },
     /// To the supervisor: the coordinator has settled everything after a suspend or shutdown.
     Suspended {
+        /// The last suspension that was asked for.
+        suspension: u32,
+        /// The newest complete checkpoint.
+        last_completed: Option<CheckpointId>,
         /// The kind of the last completed checkpoint, if nothing comes after it: then only its commits are owed.
         closed: Option<CheckpointKind>,
         /// Whether the coordinator gave the job up over a manifest in doubt.
@@ -170,6 +184,8 @@ pub enum Control {
     Failed {
         /// Of which attempt.
         attempt: Attempt,
+        /// Whose failure it is: its region restarts.
+        origin: Origin,
         /// What and where.
         failure: Failure,
     },
@@ -195,11 +211,37 @@ pub struct Resume {
     /// The run's record.
     pub run: RunRecord,
     /// The checkpoint to begin with.
-    pub restored: Option<std::sync::Arc<crate::ports::store::Manifest>>,
+    pub restored: Option<Arc<Manifest>>,
     /// All completed checkpoints that the store holds for recovery.
     pub retained: Vec<CheckpointId>,
-    /// The right to write, of this attempt.
-    pub fence: crate::ports::fence::Fence,
+    /// The right to write: that of the job, which ends with the whole of it only.
+    pub fence: Fence,
+    /// The regions that begin. The enumerators of the others run on.
+    pub regions: Vec<ResumedRegion>,
+}
+
+/// What the enumerators of a region get for a new attempt.
+#[derive(Debug)]
+pub struct ResumedRegion {
+    /// The region.
+    pub region: RegionId,
+    /// The right to act outside; it ends with the attempt of the region.
+    pub fence: Fence,
+    /// Counts the blocking work of the attempt.
+    pub work: Arc<WorkCount>,
+}
+
+/// Whose failure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A subtask's.
+    Subtask(SubtaskId),
+    /// A sink's, by its number in the plan.
+    Sink(u32),
+    /// The enumerator's of the source at this node.
+    Enumerator(NodeId),
+    /// The coordinator's own.
+    Coordinator,
 }
 
 /// Where the answer to a request goes. Dropped unanswered, the requester hears that the job ended.

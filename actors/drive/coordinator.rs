@@ -3,27 +3,24 @@
 //! It holds what the machine only knows by id: the snapshots that were acknowledged, the enumerators of the sources, the requests of
 //! users. It lives as long as the job; attempts come and go.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::drive::control::{Control, Reply, Resume};
+use crate::drive::control::{Control, Origin, Reply, Resume};
 use crate::drive::edge::Barrier;
-use crate::drive::subtask::drop_quietly;
+use crate::drive::enumerators::Enumerators;
 use crate::drive::under_way::UnderWay;
-use crate::ids::{Attempt, CheckpointId, Moment, NodeId, SubtaskId, Token, WallTime};
+use crate::ids::{Attempt, CheckpointId, Moment, RegionId, SubtaskId, Token, WallTime};
 use crate::plan::Plan;
-use crate::ports::blocking::{Lane, Promise, panic_text};
+use crate::ports::blocking::{Lane, Promise};
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Driver, Host, Step};
 use crate::ports::listener::{JobEvent, Listener};
-use crate::ports::source::{Assignment, Enumerator, EnumeratorContext, ReaderEvent};
 use crate::ports::store::{
-    BlobHandle, CheckpointKind, CheckpointStore, Manifest, OperatorShape, OperatorSnapshot, Piece, PieceContent,
-    RunRecord, SubtaskSnapshot,
+    BlobHandle, CheckpointKind, CheckpointStore, Manifest, OperatorShape, OperatorSnapshot, RunRecord, SubtaskSnapshot,
 };
 use crate::ports::task::Failure;
 use crate::protocol::coordinator::{
@@ -31,12 +28,10 @@ use crate::protocol::coordinator::{
     Start, StatisticsSnapshot, SubtaskFigures,
 };
 use crate::protocol::machine::Machine;
+use crate::protocol::supervise::Regions;
 
 /// How often the driver tries to find out whether a manifest of unknown outcome exists, before it gives the job up.
 const READ_BACK_TRIES: u32 = 5;
-
-/// The name of the piece of a checkpoint that holds an enumerator's state.
-const ENUMERATOR: &str = "enumerator";
 
 /// What the coordinator's driver is built from.
 pub struct CoordinatorSetup {
@@ -68,18 +63,23 @@ pub struct CoordinatorDriver {
     under_way: Vec<UnderWay>,
     /// The attempt that was asked for last, deployed or not: failures belong to it.
     attempt: Attempt,
+    regions: Regions,
+    enumerators: Enumerators,
+    /// The last suspension that was asked for.
+    suspension: u32,
     /// The statistics that were shown last.
     shown: Arc<StatisticsSnapshot>,
 }
 
-/// The attempt that runs.
+/// The attempt that began last.
 struct Deployment {
     attempt: Attempt,
     run: RunRecord,
     fence: Fence,
     restored: Option<CheckpointId>,
     retained: Vec<CheckpointId>,
-    enumerators: Vec<Box<dyn Enumerator>>,
+    /// The regions that it restored.
+    regions: BTreeSet<RegionId>,
 }
 
 /// What the driver holds of a pending checkpoint.
@@ -102,6 +102,9 @@ impl CoordinatorDriver {
     #[must_use]
     pub fn new(host: Rc<dyn Host>, setup: CoordinatorSetup) -> CoordinatorDriver {
         let machine = Coordinator::new(setup.settings.clone());
+        let regions = Regions::of_plan(&setup.plan);
+        let enumerators =
+            Enumerators::new(Rc::clone(&host), Arc::clone(&setup.plan), regions.clone(), Arc::clone(&setup.files));
         CoordinatorDriver {
             host,
             setup,
@@ -115,6 +118,9 @@ impl CoordinatorDriver {
             requests: 0,
             under_way: Vec::new(),
             attempt: Attempt(0),
+            regions,
+            enumerators,
+            suspension: 0,
             shown: Arc::default(),
         }
     }
@@ -143,7 +149,7 @@ impl CoordinatorDriver {
         match message {
             Control::Resume(resume) => self.resume(*resume),
             Control::Running { attempt } => self.running(attempt),
-            Control::Suspend => self.handle(Event::Suspend),
+            Control::Suspend { suspension, regions } => self.suspend(suspension, &regions),
             Control::Shutdown => self.handle(Event::Shutdown),
             Control::Acknowledge { attempt, checkpoint, snapshot } => self.acknowledge(attempt, checkpoint, snapshot),
             Control::Decline { attempt, checkpoint, subtask, reason, failure } => {
@@ -151,7 +157,10 @@ impl CoordinatorDriver {
                 self.handle(Event::Declined { attempt, subtask, checkpoint, reason })
             }
             Control::EndOfData { attempt, subtask } => self.handle(Event::EndOfData { attempt, subtask }),
-            Control::Reader { attempt, subtask, event } => self.reader_event(attempt, subtask, event),
+            Control::Reader { attempt, subtask, event } => {
+                self.enumerators.reader_event(attempt, subtask, event);
+                Ok(())
+            }
             Control::TakeCheckpoint(reply) => self.request(RequestKind::Checkpoint, reply),
             Control::TakeStoppingCheckpoint(reply) => self.request(RequestKind::Stop, reply),
             other => Err(Failure::unrecoverable("coordinator", format!("unexpected message {other:?}"))),
@@ -165,33 +174,21 @@ impl CoordinatorDriver {
         self.handle(Event::Request { request, kind })
     }
 
-    /// A new attempt is being deployed: build and restore the enumerators, so that readers can register.
+    /// Regions end: their enumerators do too, and begin no work any more. Those of the others run on.
+    fn suspend(&mut self, suspension: u32, regions: &BTreeSet<RegionId>) -> Result<(), Failure> {
+        self.suspension = suspension;
+        self.enumerators.end(regions);
+        self.handle(Event::Suspend)
+    }
+
+    /// A new attempt is being deployed: build and restore the enumerators of its regions, so that readers can register.
     fn resume(&mut self, resume: Resume) -> Result<(), Failure> {
-        let Resume { attempt, run, restored, retained, fence } = resume;
+        let Resume { attempt, run, restored, retained, fence, regions } = resume;
         self.attempt = attempt;
-        let mut enumerators = Vec::new();
-        for source in &self.setup.plan.sources {
-            let context = EnumeratorContext {
-                job: Arc::clone(&self.setup.plan.job),
-                uid: source.uid.clone(),
-                parallelism: self.setup.plan.node(source.node).parallelism,
-                host: Rc::clone(&self.host),
-                files: Arc::clone(&self.setup.files),
-            };
-            let name = source.uid.as_str();
-            let mut enumerator = caught(name, || (source.enumerator)(context))??;
-            let state = restored.as_ref().and_then(|manifest| {
-                let snapshot = manifest.enumerators.iter().find(|snapshot| snapshot.uid == source.uid)?;
-                snapshot.piece(ENUMERATOR).cloned()
-            });
-            if let Some(Piece { content: PieceContent::Inline(state), .. }) = state {
-                caught(name, || enumerator.restore(&state))??;
-            }
-            enumerators.push(enumerator);
-        }
-        drop_quietly(self.deployment.take());
-        let restored = restored.map(|manifest| manifest.checkpoint);
-        self.deployment = Some(Deployment { attempt, run, fence, restored, retained, enumerators });
+        let resumed = regions.iter().map(|resumed| resumed.region).collect();
+        let checkpoint = restored.as_ref().map(|manifest| manifest.checkpoint);
+        self.deployment = Some(Deployment { attempt, run, fence, restored: checkpoint, retained, regions: resumed });
+        self.enumerators.begin(attempt, &regions, restored.as_deref());
         Ok(())
     }
 
@@ -201,7 +198,12 @@ impl CoordinatorDriver {
         };
         let start = Start {
             attempt,
-            subtasks: self.setup.plan.subtasks().collect(),
+            subtasks: self
+                .setup
+                .plan
+                .subtasks()
+                .filter(|subtask| deployment.regions.contains(&self.regions.of_node(subtask.node)))
+                .collect(),
             first_id: deployment.run.first_checkpoint,
             reserved_until: deployment.run.reserved_below,
             restored: deployment.restored,
@@ -238,55 +240,24 @@ impl CoordinatorDriver {
         handled
     }
 
-    fn reader_event(&mut self, attempt: Attempt, subtask: SubtaskId, event: ReaderEvent) -> Result<(), Failure> {
-        let plan = Arc::clone(&self.setup.plan);
-        let Some(deployment) = self.deployment.as_mut().filter(|deployment| deployment.attempt == attempt) else {
-            return Ok(());
-        };
-        for (source, enumerator) in plan.sources.iter().zip(&mut deployment.enumerators) {
-            if source.node == subtask.node {
-                let mut assignments = Vec::new();
-                caught(source.uid.as_str(), || enumerator.reader_event(subtask.index, event, &mut assignments))??;
-                send_assignments(self.host.as_ref(), source.node, attempt, assignments);
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets every enumerator look for new splits.
-    fn poll_enumerators(&mut self, context: &mut Context<'_>) -> Result<(), Failure> {
-        let Some(deployment) = self.deployment.as_mut() else { return Ok(()) };
-        for (source, enumerator) in self.setup.plan.sources.iter().zip(&mut deployment.enumerators) {
-            let mut assignments = Vec::new();
-            caught(source.uid.as_str(), || enumerator.poll(context, &mut assignments))??;
-            send_assignments(self.host.as_ref(), source.node, deployment.attempt, assignments);
-        }
-        Ok(())
-    }
-
     /// Carries out one effect. An answer that is there at once is returned, the others come by promise.
     fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Failure> {
         match effect {
             Effect::SnapshotEnumerators { attempt, checkpoint, kind } => {
+                // A failed synchronous part fails the region (rule 23); the machine gives up the checkpoint besides.
                 let (outcome, bytes) = match self.snapshot_enumerators(checkpoint, kind) {
-                    Ok(bytes) => (Outcome::Done, bytes),
-                    // A failed synchronous part fails the attempt (rule 23); the machine gives up the checkpoint besides.
-                    Err(failure) => {
-                        self.report(failure);
-                        (Outcome::Failed, 0)
-                    }
+                    Some(bytes) => (Outcome::Done, bytes),
+                    None => (Outcome::Failed, 0),
                 };
                 return Ok(Some(Event::EnumeratorsSnapshotted { attempt, checkpoint, outcome, bytes }));
             }
-            Effect::Trigger { attempt, checkpoint, kind } => {
+            Effect::Trigger { attempt: _, checkpoint, kind } => {
                 self.setup.listener.event(JobEvent::Triggered { checkpoint, kind });
                 let triggered = self.collected.get(&checkpoint).map_or(self.host.now(), |held| held.triggered);
                 let barrier = Barrier { checkpoint, kind, triggered };
                 for source in &self.setup.plan.sources {
                     for index in 0..self.setup.plan.node(source.node).parallelism {
-                        let subtask = SubtaskId { node: source.node, index };
-                        self.host.send(Address::Subtask(subtask, attempt), Control::Trigger(barrier));
+                        self.tell(SubtaskId { node: source.node, index }, Control::Trigger(barrier));
                     }
                 }
             }
@@ -294,9 +265,9 @@ impl CoordinatorDriver {
                 self.write_manifest(token, checkpoint, kind, &finished);
             }
             Effect::ReadBack { token, checkpoint } => self.read_back(token, checkpoint),
-            Effect::NotifyCompleted { attempt, checkpoint, kind } => self.completed(attempt, checkpoint, kind),
-            Effect::NotifyAborted { attempt, checkpoint, last_completed, reason } => {
-                self.aborted(attempt, checkpoint, last_completed, reason);
+            Effect::NotifyCompleted { attempt: _, checkpoint, kind } => self.completed(checkpoint, kind),
+            Effect::NotifyAborted { attempt: _, checkpoint, last_completed, reason } => {
+                self.aborted(checkpoint, last_completed, reason);
             }
             Effect::DiscardSnapshots { checkpoint } => {
                 if let Some(collected) = self.collected.remove(&checkpoint) {
@@ -327,18 +298,18 @@ impl CoordinatorDriver {
                     reply.answer(result.map_err(|reason| reason.to_string()));
                 }
             }
-            Effect::SourcesGoOn { attempt, checkpoint: _ } => {
+            Effect::SourcesGoOn { attempt: _, checkpoint: _ } => {
                 for source in &self.setup.plan.sources {
                     for index in 0..self.setup.plan.node(source.node).parallelism {
-                        let subtask = SubtaskId { node: source.node, index };
-                        self.host.send(Address::Subtask(subtask, attempt), Control::GoOn);
+                        self.tell(SubtaskId { node: source.node, index }, Control::GoOn);
                     }
                 }
                 self.host.send(Address::Supervisor, Control::StopCalledOff);
             }
-            Effect::Suspended { last_completed: _, closed } => {
-                self.host
-                    .send(Address::Supervisor, Control::Suspended { closed, unsettled: self.machine.has_given_up() });
+            Effect::Suspended { last_completed, closed } => {
+                let (suspension, unsettled) = (self.suspension, self.machine.has_given_up());
+                let suspended = Control::Suspended { suspension, last_completed, closed, unsettled };
+                self.host.send(Address::Supervisor, suspended);
             }
             Effect::FailJob { failure } => {
                 let failed = match failure {
@@ -354,19 +325,14 @@ impl CoordinatorDriver {
         Ok(None)
     }
 
-    fn snapshot_enumerators(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) -> Result<u64, Failure> {
+    /// Takes the state of every enumerator, and gives its bytes. None when one has none to give.
+    fn snapshot_enumerators(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) -> Option<u64> {
         let (triggered, triggered_wall) = (self.host.now(), self.host.wall());
-        let mut enumerators = Vec::new();
-        let deployment = self.deployment.as_mut().expect("the machine triggers only while an attempt runs");
-        for (source, enumerator) in self.setup.plan.sources.iter().zip(&mut deployment.enumerators) {
-            let state = caught(source.uid.as_str(), || enumerator.snapshot(checkpoint))??;
-            let piece = Piece { name: ENUMERATOR.to_owned(), content: PieceContent::Inline(state) };
-            enumerators.push(OperatorSnapshot { uid: source.uid.clone(), subtask: 0, pieces: vec![piece] });
-        }
+        let enumerators = self.enumerators.snapshot(checkpoint)?;
         let bytes = enumerators.iter().map(OperatorSnapshot::bytes).sum();
         let collected = Collected { kind, triggered, triggered_wall, enumerators, subtasks: BTreeMap::new() };
         self.collected.insert(checkpoint, collected);
-        Ok(bytes)
+        Some(bytes)
     }
 
     fn write_manifest(&mut self, token: Token, checkpoint: CheckpointId, kind: CheckpointKind, finished: &[SubtaskId]) {
@@ -423,7 +389,7 @@ impl CoordinatorDriver {
         self.under_way.push(UnderWay::ReadBack { token, promise });
     }
 
-    fn completed(&mut self, attempt: Attempt, checkpoint: CheckpointId, kind: CheckpointKind) {
+    fn completed(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) {
         if let Some(collected) = self.collected.remove(&checkpoint) {
             let enumerators: u64 = collected.enumerators.iter().map(OperatorSnapshot::bytes).sum();
             let bytes = enumerators + collected.subtasks.values().map(SubtaskSnapshot::bytes).sum::<u64>();
@@ -434,33 +400,24 @@ impl CoordinatorDriver {
             // Before the subtasks hear of it: their ends reach the supervisor after this.
             self.host.send(Address::Supervisor, Control::Closed { kind });
         }
-        self.tell_enumerators(|enumerator| enumerator.completed(checkpoint));
+        self.enumerators.tell(|enumerator| enumerator.completed(checkpoint));
         for subtask in self.setup.plan.subtasks() {
-            self.host.send(Address::Subtask(subtask, attempt), Control::Completed { checkpoint, kind });
+            self.tell(subtask, Control::Completed { checkpoint, kind });
         }
     }
 
-    fn aborted(
-        &mut self,
-        attempt: Attempt,
-        checkpoint: CheckpointId,
-        last_completed: Option<CheckpointId>,
-        reason: FailureReason,
-    ) {
+    fn aborted(&mut self, checkpoint: CheckpointId, last_completed: Option<CheckpointId>, reason: FailureReason) {
         self.setup.listener.event(JobEvent::Aborted { checkpoint, reason });
-        self.tell_enumerators(|enumerator| enumerator.aborted(checkpoint));
+        self.enumerators.tell(|enumerator| enumerator.aborted(checkpoint));
         for subtask in self.setup.plan.subtasks() {
-            let notice = Control::Aborted { checkpoint, last_completed };
-            self.host.send(Address::Subtask(subtask, attempt), notice);
+            self.tell(subtask, Control::Aborted { checkpoint, last_completed });
         }
     }
 
-    fn tell_enumerators(&mut self, tell: impl Fn(&mut dyn Enumerator)) {
-        let Some(deployment) = self.deployment.as_mut() else { return };
-        let enumerators = self.setup.plan.sources.iter().zip(&mut deployment.enumerators);
-        let told = enumerators.map(|(source, enumerator)| caught(source.uid.as_str(), || tell(enumerator.as_mut())));
-        for failure in told.filter_map(Result::err).collect::<Vec<_>>() {
-            self.report(failure);
+    /// Sends a message to a subtask in the attempt of its region. One of a region that has ended finds nobody.
+    fn tell(&self, subtask: SubtaskId, message: Control) {
+        if let Some(attempt) = self.machine.attempt_of(subtask) {
+            self.host.send(Address::Subtask(subtask, attempt), message);
         }
     }
 
@@ -496,7 +453,8 @@ impl CoordinatorDriver {
     }
 
     fn report(&self, failure: Failure) {
-        self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, failure });
+        let origin = Origin::Coordinator;
+        self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, origin, failure });
     }
 
     fn deployment(&self) -> &Deployment {
@@ -515,7 +473,8 @@ impl CoordinatorDriver {
         if self.machine.next_deadline().is_some_and(|deadline| deadline <= self.host.now()) {
             self.handle(Event::Deadline)?;
         }
-        self.poll_enumerators(context)
+        self.enumerators.poll(context);
+        Ok(())
     }
 
     /// Shows what is known of the checkpoints to whoever watches, if it has changed.
@@ -526,26 +485,6 @@ impl CoordinatorDriver {
             self.shown = statistics;
         }
     }
-}
-
-fn send_assignments(host: &dyn Host, node: NodeId, attempt: Attempt, assignments: Vec<Assignment>) {
-    for assignment in assignments {
-        let (reader, message) = match assignment {
-            Assignment::Splits { reader, splits } => (reader, Control::AddSplits(splits)),
-            Assignment::NoMoreSplits { reader } => (reader, Control::NoMoreSplits),
-            Assignment::Event { reader, event } => (reader, Control::EnumeratorEvent(event)),
-        };
-        host.send(Address::Subtask(SubtaskId { node, index: reader }, attempt), message);
-    }
-}
-
-/// Calls the code of a source's enumerator.
-fn caught<T>(name: &str, call: impl FnOnce() -> T) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
-        let failure = Failure::panic(name, &panic_text(panic.as_ref()));
-        drop_quietly(panic);
-        failure
-    })
 }
 
 impl Driver for CoordinatorDriver {

@@ -1,12 +1,12 @@
 //! Turns a plan into actors: makes the edges of one attempt and starts its subtasks and sinks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::drive::attempt::{AttemptHost, WorkCount};
-use crate::drive::control::Control;
+use crate::drive::control::{Control, Origin};
 use crate::drive::edge::{EdgeReceiver, edge};
 use crate::drive::gate::Gate;
 use crate::drive::operator::OperatorDriver;
@@ -14,8 +14,10 @@ use crate::drive::outputs::{OutputChannel, Outputs};
 use crate::drive::sink::{SinkDriver, SinkSetup};
 use crate::drive::source::SourceDriver;
 use crate::drive::subtask::Restored;
-use crate::ids::{Attempt, RunNumber, SubtaskId};
+use crate::drive::watched::Watched;
+use crate::ids::{Attempt, RegionId, RunNumber, SubtaskId};
 use crate::plan::{Pattern, Plan};
+use crate::ports::calls::{Call, CallWatch};
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Driver, DriverFactory, Host, Placement, Role, Step};
@@ -24,6 +26,7 @@ use crate::ports::store::{CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::{Failure, TaskContext, TaskFactory};
 use crate::protocol::align::{Alignment, CheckpointMode};
 use crate::protocol::placement::Form;
+use crate::protocol::supervise::Regions;
 
 /// What a checkpoint holds of one sink, over all its subtasks.
 #[derive(Debug, Default)]
@@ -34,17 +37,19 @@ pub(super) struct RestoredSink {
 }
 
 impl RestoredSink {
-    /// One for each sink of the plan. Reads the store: for where blocking is allowed.
+    /// One for each sink that is wanted, by its number in the plan. Reads the store: for where blocking is allowed.
     ///
     /// # Errors
     /// When a piece cannot be read.
     pub(super) fn read_all(
         plan: &Plan,
         manifest: Option<&Manifest>,
+        wanted: &BTreeSet<u32>,
         read: &dyn Fn(&OperatorSnapshot) -> Result<Vec<PreparedCheckpoint>, Failure>,
-    ) -> Result<Vec<RestoredSink>, Failure> {
-        let mut sinks = Vec::new();
-        for sink in &plan.sinks {
+    ) -> Result<BTreeMap<u32, RestoredSink>, Failure> {
+        let mut sinks = BTreeMap::new();
+        for number in wanted {
+            let sink = &plan.sinks[*number as usize];
             let mut restored = RestoredSink::default();
             let subtasks = manifest.iter().flat_map(|manifest| &manifest.subtasks);
             for snapshot in subtasks.flat_map(|subtask| &subtask.operators).filter(|found| found.uid == sink.uid) {
@@ -52,16 +57,18 @@ impl RestoredSink {
                 restored.snapshots.push(snapshot.clone());
             }
             restored.prepared.sort_by_key(|prepared| prepared.checkpoint);
-            sinks.push(restored);
+            sinks.insert(*number, restored);
         }
         Ok(sinks)
     }
 }
 
-/// What all subtasks and sinks of one attempt share.
+/// What all subtasks and sinks of one region share in one attempt.
 #[derive(Clone)]
 pub(super) struct Deployment {
     pub(super) plan: Arc<Plan>,
+    pub(super) regions: Regions,
+    pub(super) region: RegionId,
     pub(super) attempt: Attempt,
     pub(super) mode: CheckpointMode,
     pub(super) buffer_timeout: Duration,
@@ -72,47 +79,62 @@ pub(super) struct Deployment {
     pub(super) files: Arc<dyn Files>,
     pub(super) fence: Fence,
     pub(super) work: Arc<WorkCount>,
+    /// Where its subtasks and sinks are: shared with the supervisor.
+    pub(super) watches: Watches,
 }
 
+/// Where the subtasks and sinks of an attempt are, by their address.
+pub(super) type Watches = Arc<Mutex<BTreeMap<Address, Arc<CallWatch>>>>;
+
 impl Deployment {
-    /// Starts the committing side of every sink, each with what the restored checkpoint holds of it.
-    pub(super) fn spawn_sinks(&self, host: &dyn Host, restored: Vec<RestoredSink>) {
-        for ((sink, plan), restored) in self.plan.sinks.iter().enumerate().zip(restored) {
-            let sink = sink as u32;
-            let RestoredSink { snapshots, prepared } = restored;
-            let setup = SinkSetup {
-                sink,
-                attempt: self.attempt,
-                scope: SinkScope {
-                    job: Arc::clone(&self.plan.job),
-                    store: format!("{:016x}", self.hash_seed),
-                    uid: plan.uid.clone(),
-                    run: self.run,
-                    restored: self.restored.as_ref().map(|manifest| manifest.checkpoint),
-                    files: Arc::clone(&self.files),
-                    fence: self.fence.clone(),
-                },
-                factory: Arc::clone(&plan.committer),
-                restored: snapshots,
-                prepared,
-            };
-            let work = Arc::clone(&self.work);
-            let build = Box::new(move |host: Rc<dyn Host>| {
-                Box::new(SinkDriver::new(AttemptHost::around(host, work), setup)) as Box<dyn Driver>
-            });
-            let factory = DriverFactory { role: Role::Sink, build };
-            host.spawn(Address::Sink(sink, self.attempt), Placement::Coordination, factory);
-        }
+    /// Starts the committing side of a sink, with what the restored checkpoint holds of it.
+    pub(super) fn spawn_sink(&self, host: &dyn Host, sink: u32, restored: RestoredSink) {
+        let plan = &self.plan.sinks[sink as usize];
+        let RestoredSink { snapshots, prepared } = restored;
+        let setup = SinkSetup {
+            sink,
+            attempt: self.attempt,
+            scope: SinkScope {
+                job: Arc::clone(&self.plan.job),
+                store: format!("{:016x}", self.hash_seed),
+                uid: plan.uid.clone(),
+                run: self.run,
+                restored: self.restored.as_ref().map(|manifest| manifest.checkpoint),
+                files: Arc::clone(&self.files),
+                fence: self.fence.clone(),
+            },
+            factory: Arc::clone(&plan.committer),
+            restored: snapshots,
+            prepared,
+            watch: self.watch(Address::Sink(sink, self.attempt)),
+        };
+        let work = Arc::clone(&self.work);
+        let build = Box::new(move |host: Rc<dyn Host>| {
+            Box::new(SinkDriver::new(AttemptHost::around(host, work), setup)) as Box<dyn Driver>
+        });
+        let factory = DriverFactory { role: Role::Sink, build };
+        host.spawn(Address::Sink(sink, self.attempt), Placement::Coordination, factory);
     }
 
-    /// Makes all edges and starts every subtask, each on the worker that was asked for, or else that [placement](crate::protocol::placement) names.
+    /// The watch of a subtask or a sink.
+    fn watch(&self, address: Address) -> Arc<CallWatch> {
+        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(watches.entry(address).or_default())
+    }
+
+    /// The subtasks of the region.
+    fn subtasks(&self) -> impl Iterator<Item = SubtaskId> + '_ {
+        self.plan.subtasks().filter(|subtask| self.regions.of_node(subtask.node) == self.region)
+    }
+
+    /// Makes all edges of the region and starts its subtasks, each on the worker that was asked for, or else that [placement](crate::protocol::placement) names.
     pub(super) fn spawn_subtasks(&self, host: &dyn Host) {
         let mut wiring = self.wire();
         let form = Form {
             nodes: self.plan.nodes.len() as u32,
             widest: self.plan.nodes.iter().map(|node| node.parallelism).max().unwrap_or(1),
         };
-        for subtask in self.plan.subtasks() {
+        for subtask in self.subtasks() {
             let (inputs, outputs) = wiring.remove(&subtask).unwrap_or_default();
             let deployment = self.clone();
             let node = self.plan.node(subtask.node);
@@ -146,6 +168,7 @@ impl Deployment {
                 manifest.subtasks.iter().any(|snapshot| snapshot.subtask == subtask && snapshot.finished)
             }),
         };
+        let watch = self.watch(Address::Subtask(subtask, self.attempt));
         let alignment = new_alignment(self.mode, inputs.len() as u32);
         let context = TaskContext {
             job: Arc::clone(&self.plan.job),
@@ -159,14 +182,18 @@ impl Deployment {
             files: Arc::clone(&self.files),
             fence: self.fence.clone(),
             restored: self.restored.clone(),
+            calls: Arc::clone(&watch),
         };
         let outputs = Outputs::new(outputs).buffer_timeout(self.buffer_timeout);
+        watch.begin(Call::Build);
         let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match &node.factory {
             TaskFactory::Operator(factory) => factory(context).map(Built::Operator),
             TaskFactory::Source(factory) => factory(context).map(Built::Source),
         }));
+        watch.end();
         let failure = match built {
             Ok(Ok(Built::Operator(task))) => {
+                let task = Box::new(Watched::new(watch, task));
                 let gate = Gate::new(inputs);
                 return Box::new(OperatorDriver::new(
                     host,
@@ -181,6 +208,7 @@ impl Deployment {
                 ));
             }
             Ok(Ok(Built::Source(task))) => {
+                let task = Box::new(Watched::new(watch, task));
                 let attempt = self.attempt;
                 return Box::new(SourceDriver::new(host, subtask, attempt, name, task, outputs, alignment, restored));
             }
@@ -193,8 +221,9 @@ impl Deployment {
     /// One edge for each pair of subtasks that the plan joins. The channels of a consumer are numbered in the order of the plan's edges, then of the producers.
     fn wire(&self) -> BTreeMap<SubtaskId, (Vec<(usize, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> {
         let mut wiring: BTreeMap<SubtaskId, (Vec<(usize, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> =
-            self.plan.subtasks().map(|subtask| (subtask, (Vec::new(), Vec::new()))).collect();
-        for plan in &self.plan.edges {
+            self.subtasks().map(|subtask| (subtask, (Vec::new(), Vec::new()))).collect();
+        // No edge leaves a region.
+        for plan in self.plan.edges.iter().filter(|plan| self.regions.of_node(plan.from) == self.region) {
             let producers = self.plan.node(plan.from).parallelism;
             let consumers = self.plan.node(plan.to).parallelism;
             for producer in 0..producers {
@@ -252,7 +281,8 @@ impl Driver for FailedToBuild {
 
     fn step(&mut self, _context: &mut std::task::Context<'_>) -> Step {
         if let Some(failure) = self.failure.take() {
-            self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, failure });
+            let origin = Origin::Subtask(self.subtask);
+            self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, origin, failure });
         }
         self.host.send(Address::Supervisor, Control::Ended { attempt: self.attempt, subtask: self.subtask });
         Step::Finished

@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use std::task::{Context, Poll};
 
-use crate::drive::control::Control;
+use crate::drive::control::{Control, Origin};
 use crate::ids::{Attempt, CheckpointId, Moment, SubtaskId};
 use crate::ports::blocking::{Lane, Promise};
+use crate::ports::calls::{Call, CallWatch};
 use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Driver, Host, Step};
 use crate::ports::sink::{CommitAnswer, PreparedCheckpoint, SinkCommitter, SinkCommitterFactory, SinkScope};
@@ -31,6 +33,8 @@ pub struct SinkSetup {
     pub restored: Vec<OperatorSnapshot>,
     /// What it had prepared.
     pub prepared: Vec<PreparedCheckpoint>,
+    /// Where it says which call it is in.
+    pub watch: Arc<CallWatch>,
 }
 
 type Committer = Box<dyn SinkCommitter>;
@@ -67,6 +71,8 @@ pub struct SinkDriver {
     stage: Stage,
     jobs: VecDeque<Job>,
     mailbox: VecDeque<Control>,
+    /// The call that is under way on the lane, or was last.
+    watch: Arc<CallWatch>,
     ready: bool,
     cancelled: bool,
 }
@@ -75,7 +81,8 @@ impl SinkDriver {
     /// Begins to open the sink.
     #[must_use]
     pub fn new(host: Rc<dyn Host>, setup: SinkSetup) -> SinkDriver {
-        let SinkSetup { sink, attempt, scope, factory, restored, prepared } = setup;
+        let SinkSetup { sink, attempt, scope, factory, restored, prepared, watch } = setup;
+        watch.begin(Call::Open);
         let name = scope.uid.as_str().to_owned();
         let fence = scope.fence.clone();
         let opening = Promise::start(host.blocking().as_ref(), Lane::Connectors, move || {
@@ -100,6 +107,7 @@ impl SinkDriver {
             stage: Stage::Opening(opening),
             jobs,
             mailbox: VecDeque::new(),
+            watch,
             ready: false,
             cancelled: false,
         }
@@ -177,6 +185,7 @@ impl SinkDriver {
     fn begin(&mut self, mut committer: Committer) -> Option<Stage> {
         let blocking = self.host.blocking();
         if let Some(job) = self.jobs.front() {
+            self.watch.begin(Call::Commit);
             let committables = job.committables.clone();
             return Some(Stage::Committing(Promise::start(blocking.as_ref(), Lane::Connectors, move || {
                 let mut count = 0;
@@ -192,6 +201,7 @@ impl SinkDriver {
             })));
         }
         if !self.ready {
+            self.watch.begin(Call::CleanUp);
             return Some(Stage::Cleaning(Promise::start(blocking.as_ref(), Lane::Connectors, move || {
                 committer.clean_up()?;
                 Ok(committer)
@@ -243,7 +253,8 @@ impl Driver for SinkDriver {
                     // The attempt is over, and its effects are refused: that says nothing about the next one.
                     failure.severity = Severity::Retryable;
                 }
-                self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, failure });
+                let origin = Origin::Sink(self.sink);
+                self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, origin, failure });
                 self.host.send(Address::Supervisor, Control::SinkEnded { attempt: self.attempt, sink: self.sink });
                 Step::Finished
             }

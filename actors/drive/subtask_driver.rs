@@ -2,7 +2,7 @@
 
 use std::task::Context;
 
-use crate::drive::control::Control;
+use crate::drive::control::{Control, Origin};
 use crate::drive::subtask::SubtaskCore;
 use crate::ports::host::{Driver, Step};
 use crate::ports::task::{Failure, Task};
@@ -124,7 +124,8 @@ impl<H: Head> Driver for SubtaskDriver<H> {
                 if !failure.panicked {
                     self.core.close(self.head.task());
                 }
-                self.core.tell_supervisor(Control::Failed { attempt: self.core.attempt, failure });
+                let origin = Origin::Subtask(self.core.id);
+                self.core.tell_supervisor(Control::Failed { attempt: self.core.attempt, origin, failure });
                 Step::Finished
             }
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{CheckpointId, RunNumber, SubtaskId};
+use crate::ids::{CheckpointId, RegionId, RunNumber, SubtaskId, WallTime};
 use crate::ports::store::CheckpointKind;
 use crate::ports::task::Failure;
 use crate::protocol::coordinator::{FailureReason, StatisticsSnapshot};
@@ -72,6 +72,8 @@ pub enum JobEvent {
         /// Why.
         reason: FailureReason,
     },
+    /// The job has ended, what completed checkpoints owe is committed, and from here on all of them are deleted: the next start begins anew.
+    DeletingCheckpoints,
     /// Checkpoints that were to be deleted at the end of the job are left. Those that are whole are what the next start goes on from.
     CheckpointsLeft {
         /// Why.
@@ -81,9 +83,19 @@ pub enum JobEvent {
     Failed(Failure),
     /// An arbiter (or the `System`) that the job ran on was stopped, and took an actor of the job along: the job ends.
     ArbiterStopped,
-    /// The job starts again after this time.
+    /// The job starts again after this time, or the part of it that failed does.
     Restarting {
-        /// How long it waits.
+        /// How long it waits, at least: the old attempt has to be gone too.
         delay: Duration,
+        /// When that is.
+        at: WallTime,
+        /// The number of the restart, from 1.
+        restart: u32,
+        /// The names of what restarts: all chains of the regions.
+        operators: Vec<String>,
+        /// The regions that restart. The others run on.
+        regions: Vec<RegionId>,
+        /// Whether these are all regions.
+        whole_job: bool,
     },
 }

@@ -3,6 +3,7 @@
 //! A simulator stands behind them in tests, the operating system and the user's own code in production.
 
 pub mod blocking;
+pub mod calls;
 pub mod catalogue;
 pub mod fence;
 pub mod files;

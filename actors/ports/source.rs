@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use crate::ids::{CheckpointId, OperatorUid};
+use crate::ports::fence::Fence;
 use crate::ports::files::Files;
 use crate::ports::host::Host;
 use crate::ports::task::Failure;
@@ -27,6 +28,8 @@ pub struct EnumeratorContext {
     pub host: Rc<dyn Host>,
     /// Files, for sources that list them.
     pub files: Arc<dyn Files>,
+    /// The right to act outside, for sources that do; it ends with the attempt.
+    pub fence: Fence,
 }
 
 impl fmt::Debug for EnumeratorContext {

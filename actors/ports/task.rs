@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use crate::drive::outputs::Outputs;
 use crate::ids::{CheckpointId, OperatorUid, RunNumber, SubtaskId};
 use crate::payload::Payload;
+use crate::ports::calls::CallWatch;
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
 use crate::ports::host::Host;
@@ -47,6 +48,8 @@ pub struct TaskContext {
     pub fence: Fence,
     /// The checkpoint to begin with, if there is one.
     pub restored: Option<Arc<Manifest>>,
+    /// Where the task says which operator is at work.
+    pub calls: Arc<CallWatch>,
 }
 
 impl fmt::Debug for TaskContext {

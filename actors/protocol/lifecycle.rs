@@ -8,7 +8,7 @@
 //!                                                                  -> Failing    -> Failed
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use thiserror::Error;
@@ -209,12 +209,19 @@ pub enum IllegalTransition {
     },
 }
 
-/// The state of a job and of all subtasks of its current attempt.
+/// The state of a job and of all its subtasks, each in its current attempt. An attempt is of the whole job or of some regions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Job {
     state: JobState,
+    /// The newest attempt.
     attempt: Attempt,
-    subtasks: BTreeMap<SubtaskId, SubtaskState>,
+    subtasks: BTreeMap<SubtaskId, Life>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Life {
+    attempt: Attempt,
+    state: SubtaskState,
 }
 
 impl Default for Job {
@@ -236,7 +243,7 @@ impl Job {
         self.state
     }
 
-    /// The current attempt; zero before the first.
+    /// The newest attempt; zero before the first.
     #[must_use]
     pub fn attempt(&self) -> Attempt {
         self.attempt
@@ -245,20 +252,20 @@ impl Job {
     /// The state of a subtask of the current attempt.
     #[must_use]
     pub fn subtask(&self, subtask: SubtaskId) -> Option<SubtaskState> {
-        self.subtasks.get(&subtask).copied()
+        self.subtasks.get(&subtask).map(|life| life.state)
     }
 
-    /// All subtasks of the current attempt.
+    /// All subtasks in their current attempts.
     pub fn subtasks(&self) -> impl Iterator<Item = (SubtaskId, SubtaskState)> + '_ {
-        self.subtasks.iter().map(|(subtask, state)| (*subtask, *state))
+        self.subtasks.iter().map(|(subtask, life)| (*subtask, life.state))
     }
 
-    /// Begins an attempt: the job is restoring, with these subtasks, all created.
+    /// Begins an attempt of these subtasks: the job is restoring, and they are created. The others run on.
     ///
     /// # Errors
     ///
-    /// If the job cannot restore from its state, if a subtask of the attempt before is not gone (two attempts never
-    /// run), or if the attempt is not newer.
+    /// If the job cannot restore from its state, if one of them is not gone yet (two attempts never run), or if the
+    /// attempt is not newer.
     pub fn restore(
         &mut self,
         attempt: Attempt,
@@ -268,11 +275,26 @@ impl Job {
         if attempt <= self.attempt {
             return Err(IllegalTransition::Attempt { attempt, current: self.attempt });
         }
-        self.require_all(JobState::Restoring, SubtaskState::is_terminal)?;
+        let subtasks: BTreeSet<SubtaskId> = subtasks.into_iter().collect();
+        let there =
+            self.subtasks.iter().find(|(subtask, life)| subtasks.contains(subtask) && !life.state.is_terminal());
+        if let Some((subtask, life)) = there {
+            let (from, to) = (self.state, JobState::Restoring);
+            return Err(IllegalTransition::HeldUp { from, to, subtask: *subtask, state: life.state });
+        }
         self.state = JobState::Restoring;
         self.attempt = attempt;
-        self.subtasks = subtasks.into_iter().map(|subtask| (subtask, SubtaskState::Created)).collect();
+        let created = Life { attempt, state: SubtaskState::Created };
+        self.subtasks.extend(subtasks.into_iter().map(|subtask| (subtask, created)));
         Ok(())
+    }
+
+    /// Those that are not there have ended, whatever was known of them: for a supervisor that lost its thread.
+    pub fn settle(&mut self, is_there: impl Fn(SubtaskId) -> bool) {
+        let gone = self.subtasks.iter_mut().filter(|(subtask, life)| !is_there(**subtask) && !life.state.is_terminal());
+        for (_, life) in gone {
+            life.state = SubtaskState::Failed;
+        }
     }
 
     /// Takes a step of the job other than the one that [`restore`](Job::restore) takes.
@@ -290,9 +312,13 @@ impl Job {
             }
             JobState::Running => {
                 if self.state == JobState::Restoring {
-                    self.require_all(to, |state| state == SubtaskState::Restored)?;
-                    for state in self.subtasks.values_mut() {
-                        *state = SubtaskState::Running;
+                    // Those of other regions are at work already.
+                    self.require_all(to, |state| {
+                        matches!(state, SubtaskState::Restored | SubtaskState::Running | SubtaskState::EndOfData)
+                    })?;
+                    let restored = self.subtasks.values_mut().filter(|life| life.state == SubtaskState::Restored);
+                    for life in restored {
+                        life.state = SubtaskState::Running;
                     }
                 }
             }
@@ -310,22 +336,21 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// If the subtask is not one of `attempt`, `attempt` is not the current one, or the state does not follow its
-    /// current one. A subtask runs only because [the job](Job::become_state) runs.
+    /// If `attempt` is not the current one of the subtask, or the state does not follow its current one. A subtask runs only because [the job](Job::become_state) runs.
     pub fn subtask_becomes(
         &mut self,
         attempt: Attempt,
         subtask: SubtaskId,
         to: SubtaskState,
     ) -> Result<(), IllegalTransition> {
-        let current = self.attempt;
+        let current = self.subtasks.get(&subtask).map_or(self.attempt, |life| life.attempt);
         let stranger = IllegalTransition::Stranger { subtask, attempt, current };
-        let state = self.subtasks.get_mut(&subtask).filter(|_| attempt == current).ok_or(stranger)?;
+        let life = self.subtasks.get_mut(&subtask).filter(|_| attempt == current).ok_or(stranger)?;
         let with_the_job = to == SubtaskState::Running;
-        if with_the_job || !state.next().contains(&to) {
-            return Err(IllegalTransition::Subtask { subtask, from: *state, to });
+        if with_the_job || !life.state.next().contains(&to) {
+            return Err(IllegalTransition::Subtask { subtask, from: life.state, to });
         }
-        *state = to;
+        life.state = to;
         Ok(())
     }
 
@@ -335,9 +360,9 @@ impl Job {
     }
 
     fn require_all(&self, to: JobState, holds: impl Fn(SubtaskState) -> bool) -> Result<(), IllegalTransition> {
-        match self.subtasks.iter().find(|(_, state)| !holds(**state)) {
-            Some((subtask, state)) => {
-                Err(IllegalTransition::HeldUp { from: self.state, to, subtask: *subtask, state: *state })
+        match self.subtasks.iter().find(|(_, life)| !holds(life.state)) {
+            Some((subtask, life)) => {
+                Err(IllegalTransition::HeldUp { from: self.state, to, subtask: *subtask, state: life.state })
             }
             None => Ok(()),
         }

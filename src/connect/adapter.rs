@@ -49,6 +49,7 @@ pub(crate) fn enumerator_factory<S: Source>(source: Arc<S>, uid: OperatorUid) ->
             run: RunNumber::default(),
             host: context.host,
             files: context.files,
+            fence: context.fence,
         };
         let enumerator = source.enumerator(context).map_err(|error| error.at(&name))?;
         Ok(Box::new(ErasedEnumerator { enumerator, name }) as Box<dyn Enumerator>)

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use alluvium_actors::ids::{CheckpointId, Moment, OperatorUid, RunNumber};
 use alluvium_actors::ports::blocking::{Lane, Promise};
+use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::host::Host;
 
@@ -33,11 +34,8 @@ pub trait Source: Send + Sync + 'static {
     /// Whether the source ends by itself.
     fn boundedness(&self) -> Boundedness;
 
-    /// Whether what was emitted since a checkpoint can be emitted again after a failure. It can, if this is not implemented; a source that cannot must say so,
-    /// since what the job promises from end to end depends on it.
-    fn replay(&self) -> Replay {
-        Replay::FromStoredPosition
-    }
+    /// Whether what was emitted since a checkpoint can be emitted again after a failure. What the job promises from end to end depends on it.
+    fn replay(&self) -> Replay;
 
     /// A new enumerator.
     ///
@@ -312,6 +310,7 @@ pub struct SourceContext {
     pub(crate) run: RunNumber,
     pub(crate) host: Rc<dyn Host>,
     pub(crate) files: Arc<dyn Files>,
+    pub(crate) fence: Fence,
 }
 
 impl std::fmt::Debug for SourceContext {
@@ -349,6 +348,13 @@ impl SourceContext {
     #[must_use]
     pub fn run(&self) -> RunNumber {
         self.run
+    }
+
+    /// The right to act outside. A source that changes something outside (that acknowledges messages, say) checks it directly before: when the
+    /// attempt is over, the effect belongs to nobody.
+    #[must_use]
+    pub fn fence(&self) -> &Fence {
+        &self.fence
     }
 
     /// The monotonic clock of the host: virtual in simulation.

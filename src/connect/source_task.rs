@@ -56,6 +56,7 @@ impl<S: Source> SourceHead<S> {
             run: task.run,
             host: task.host.clone(),
             files: Arc::clone(&task.files),
+            fence: task.fence.clone(),
         });
         let reader = reader.map_err(|error| site.place.fail(error))?;
         let piece = task.restored_operator(&uid).and_then(|snapshot| snapshot.piece(READER));

@@ -167,7 +167,7 @@ impl Layout {
 
     /// Builds the task of a chain whose head takes batches.
     pub(super) fn operator_task(&self, chain: usize, task: &TaskContext) -> Result<Box<dyn OperatorTask>, Failure> {
-        let mut places = Places::new();
+        let mut places = Places::new(&task.calls);
         let index = self.chains[chain][0];
         let head = &self.operators[index];
         match &head.operator.recipe {
@@ -188,7 +188,7 @@ impl Layout {
 
     /// Builds the task of a chain whose head is a source reader.
     pub(super) fn source_task(&self, chain: usize, task: &TaskContext) -> Result<Box<dyn SourceTask>, Failure> {
-        let mut places = Places::new();
+        let mut places = Places::new(&task.calls);
         let index = self.chains[chain][0];
         let head = &self.operators[index];
         let Recipe::Source(recipe) = &head.operator.recipe else {

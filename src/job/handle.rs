@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use alluvium_actors::drive::control::{Control, Reply};
-use alluvium_actors::ids::{CheckpointId, RunNumber};
+use alluvium_actors::ids::{CheckpointId, RegionId, RunNumber, WallTime};
 use alluvium_actors::ports::host::Address;
 use alluvium_actors::ports::listener::JobEvent;
 use alluvium_actors::ports::store::CheckpointKind;
@@ -49,6 +49,12 @@ pub struct JobStatus {
     pub last_completed: Option<CheckpointId>,
     /// The cause of the last failure.
     pub failure: Option<Failure>,
+    /// How often the job was restarted in this process, as a whole or in part.
+    pub restarts: u32,
+    /// When the next restart is due, while one is waited for.
+    pub next_restart: Option<WallTime>,
+    /// The parts of the job that fail and restart on their own: what edges connect. One for a job that hangs together.
+    pub regions: Vec<RegionStatus>,
     /// Why checkpoints are left that were to be deleted when the job ended, if that is so.
     pub checkpoints_left: Option<String>,
     pub(super) failed_attempt: Option<u32>,
@@ -66,10 +72,27 @@ impl Default for JobStatus {
             checkpoints_aborted: 0,
             last_completed: None,
             failure: None,
+            restarts: 0,
+            next_restart: None,
+            regions: Vec::new(),
             checkpoints_left: None,
             failed_attempt: None,
         }
     }
+}
+
+/// How a region of the job is doing: a connected part, which fails and restarts on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegionStatus {
+    /// Its number.
+    pub region: RegionId,
+    /// The names of its chains of operators.
+    pub operators: Vec<String>,
+    /// How often it was restarted in this process, alone or with others.
+    pub restarts: u32,
+    /// Whether it is being restarted: it failed, or restarts with what failed, and does not run yet.
+    pub restarting: bool,
 }
 
 /// What is known of one checkpoint of this process.

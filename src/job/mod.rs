@@ -22,7 +22,9 @@ use alluvium_actors::protocol::align::CheckpointMode;
 use alluvium_actors::run;
 pub use alluvium_actors::run::{Arbiters, EventsTo, NoArbiter};
 
-pub use handle::{CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus};
+pub use handle::{
+    CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus, RegionStatus,
+};
 pub use options::{OptionError, Options, SHORTEST_INTERVAL};
 
 use crate::graph::Graph;
@@ -35,7 +37,7 @@ const LOCK_TRIES: u32 = 21;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A job could not be started. No checkpoint and no output was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// Options that contradict each other or the graph, all of them.
@@ -66,7 +68,7 @@ impl Graph {
         self.check_options(options)?;
         warn_of_abort();
         let store = self.open_store(options)?;
-        let monitor = Arc::new(Monitor::default());
+        let monitor = Arc::new(Monitor::of(&self.plan()));
         let feed = Feed { monitor: Arc::clone(&monitor), also: options.listener.clone() };
         let setup = supervisor_setup(self, options, store, Arc::new(feed));
         let arbiters = options.placement();
@@ -189,6 +191,7 @@ fn supervisor_setup(
         checkpoint_mode: options.mode,
         buffer_timeout: options.buffer_timeout,
         restart: options.restart_strategy(),
+        failover: options.failover,
         retention: options.externalized.unwrap_or_default(),
         store,
         files: Arc::clone(&options.files),

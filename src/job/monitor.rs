@@ -5,14 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::plan::Plan;
 use alluvium_actors::ports::blocking::panic_text;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::ports::task::Failure;
 use alluvium_actors::protocol::coordinator::StatisticsSnapshot;
 use alluvium_actors::protocol::lifecycle::JobState;
+use alluvium_actors::protocol::supervise::Regions;
 use futures::channel::{mpsc, oneshot};
 
-use super::handle::{CheckpointFigures, JobStatus};
+use super::handle::{CheckpointFigures, JobStatus, RegionStatus};
 
 /// Of how many checkpoints the figures are kept.
 const CHECKPOINTS_KEPT: usize = 1_000;
@@ -37,6 +39,20 @@ pub(super) struct Known {
 }
 
 impl Monitor {
+    /// Knows the regions of the plan, and nothing else yet.
+    pub(super) fn of(plan: &Plan) -> Monitor {
+        let regions = Regions::of_plan(plan);
+        let status = |region| RegionStatus {
+            region,
+            operators: regions.nodes(region).map(|node| plan.node(node).name.clone()).collect(),
+            restarts: 0,
+            restarting: false,
+        };
+        let monitor = Monitor::default();
+        monitor.known().status.regions = regions.all().into_iter().map(status).collect();
+        monitor
+    }
+
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,6 +108,16 @@ impl Known {
                 status.state = *state;
                 if *state == JobState::Restoring {
                     status.attempts += 1;
+                    if status.next_restart.take().is_some() {
+                        status.restarts += 1;
+                        for region in status.regions.iter_mut().filter(|region| region.restarting) {
+                            region.restarts += 1;
+                        }
+                    }
+                }
+                if *state == JobState::Running || state.is_terminal() {
+                    status.next_restart = None;
+                    status.regions.iter_mut().for_each(|region| region.restarting = false);
                 }
             }
             JobEvent::RunBegan { run, restored } => {
@@ -101,6 +127,12 @@ impl Known {
                 }
                 status.last_restored = *restored;
                 status.last_completed = status.last_completed.max(*restored);
+            }
+            JobEvent::Restarting { at, regions, .. } => {
+                status.next_restart = Some(*at);
+                for region in status.regions.iter_mut().filter(|region| regions.contains(&region.region)) {
+                    region.restarting = true;
+                }
             }
             JobEvent::Triggered { checkpoint, kind } => {
                 if self.checkpoints.len() == CHECKPOINTS_KEPT {
@@ -190,7 +222,9 @@ fn trace(event: &JobEvent) {
         JobEvent::Aborted { checkpoint, reason } => tracing::warn!(%checkpoint, %reason, "checkpoint aborted"),
         JobEvent::Failed(failure) => tracing::error!(%failure, "job failed"),
         JobEvent::ArbiterStopped => tracing::warn!("an arbiter that the job runs on was stopped"),
-        JobEvent::Restarting { delay } => tracing::warn!(?delay, "job restarts"),
+        JobEvent::Restarting { delay, restart, operators, .. } => {
+            tracing::warn!(?delay, restart, operators = operators.join(", "), "job restarts");
+        }
         JobEvent::Triggered { checkpoint, kind } => tracing::debug!(%checkpoint, ?kind, "checkpoint triggered"),
         other => tracing::trace!(?other, "job event"),
     }

@@ -11,7 +11,7 @@ use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::protocol::align::CheckpointMode;
 use alluvium_actors::protocol::cleanup::ExternalizedCheckpointRetention;
 use alluvium_actors::protocol::coordinator::Settings;
-use alluvium_actors::protocol::supervise::RestartStrategy;
+use alluvium_actors::protocol::supervise::{FailoverStrategy, RestartStrategy};
 use alluvium_actors::run::Arbiters;
 
 use crate::snapshot::DEFAULT_INLINE_LIMIT;
@@ -48,6 +48,7 @@ pub struct Options {
     pub(super) continue_on_errors: bool,
     pub(super) history: usize,
     pub(super) restart: Option<RestartStrategy>,
+    pub(super) failover: FailoverStrategy,
     pub(super) workers: Option<usize>,
     pub(super) buffer_timeout: Duration,
     pub(super) arbiters: Option<Arbiters>,
@@ -77,6 +78,7 @@ impl Default for Options {
             continue_on_errors: false,
             history: settings.history,
             restart: None,
+            failover: FailoverStrategy::default(),
             workers: None,
             buffer_timeout: alluvium_actors::protocol::buffer_timeout::DEFAULT_BUFFER_TIMEOUT,
             arbiters: None,
@@ -217,10 +219,18 @@ impl Options {
         self
     }
 
-    /// What follows a failure. If not given: with periodic checkpoints one restart after a second, without them none.
+    /// What follows a failure. If not given: with periodic checkpoints restarts without end after a delay that grows from 1 s to 1 min
+    /// ([`ExponentialDelay`](crate::ExponentialDelay)), without them none.
     #[must_use]
     pub fn restart(mut self, strategy: RestartStrategy) -> Options {
         self.restart = Some(strategy);
+        self
+    }
+
+    /// What restarts after a failure. If not given, the region that failed: the part of the job that edges connect with what failed, while the others run on.
+    #[must_use]
+    pub fn failover(mut self, strategy: FailoverStrategy) -> Options {
+        self.failover = strategy;
         self
     }
 
@@ -364,5 +374,31 @@ impl fmt::Debug for Options {
             .field("interval", &self.interval)
             .field("restart", &self.restart)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_strategy_failures_are_restarted_if_there_are_periodic_checkpoints_and_else_not() {
+        assert_eq!(Options::default().restart_strategy(), RestartStrategy::None);
+        let periodic = Options::default().checkpoint_every(Duration::from_secs(1));
+        assert_eq!(periodic.restart_strategy(), RestartStrategy::default());
+    }
+
+    #[test]
+    fn a_strategy_that_was_given_is_taken_with_and_without_periodic_checkpoints() {
+        for strategy in [
+            RestartStrategy::None,
+            RestartStrategy::fixed_delay(),
+            RestartStrategy::failure_rate(),
+            RestartStrategy::default(),
+        ] {
+            let options = Options::default().restart(strategy);
+            assert_eq!(options.restart_strategy(), strategy);
+            assert_eq!(options.checkpoint_every(Duration::from_secs(1)).restart_strategy(), strategy);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use alluvium_actors::ports::calls::CallWatch;
 use alluvium_actors::ports::task::Failure;
 
 use crate::error::OperatorError;
@@ -14,17 +15,21 @@ use crate::error::OperatorError;
 pub(crate) struct Places {
     current: Rc<Cell<usize>>,
     labels: Vec<Arc<str>>,
+    /// Tells the supervisor, on its thread, the same.
+    calls: Arc<CallWatch>,
 }
 
 impl Places {
     /// No operator yet.
-    pub(crate) fn new() -> Places {
-        Places::default()
+    pub(crate) fn new(calls: &Arc<CallWatch>) -> Places {
+        Places { calls: Arc::clone(calls), ..Places::default() }
     }
 
     /// A place for one more operator.
     pub(crate) fn add(&mut self, label: Arc<str>) -> Place {
-        let place = Place { current: Rc::clone(&self.current), index: self.labels.len(), label: Arc::clone(&label) };
+        let (current, calls) = (Rc::clone(&self.current), Arc::clone(&self.calls));
+        let watched = calls.add(Arc::clone(&label));
+        let place = Place { current, index: self.labels.len(), label: Arc::clone(&label), calls, watched };
         self.labels.push(label);
         place
     }
@@ -41,13 +46,17 @@ pub(crate) struct Place {
     current: Rc<Cell<usize>>,
     index: usize,
     label: Arc<str>,
+    calls: Arc<CallWatch>,
+    /// Its position there.
+    watched: usize,
 }
 
 impl Place {
-    /// This operator is at work now. Costs one store: called once per slice.
+    /// This operator is at work now. Costs two stores: called once per slice.
     #[inline]
     pub(crate) fn enter(&self) {
         self.current.set(self.index);
+        self.calls.enter(self.watched);
     }
 
     /// The operator's label: how errors name it.

@@ -32,6 +32,8 @@ const VERIFIED_AT_ONCE: u64 = 1024 * 1024;
 #[derive(Default)]
 struct Current {
     record: Option<RunRecord>,
+    /// The first run that it has begun. What a restart left running writes blobs under the run in which it was built; fences end its right to.
+    first: RunNumber,
     /// Ids below this one may be handed out.
     below: CheckpointId,
     /// Blobs that a manifest names, as far as this handle has seen.
@@ -145,6 +147,15 @@ impl Store {
         }
     }
 
+    /// Whether a run is one that was begun with this handle.
+    fn check_begun(&self, run: RunNumber) -> Result<(), StoreError> {
+        let current = self.current();
+        match &current.record {
+            Some(record) if (current.first..=record.run).contains(&run) => Ok(()),
+            Some(_) | None => Err(StoreError::Refused { reason: format!("run {run} was not begun with this handle") }),
+        }
+    }
+
     fn check_manifest(&self, manifest: &Manifest) -> Result<(), StoreError> {
         self.check_run(manifest.run)?;
         self.check_job(&manifest.job, "the manifest to publish")?;
@@ -228,6 +239,9 @@ impl CheckpointStore for Store {
         self.put(fence, &names::run(run, below), &objects::encode_run(&record)?)?;
         {
             let mut current = self.current();
+            if current.record.is_none() {
+                current.first = run;
+            }
             current.record = Some(record.clone());
             current.below = below;
         }
@@ -256,7 +270,7 @@ impl CheckpointStore for Store {
             let reason = format!("`{}` is not the name of a blob: `blob_name` makes them", name.escape_debug());
             return Err(StoreError::Refused { reason });
         };
-        self.check_run(run)?;
+        self.check_begun(run)?;
         let writer = self.storage.create(fence, &name)?;
         Ok(Box::new(BlobStream { writer, name, length: 0, checksum: 0 }))
     }

@@ -243,6 +243,7 @@ impl Site {
             run: RunNumber(self.run),
             host: Rc::new(host.clone()),
             files: Arc::clone(&self.files),
+            fence: self.fence.clone(),
         }
     }
 

@@ -191,6 +191,7 @@ impl Running {
         for id in plan.subtasks() {
             let node = plan.node(id.node);
             let context = TaskContext {
+                calls: Arc::default(),
                 job: Arc::clone(&plan.job),
                 subtask: id,
                 parallelism: node.parallelism,
@@ -228,6 +229,7 @@ impl Running {
                 parallelism: plan.node(source.node).parallelism,
                 host: Rc::clone(&self.host) as Rc<dyn Host>,
                 files: Arc::new(SystemFiles::new()),
+                fence: FenceSource::new().advance(),
             };
             let mut enumerator = (source.enumerator)(context)?;
             let stored = self.restored.iter().flat_map(|manifest| &manifest.enumerators);

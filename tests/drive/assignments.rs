@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use alluvium::snapshot::{Store, StoreOptions};
 use alluvium::storage::{MemoryStorage, SystemFiles};
-use alluvium_actors::drive::control::{Control, Reply, Resume};
+use alluvium_actors::drive::control::{Control, Reply, Resume, ResumedRegion};
 use alluvium_actors::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
-use alluvium_actors::ids::{Attempt, CheckpointId, NodeId, OperatorUid, RunNumber, SubtaskId, WallTime};
+use alluvium_actors::ids::{Attempt, CheckpointId, NodeId, OperatorUid, RegionId, RunNumber, SubtaskId, WallTime};
 use alluvium_actors::plan::{Node, Plan, SourcePlan};
-use alluvium_actors::ports::fence::FenceSource;
+use alluvium_actors::ports::fence::{Fence, FenceSource};
 use alluvium_actors::ports::host::{Address, Driver};
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::ports::source::{Assignment, Enumerator, ReaderEvent};
 use alluvium_actors::ports::store::{
-    CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot, Piece, PieceContent, SubtaskSnapshot,
+    CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot, Piece, PieceContent, RunRecord, SubtaskSnapshot,
 };
 use alluvium_actors::ports::task::{Failure, TaskFactory};
 use alluvium_actors::protocol::coordinator::{DeclineReason, FailureReason, Settings};
@@ -190,8 +190,14 @@ fn deployed(concurrent: usize, restored: Option<Manifest>) -> Rig {
     };
     let mut rig = Rig { driver: CoordinatorDriver::new(host.clone(), setup), host, enumerator, reasons, store };
     let restored = restored.map(Arc::new);
-    rig.tell(Control::Resume(Box::new(Resume { attempt: ATTEMPT, run, restored, retained: Vec::new(), fence })));
+    rig.tell(Control::Resume(Box::new(resume(run, restored, fence))));
     rig
+}
+
+/// Begins the attempt of the only region.
+fn resume(run: RunRecord, restored: Option<Arc<Manifest>>, fence: Fence) -> Resume {
+    let regions = vec![ResumedRegion { region: RegionId(0), fence: fence.clone(), work: Arc::default() }];
+    Resume { attempt: ATTEMPT, run, restored, retained: Vec::new(), fence, regions }
 }
 
 impl Rig {
@@ -342,8 +348,7 @@ fn an_enumerator_that_cannot_be_restored_fails_the_attempt() {
         let fence = FenceSource::new().advance();
         let run = rig.store.begin_run(&fence, None, WallTime(0)).unwrap();
         let restored = Some(Arc::new(manifest("numbers", vec![7])));
-        let resume = Resume { attempt: ATTEMPT, run, restored, retained: Vec::new(), fence };
-        rig.tell(Control::Resume(Box::new(resume)));
+        rig.tell(Control::Resume(Box::new(resume(run, restored, fence))));
         let sent = rig.sent();
         assert!(sent.len() == 1 && sent[0].starts_with("failed numbers: "), "{sent:?}");
     }

@@ -8,6 +8,8 @@ mod handle;
 mod nodes;
 mod push;
 mod refusals;
+mod regions;
+mod shared_sinks;
 mod tolerance;
 
 use std::path::Path;

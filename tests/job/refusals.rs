@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use alluvium::connect::{AtLeastOnce, Collect, Generator, Lines};
-use alluvium::{CheckpointMode, Job, JobError, JobEvent, JobOutcome, OptionError, Options, StartError};
+use alluvium::{
+    CheckpointMode, Job, JobError, JobEvent, JobOutcome, OptionError, Options, RestartStrategy, StartError,
+};
 
 use crate::{assert_exact, every_20_ms, lines, numbers, numbers_named, wait_for};
 
@@ -22,9 +24,10 @@ fn options_that_contradict_each_other_are_reported_all_at_once() {
         .workers(0)
         .inline_limit(2 << 20)
         .accept_repeats()
+        .restart(RestartStrategy::FailureRate { failures: 0, interval: Duration::ZERO, delay: Duration::ZERO })
         .check()
         .unwrap_err();
-    assert_eq!(errors.len(), 10, "{errors:?}");
+    assert_eq!(errors.len(), 12, "{errors:?}");
     assert!(errors.iter().any(|error| matches!(error, OptionError::PauseWithConcurrency { .. })));
     let mut words: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert!(words.iter().all(|words| words.contains(": ")), "each with its mend: {words:?}");

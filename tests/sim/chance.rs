@@ -20,6 +20,11 @@ pub(crate) fn options(boot: &mut Boot<'_>) -> Options {
         .checkpoint_timeout(Duration::from_millis([15, 100, 10_000][boot.random() as usize % 3]))
         .retained_checkpoints(1 + boot.random() as usize % 3)
         .restart(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(3) });
+    let options = match boot.number() % 3 {
+        0 => options,
+        1 => options.tolerable_checkpoint_failures(1),
+        _ => options.continue_on_checkpoint_errors(),
+    };
     match boot.random() % 4 {
         0 => options.minimum_pause(Duration::from_millis(5)),
         more => options.maximum_concurrent_checkpoints(more as usize),
@@ -77,18 +82,42 @@ pub(crate) fn catalogue(boot: &mut Boot<'_>, kept: &SimulatedCatalogue) -> Optio
 
 /// A user's function that panics once in a while: after so many calls, in this process.
 #[derive(Clone, Debug)]
-pub(crate) struct Fuse(Arc<AtomicU64>);
+pub(crate) struct Fuse {
+    /// Calls until the next panic.
+    left: Arc<AtomicU64>,
+    /// Calls from each panic to the one after it, the next one last.
+    then: Arc<Mutex<Vec<u64>>>,
+}
 
 impl Fuse {
     pub(crate) fn new(boot: &mut Boot<'_>, calls: u64) -> Fuse {
         let burns = boot.number() <= 6 && boot.random().is_multiple_of(4);
-        Fuse(Arc::new(AtomicU64::new(if burns { 1 + boot.random() % calls } else { 0 })))
+        Fuse::after(if burns { 1 + boot.random() % calls } else { 0 }, Vec::new())
+    }
+
+    /// One that panics several times: the first time within so many calls.
+    pub(crate) fn several(boot: &mut Boot<'_>, calls: u64) -> Fuse {
+        let then = (0..boot.random() % 4).map(|_| 1 + boot.random() % calls).collect();
+        Fuse::after(1 + boot.random() % calls, then)
+    }
+
+    /// One that never panics.
+    pub(crate) fn never() -> Fuse {
+        Fuse::after(0, Vec::new())
+    }
+
+    fn after(calls: u64, then: Vec<u64>) -> Fuse {
+        Fuse { left: Arc::new(AtomicU64::new(calls)), then: Arc::new(Mutex::new(then)) }
     }
 
     pub(crate) fn burn(&self) {
-        let left = self.0.load(Ordering::Relaxed);
-        self.0.store(left.saturating_sub(1), Ordering::Relaxed);
-        assert!(left != 1, "the user's code panics");
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 1 {
+            let next = self.then.lock().unwrap().pop();
+            self.left.store(next.unwrap_or(0), Ordering::Relaxed);
+            panic!("the user's code panics");
+        }
+        self.left.store(left.saturating_sub(1), Ordering::Relaxed);
     }
 }
 

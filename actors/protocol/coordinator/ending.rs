@@ -55,7 +55,7 @@ impl Coordinator {
         reason: DeclineReason,
         effects: &mut Vec<Effect>,
     ) {
-        if self.attempt != Some(attempt) {
+        if !self.is_current(attempt, subtask) {
             return;
         }
         let Some(pending) = self.pending.get(&checkpoint) else { return };
@@ -169,7 +169,9 @@ impl Coordinator {
         }
         effects.push(Effect::DiscardSnapshots { checkpoint });
         let runs = self.phase == Phase::Running;
-        if runs && pending.was_told() && pending.kind == CheckpointKind::Stopping {
+        // A restart may be one of some regions: the sources of the others stand still and would do so for ever.
+        let goes_on = matches!(self.phase, Phase::Running | Phase::Suspending);
+        if goes_on && pending.was_told() && pending.kind == CheckpointKind::Stopping {
             effects.push(Effect::SourcesGoOn { attempt, checkpoint });
         }
         self.aborted.push_back(checkpoint);

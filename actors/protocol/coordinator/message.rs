@@ -47,7 +47,8 @@ pub enum ReadBack {
 pub struct Start {
     /// The attempt: larger than that of every start before.
     pub attempt: Attempt,
-    /// All subtasks of the attempt. They run: each is restored and may hear triggers.
+    /// The subtasks that the attempt restored. They run, and may hear triggers; so do those of earlier attempts that are not
+    /// among them, which run on.
     pub subtasks: Vec<SubtaskId>,
     /// The first checkpoint id of the run, above every id ever handed out.
     pub first_id: CheckpointId,

@@ -61,8 +61,9 @@ const REMEMBERED: usize = 16;
 pub struct Coordinator {
     settings: Settings,
     phase: Phase,
+    /// The newest attempt. Subtasks of regions that it did not restart carry an older one.
     attempt: Option<Attempt>,
-    subtasks: BTreeMap<SubtaskId, Progress>,
+    subtasks: BTreeMap<SubtaskId, Member>,
     requests: Requests,
     schedule: Schedule,
     identifiers: Identifiers,
@@ -102,6 +103,13 @@ enum Phase {
         /// Whether the driver waits for what is in flight.
         ending: bool,
     },
+}
+
+/// A subtask that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Member {
+    attempt: Attempt,
+    progress: Progress,
 }
 
 /// How far a subtask is.
@@ -156,7 +164,7 @@ impl Coordinator {
         if matches!(self.phase, Phase::Failed { .. }) {
             return Acknowledgement::Ignored;
         }
-        if self.attempt != Some(attempt) {
+        if !self.is_current(attempt, subtask) {
             return Acknowledgement::WrongAttempt;
         }
         if let Some(pending) = self.pending.get(&checkpoint) {
@@ -175,6 +183,17 @@ impl Coordinator {
         } else {
             Acknowledgement::UnknownCheckpoint
         }
+    }
+
+    /// The attempt in which a subtask runs: the newest that started it.
+    #[must_use]
+    pub fn attempt_of(&self, subtask: SubtaskId) -> Option<Attempt> {
+        self.subtasks.get(&subtask).map(|member| member.attempt)
+    }
+
+    /// Whether a word of `subtask` is one of the attempt in which it runs now.
+    fn is_current(&self, attempt: Attempt, subtask: SubtaskId) -> bool {
+        self.attempt_of(subtask).or(self.attempt) == Some(attempt)
     }
 
     /// The checkpoints under way, ascending by id.
@@ -264,7 +283,9 @@ impl Coordinator {
         }
         self.phase = Phase::Running;
         self.attempt = Some(start.attempt);
-        self.subtasks = start.subtasks.into_iter().map(|subtask| (subtask, Progress::Running)).collect();
+        // What a restart of some regions leaves alone is as far as it was.
+        let begun = Member { attempt: start.attempt, progress: Progress::Running };
+        self.subtasks.extend(start.subtasks.into_iter().map(|subtask| (subtask, begun)));
         self.identifiers.start(start.first_id, start.reserved_until);
         self.retained.start(start.restored, &start.retained);
         if let Some(checkpoint) = start.restored {
@@ -315,20 +336,21 @@ impl Coordinator {
     }
 
     fn end_of_data(&mut self, attempt: Attempt, subtask: SubtaskId) {
-        if self.phase == Phase::Running
-            && self.attempt == Some(attempt)
-            && let Some(progress @ Progress::Running) = self.subtasks.get_mut(&subtask)
+        // Also while the coordinator is suspended: a region that runs on may come to the end of its data then, and says so once.
+        if let Some(member) = self.subtasks.get_mut(&subtask)
+            && member.attempt == attempt
+            && member.progress == Progress::Running
         {
-            *progress = Progress::EndOfData;
+            member.progress = Progress::EndOfData;
         }
     }
 
     fn subtask_ended(&mut self, now: Moment, attempt: Attempt, subtask: SubtaskId, effects: &mut Vec<Effect>) {
-        if self.phase != Phase::Running || self.attempt != Some(attempt) {
+        let Some(member) = self.subtasks.get_mut(&subtask).filter(|member| member.attempt == attempt) else { return };
+        member.progress = Progress::Ended;
+        if self.phase != Phase::Running {
             return;
         }
-        let Some(progress) = self.subtasks.get_mut(&subtask) else { return };
-        *progress = Progress::Ended;
         // It will not acknowledge what it was told of. What it has not been told of goes on without it.
         self.abort_where(now, FailureReason::CheckpointDeclinedTaskClosing, effects, |pending| {
             pending.awaited.contains(&subtask)

@@ -7,7 +7,7 @@ use super::pending::{Acknowledged, Pending, Step};
 use super::reason::{FailureReason, JobFailure};
 use super::requests::{Decision, EndOfAllData, Facts};
 use super::statistics::SubtaskFigures;
-use super::{Coordinator, Phase, Progress};
+use super::{Coordinator, Member, Phase, Progress};
 
 impl Coordinator {
     /// Begins the checkpoint that is next, if one may begin.
@@ -52,7 +52,7 @@ impl Coordinator {
     }
 
     fn end_of_all_data(&self) -> EndOfAllData {
-        let ended = |progress: &Progress| match progress {
+        let ended = |member: &Member| match member.progress {
             Progress::Running => false,
             Progress::EndOfData | Progress::Ended => true,
         };
@@ -112,8 +112,8 @@ impl Coordinator {
         }
         match outcome {
             Outcome::Done => {
-                for (subtask, progress) in &self.subtasks {
-                    match progress {
+                for (subtask, member) in &self.subtasks {
+                    match member.progress {
                         Progress::Running | Progress::EndOfData => {
                             pending.awaited.insert(*subtask);
                         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use alluvium_actors::protocol::supervise::{RestartStrategy, RestartStrategyError};
+
 use super::Options;
 use crate::graph::GuaranteeNotHeld;
 use crate::snapshot::LARGEST_INLINE_LIMIT;
@@ -71,6 +73,7 @@ impl Options {
         if self.cancellation_timeout.is_zero() {
             errors.push(OptionError::NoTimeToCancel);
         }
+        errors.extend(self.restart.iter().flat_map(RestartStrategy::check).map(OptionError::Restart));
         errors
     }
 
@@ -102,9 +105,12 @@ impl Options {
 }
 
 /// Something is wrong with the options of a job.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionError {
+    /// A parameter of the restart strategy makes no sense.
+    #[error("the restart strategy: {0}")]
+    Restart(#[source] RestartStrategyError),
     /// The interval is below 10 ms.
     #[error("a checkpoint interval of {interval:?} is too short: give at least {SHORTEST_INTERVAL:?}")]
     IntervalTooShort {
