@@ -61,6 +61,25 @@ impl<T: Record> Channel<T> {
         }
     }
 
+    /// Takes copies of the records of `slice` that stand at `positions`, in that order, with their hashes.
+    ///
+    /// Appends whole runs: room is looked for once per run, not per record.
+    pub(crate) fn push_copies(&mut self, slice: &Slice<T>, mut positions: &[u32], outputs: &mut Outputs) {
+        if self.open.is_full() {
+            self.seal(outputs);
+        }
+        while !positions.is_empty() {
+            let room = SLICE_RECORDS - self.open.len();
+            let (run, later) = positions.split_at(room.min(positions.len()));
+            self.open.records.extend(run.iter().map(|position| slice.records[*position as usize].clone()));
+            self.open.hashes.extend(run.iter().map(|position| slice.hashes[*position as usize]));
+            positions = later;
+            if self.open.is_full() {
+                self.seal(outputs);
+            }
+        }
+    }
+
     /// Hands over everything that is held back.
     pub(crate) fn flush(&mut self, outputs: &mut Outputs) {
         self.seal(outputs);

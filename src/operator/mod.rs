@@ -27,6 +27,7 @@ pub(crate) mod rebalance;
 pub(crate) mod shuffle;
 pub(crate) mod side;
 pub(crate) mod split;
+pub(crate) mod spread;
 pub(crate) mod state_reading;
 pub(crate) mod state_writing;
 pub(crate) mod tee;
