@@ -58,7 +58,7 @@ pub struct CoordinatorDriver {
     collected: BTreeMap<CheckpointId, Collected>,
     /// The snapshot of the acknowledgement that is being handled, if the machine did not accept it.
     refused: Option<Box<SubtaskSnapshot>>,
-    replies: BTreeMap<RequestId, Reply<CheckpointId>>,
+    replies: BTreeMap<RequestId, (RequestKind, Reply<CheckpointId>)>,
     requests: u64,
     under_way: Vec<UnderWay>,
     /// The attempt that was asked for last, deployed or not: failures belong to it.
@@ -170,7 +170,7 @@ impl CoordinatorDriver {
     fn request(&mut self, kind: RequestKind, reply: Reply<CheckpointId>) -> Result<(), Failure> {
         self.requests += 1;
         let request = RequestId(self.requests);
-        self.replies.insert(request, reply);
+        self.replies.insert(request, (kind, reply));
         self.handle(Event::Request { request, kind })
     }
 
@@ -185,6 +185,8 @@ impl CoordinatorDriver {
     fn resume(&mut self, resume: Resume) -> Result<(), Failure> {
         let Resume { attempt, run, restored, retained, fence, regions } = resume;
         self.attempt = attempt;
+        // The run that began has removed what earlier runs wrote and no manifest names, also of regions that run on: none of it may still be wanted.
+        debug_assert!(self.machine.pending().next().is_none(), "a run began while a checkpoint was pending");
         let resumed = regions.iter().map(|resumed| resumed.region).collect();
         let checkpoint = restored.as_ref().map(|manifest| manifest.checkpoint);
         self.deployment = Some(Deployment { attempt, run, fence, restored: checkpoint, retained, regions: resumed });
@@ -208,6 +210,7 @@ impl CoordinatorDriver {
             reserved_until: deployment.run.reserved_below,
             restored: deployment.restored,
             retained: deployment.retained.clone(),
+            whole_job: deployment.regions == self.regions.all(),
             random: self.host.random(),
         };
         self.handle(Event::Start(start))
@@ -294,7 +297,8 @@ impl CoordinatorDriver {
                 self.setup.listener.event(JobEvent::NotTriggered { kind, reason });
             }
             Effect::Answer { request, result } => {
-                if let Some(reply) = self.replies.remove(&request) {
+                if let Some((kind, reply)) = self.replies.remove(&request) {
+                    self.called_off(kind, result.is_err());
                     reply.answer(result.map_err(|reason| reason.to_string()));
                 }
             }
@@ -304,7 +308,6 @@ impl CoordinatorDriver {
                         self.tell(SubtaskId { node: source.node, index }, Control::GoOn);
                     }
                 }
-                self.host.send(Address::Supervisor, Control::StopCalledOff);
             }
             Effect::Suspended { last_completed, closed } => {
                 let (suspension, unsettled) = (self.suspension, self.machine.has_given_up());
@@ -323,6 +326,14 @@ impl CoordinatorDriver {
             }
         }
         Ok(None)
+    }
+
+    /// The job is not stopping any more once the last request to stop was refused, however far it had come. A supervisor that restarts something knows
+    /// that by itself, and does not mind.
+    fn called_off(&self, kind: RequestKind, refused: bool) {
+        if refused && kind == RequestKind::Stop && self.replies.values().all(|(kind, _)| *kind != RequestKind::Stop) {
+            self.host.send(Address::Supervisor, Control::StopCalledOff);
+        }
     }
 
     /// Takes the state of every enumerator, and gives its bytes. None when one has none to give.

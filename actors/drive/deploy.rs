@@ -199,6 +199,7 @@ impl Deployment {
                     host,
                     subtask,
                     self.attempt,
+                    self.fence.clone(),
                     name,
                     task,
                     gate,
@@ -209,13 +210,16 @@ impl Deployment {
             }
             Ok(Ok(Built::Source(task))) => {
                 let task = Box::new(Watched::new(watch, task));
-                let attempt = self.attempt;
-                return Box::new(SourceDriver::new(host, subtask, attempt, name, task, outputs, alignment, restored));
+                let (attempt, fence) = (self.attempt, self.fence.clone());
+                return Box::new(SourceDriver::new(
+                    host, subtask, attempt, fence, name, task, outputs, alignment, restored,
+                ));
             }
             Ok(Err(failure)) => failure,
             Err(panic) => Failure::panic(name, &crate::ports::blocking::panic_text(panic.as_ref())),
         };
-        Box::new(FailedToBuild { host, subtask, attempt: self.attempt, failure: Some(failure) })
+        let failure = Some(failure.behind(&self.fence));
+        Box::new(FailedToBuild { host, subtask, attempt: self.attempt, failure })
     }
 
     /// One edge for each pair of subtasks that the plan joins. The channels of a consumer are numbered in the order of the plan's edges, then of the producers.

@@ -16,6 +16,7 @@ use crate::drive::subtask::drop_quietly;
 use crate::ids::{Attempt, CheckpointId, NodeId, OperatorUid, RegionId, SubtaskId};
 use crate::plan::{Plan, SourcePlan};
 use crate::ports::blocking::panic_text;
+use crate::ports::fence::Fence;
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Host};
 use crate::ports::source::{Assignment, Enumerator, EnumeratorContext, ReaderEvent};
@@ -41,6 +42,7 @@ struct Running {
     attempt: Attempt,
     node: NodeId,
     uid: OperatorUid,
+    fence: Fence,
     enumerator: Box<dyn Enumerator>,
 }
 
@@ -69,10 +71,11 @@ impl Enumerators {
             };
             match build(source, context, restored) {
                 Ok(enumerator) => {
-                    let running = Running { attempt, node: source.node, uid: source.uid.clone(), enumerator };
+                    let (uid, fence) = (source.uid.clone(), resumed.fence.clone());
+                    let running = Running { attempt, node: source.node, uid, fence, enumerator };
                     drop_quietly(self.running.insert(position, running));
                 }
-                Err(failure) => self.failed((source.node, attempt, failure)),
+                Err(failure) => self.failed((source.node, attempt, failure.behind(&resumed.fence))),
             }
         }
     }
@@ -174,7 +177,7 @@ impl Running {
     fn guarded<T>(&mut self, call: impl FnOnce(&mut dyn Enumerator) -> Result<T, Failure>) -> Result<T, Failed> {
         caught(self.uid.as_str(), || call(self.enumerator.as_mut()))
             .and_then(|called| called)
-            .map_err(|failure| (self.node, self.attempt, failure))
+            .map_err(|failure| (self.node, self.attempt, failure.behind(&self.fence)))
     }
 }
 

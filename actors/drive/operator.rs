@@ -10,6 +10,7 @@ use crate::drive::outputs::Outputs;
 use crate::drive::subtask::{Restored, SubtaskCore, drop_quietly, guarded};
 use crate::drive::subtask_driver::{Head, SubtaskDriver};
 use crate::ids::{Attempt, SubtaskId};
+use crate::ports::fence::Fence;
 use crate::ports::host::{Host, Step};
 use crate::ports::task::{Failure, OperatorTask, Task};
 use crate::protocol::align::{self, Alignment, Channel};
@@ -33,6 +34,7 @@ impl OperatorDriver {
         host: Rc<dyn Host>,
         id: SubtaskId,
         attempt: Attempt,
+        fence: Fence,
         name: String,
         task: Box<dyn OperatorTask>,
         gate: Gate,
@@ -40,7 +42,7 @@ impl OperatorDriver {
         alignment: Alignment,
         restored: Restored,
     ) -> OperatorDriver {
-        let core = SubtaskCore::new(host, id, attempt, name, outputs, alignment, restored);
+        let core = SubtaskCore::new(host, id, attempt, fence, name, outputs, alignment, restored);
         SubtaskDriver::around(core, OperatorHead { gate, task: Some(task), working: None })
     }
 }

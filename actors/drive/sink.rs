@@ -17,7 +17,7 @@ use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Driver, Host, Step};
 use crate::ports::sink::{CommitAnswer, PreparedCheckpoint, SinkCommitter, SinkCommitterFactory, SinkScope};
 use crate::ports::store::OperatorSnapshot;
-use crate::ports::task::{Failure, Severity};
+use crate::ports::task::Failure;
 
 /// What a sink driver is built from.
 pub struct SinkSetup {
@@ -248,11 +248,8 @@ impl Driver for SinkDriver {
                 Step::Finished
             }
             Ok(step) => step,
-            Err(mut failure) => {
-                if self.fence.check().is_err() {
-                    // The attempt is over, and its effects are refused: that says nothing about the next one.
-                    failure.severity = Severity::Retryable;
-                }
+            Err(failure) => {
+                let failure = failure.behind(&self.fence);
                 let origin = Origin::Sink(self.sink);
                 self.host.send(Address::Supervisor, Control::Failed { attempt: self.attempt, origin, failure });
                 self.host.send(Address::Supervisor, Control::SinkEnded { attempt: self.attempt, sink: self.sink });

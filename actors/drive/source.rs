@@ -8,6 +8,7 @@ use crate::drive::outputs::Outputs;
 use crate::drive::subtask::{Restored, SubtaskCore, drop_quietly, guarded};
 use crate::drive::subtask_driver::{Head, SubtaskDriver};
 use crate::ids::{Attempt, SubtaskId};
+use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Host, Step};
 use crate::ports::source::ReaderEvent;
 use crate::ports::task::{Failure, SourceStep, SourceTask, Task};
@@ -29,13 +30,14 @@ impl SourceDriver {
         host: Rc<dyn Host>,
         id: SubtaskId,
         attempt: Attempt,
+        fence: Fence,
         name: String,
         task: Box<dyn SourceTask>,
         outputs: Outputs,
         alignment: Alignment,
         restored: Restored,
     ) -> SourceDriver {
-        let core = SubtaskCore::new(host, id, attempt, name, outputs, alignment, restored);
+        let core = SubtaskCore::new(host, id, attempt, fence, name, outputs, alignment, restored);
         SubtaskDriver::around(core, SourceHead { task: Some(task) })
     }
 }

@@ -14,6 +14,7 @@ use crate::drive::outputs::Outputs;
 use crate::drive::subtask_driver::Head;
 use crate::ids::{Attempt, CheckpointId, SubtaskId};
 use crate::ports::blocking::panic_text;
+use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Host, Step};
 use crate::ports::store::{CheckpointKind, SubtaskSnapshot};
 use crate::ports::task::{Cut, Failure, Task};
@@ -34,6 +35,8 @@ pub struct SubtaskCore {
     pub(super) host: Rc<dyn Host>,
     pub(super) id: SubtaskId,
     pub(super) attempt: Attempt,
+    /// That of its region: once it has ended nothing of the subtask is stored.
+    pub(super) fence: Fence,
     pub(super) outputs: Outputs,
     pub(super) mailbox: VecDeque<Control>,
     pub(super) state: SubtaskState,
@@ -64,6 +67,7 @@ impl SubtaskCore {
         host: Rc<dyn Host>,
         id: SubtaskId,
         attempt: Attempt,
+        fence: Fence,
         name: String,
         outputs: Outputs,
         alignment: Alignment,
@@ -73,6 +77,7 @@ impl SubtaskCore {
             host,
             id,
             attempt,
+            fence,
             outputs,
             mailbox: VecDeque::new(),
             state: SubtaskState::Restoring,
@@ -303,8 +308,15 @@ impl SubtaskCore {
                     .send(Address::Coordinator, Control::Acknowledge { attempt: self.attempt, checkpoint, snapshot });
             }
             Poll::Ready(Err(failure)) => {
-                let part = if failure.storage { DeclineReason::Storage } else { DeclineReason::AsynchronousPart };
-                self.decline(checkpoint, part, failure);
+                let reason = if self.fence.check().is_err() {
+                    // What the fence refuses is a consequence of the end of the region. It says nothing about the storage, so it does not count.
+                    DeclineReason::Closing
+                } else if failure.storage {
+                    DeclineReason::Storage
+                } else {
+                    DeclineReason::AsynchronousPart
+                };
+                self.decline(checkpoint, reason, failure);
                 self.abandon(checkpoint, task)?;
             }
         }

@@ -124,7 +124,7 @@ impl<H: Head> Driver for SubtaskDriver<H> {
                 if !failure.panicked {
                     self.core.close(self.head.task());
                 }
-                let origin = Origin::Subtask(self.core.id);
+                let (origin, failure) = (Origin::Subtask(self.core.id), failure.behind(&self.core.fence));
                 self.core.tell_supervisor(Control::Failed { attempt: self.core.attempt, origin, failure });
                 Step::Finished
             }

@@ -259,6 +259,16 @@ impl Failure {
         Failure { severity: Severity::Unrecoverable, ..Failure::retryable(origin, message) }
     }
 
+    /// The same failure, of something that acts by this fence. Once the fence has ended effects are refused, and what follows from that says
+    /// nothing about the next attempt: it may be retried.
+    #[must_use]
+    pub fn behind(mut self, fence: &Fence) -> Failure {
+        if fence.check().is_err() {
+            self.severity = Severity::Retryable;
+        }
+        self
+    }
+
     /// A caught panic of user code.
     pub fn panic(origin: impl Into<String>, text: &str) -> Failure {
         Failure { panicked: true, ..Failure::retryable(origin, format!("panicked: {text}")) }

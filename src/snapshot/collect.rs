@@ -13,6 +13,10 @@ use super::{names, objects};
 impl Store {
     /// Removes blobs of runs before `record` that no manifest names, the reservations that the record covers, and the
     /// records of runs before the oldest one that has a checkpoint. Files that are not of a store are left alone.
+    ///
+    /// Regions that run on during the restart of another are of an older run. What they have written by now and no manifest names goes too, and may:
+    /// a run begins only after the coordinator was suspended, which leaves no checkpoint pending (the invariant
+    /// `coordinator.quiet-when-suspended`, and an assertion where the coordinator takes up the run), and no new one begins before the run is there.
     pub(super) fn collect(&self, fence: &Fence, record: &RunRecord, listing: &Listing) -> Result<(), StoreError> {
         self.remove_reservations(fence, record.first_checkpoint)?;
         // The chain of records must reach down to every checkpoint: recovery follows it.

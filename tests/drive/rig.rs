@@ -11,6 +11,7 @@ use alluvium_actors::drive::outputs::{OutputChannel, Outputs};
 use alluvium_actors::drive::source::SourceDriver;
 use alluvium_actors::drive::subtask::Restored;
 use alluvium_actors::ids::{Attempt, CheckpointId, Moment, SubtaskId};
+use alluvium_actors::ports::fence::{Fence, FenceSource};
 use alluvium_actors::ports::host::{Address, Driver, Host, Step};
 use alluvium_actors::ports::store::CheckpointKind;
 use alluvium_actors::protocol::align::{Alignment, CheckpointMode};
@@ -24,6 +25,7 @@ pub(crate) struct Rig {
     driver: Box<dyn Driver>,
     host: Rc<Recorder>,
     pub(crate) chain: Script,
+    fences: FenceSource,
     inputs: Vec<EdgeSender>,
     output: EdgeReceiver,
 }
@@ -44,33 +46,33 @@ pub(crate) fn restored_operator(mode: CheckpointMode, channels: u32, restored: R
     let edges: Vec<_> = (0..channels).map(|_| edge(8)).collect();
     let (inputs, receivers): (Vec<_>, Vec<_>) = edges.into_iter().unzip();
     let gate = Gate::new(receivers.into_iter().map(|receiver| (0, receiver)).collect());
-    Rig::around(inputs, |host, chain, outputs| {
+    Rig::around(inputs, |host, fence, chain, outputs| {
         let alignment = Alignment::new(mode, channels);
         let (id, name) = (SubtaskId::new(1, 0), "counts[0]".to_owned());
-        Box::new(OperatorDriver::new(host, id, ATTEMPT, name, chain, gate, outputs, alignment, restored))
+        Box::new(OperatorDriver::new(host, id, ATTEMPT, fence, name, chain, gate, outputs, alignment, restored))
     })
 }
 
 /// A source that waits for its start.
 pub(crate) fn source(restored: Restored) -> Rig {
-    Rig::around(Vec::new(), |host, chain, outputs| {
+    Rig::around(Vec::new(), |host, fence, chain, outputs| {
         let alignment = Alignment::new(CheckpointMode::ExactlyOnce, 0);
         let (id, name) = (SubtaskId::new(0, 0), "numbers[0]".to_owned());
-        Box::new(SourceDriver::new(host, id, ATTEMPT, name, chain, outputs, alignment, restored))
+        Box::new(SourceDriver::new(host, id, ATTEMPT, fence, name, chain, outputs, alignment, restored))
     })
 }
 
 impl Rig {
     fn around(
         inputs: Vec<EdgeSender>,
-        build: impl FnOnce(Rc<dyn Host>, Box<Chain>, Outputs) -> Box<dyn Driver>,
+        build: impl FnOnce(Rc<dyn Host>, Fence, Box<Chain>, Outputs) -> Box<dyn Driver>,
     ) -> Rig {
         let (sender, output) = edge(8);
         let consumer = Address::Subtask(SubtaskId::new(2, 0), ATTEMPT);
         let outputs = Outputs::new(vec![vec![OutputChannel { edge: sender, consumer, consumer_channel: 0 }]]);
-        let (host, chain) = (Rc::new(Recorder::default()), Script::default());
-        let driver = build(host.clone(), Box::new(Chain(chain.clone())), outputs);
-        let mut rig = Rig { driver, host, chain, inputs, output };
+        let (host, chain, fences) = (Rc::new(Recorder::default()), Script::default(), FenceSource::new());
+        let driver = build(host.clone(), fences.advance(), Box::new(Chain(chain.clone())), outputs);
+        let mut rig = Rig { driver, host, chain, fences, inputs, output };
         rig.run();
         rig.sent();
         rig
@@ -93,6 +95,11 @@ impl Rig {
     pub(crate) fn tell(&mut self, message: Control) -> bool {
         self.driver.receive(message);
         self.run()
+    }
+
+    /// The region of the subtask ends: whatever it does outside is refused from now on.
+    pub(crate) fn end_of_the_fence(&self) {
+        let _ = self.fences.advance();
     }
 
     pub(crate) fn receive(&mut self, message: Control) {

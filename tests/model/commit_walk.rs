@@ -210,6 +210,7 @@ impl World {
                 reserved_until: self.mark,
                 restored,
                 retained: self.manifests.keys().copied().collect(),
+                whole_job: true,
                 random: 0,
             }));
         }

@@ -66,6 +66,7 @@ impl Desk {
             reserved_until: id(first + 10_000),
             restored: restored.map(id),
             retained: retained.iter().copied().map(id).collect(),
+            whole_job: true,
             random: 0,
         }))
     }

@@ -182,6 +182,7 @@ fn an_id_that_cannot_be_reserved_counts_for_requests_and_for_the_schedule() {
             reserved_until: id(1),
             restored: None,
             retained: Vec::new(),
+            whole_job: true,
             random: 0,
         }));
         let reason = FailureReason::IoException;

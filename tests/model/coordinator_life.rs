@@ -435,6 +435,7 @@ fn an_attempt_that_starts_while_another_runs_is_reported_as_a_defect() {
         reserved_until: id(60),
         restored: None,
         retained: Vec::new(),
+        whole_job: true,
         random: 0,
     };
     let mut effects = Vec::new();

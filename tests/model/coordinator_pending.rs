@@ -207,6 +207,7 @@ fn a_final_checkpoint_without_an_id_is_tried_again() {
         reserved_until: id(1),
         restored: None,
         retained: Vec::new(),
+        whole_job: true,
         random: 0,
     }));
     let reserve = |token| Effect::ReserveIds { token: alluvium_actors::ids::Token(token), up_to: id(1_025) };

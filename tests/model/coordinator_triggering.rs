@@ -26,6 +26,7 @@ fn start(first: u64, reserved_until: u64, random: u64) -> Event {
         reserved_until: id(reserved_until),
         restored: None,
         retained: Vec::new(),
+        whole_job: true,
         random,
     })
 }

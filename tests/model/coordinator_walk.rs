@@ -160,6 +160,7 @@ impl World {
             reserved_until: self.mark,
             restored: newest,
             retained: self.manifests.iter().copied().collect(),
+            whole_job: true,
             random: 0,
         }));
     }

@@ -123,7 +123,7 @@ impl Desk {
 
 fn end_of(suspension: u32, regions: &[RegionId]) -> Vec<Effect> {
     let regions: BTreeSet<RegionId> = regions.iter().copied().collect();
-    vec![Effect::End { regions: regions.clone() }, Effect::Suspend { suspension, regions }]
+    vec![Effect::Suspend { suspension, regions: regions.clone() }, Effect::End { regions }]
 }
 
 fn restart(attempt: u32, regions: &[RegionId]) -> Effect {

@@ -131,6 +131,11 @@ impl SupervisorDriver {
                 self.coordinator_gone = true;
                 // It is nobody's region: the whole job restarts.
                 self.fail(Scope::Job, self.machine.attempt(), failure("coordinator"));
+                // If everything was ending already, the failure asks for no further suspension, and the one before is waited for.
+                if let Some(suspension) = self.machine.awaited_suspension() {
+                    self.handle(Event::CoordinatorSuspended { suspension, closed: self.closed.is_some() });
+                    self.show_why_it_ends();
+                }
                 if matches!(self.phase, Phase::ShuttingDown) {
                     // Nobody is left who could answer.
                     self.clean_up();

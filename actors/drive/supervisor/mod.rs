@@ -300,7 +300,7 @@ impl SupervisorDriver {
             Effect::Suspend { suspension, regions } => {
                 if self.coordinator_gone {
                     // Nobody is left who could answer, and nobody who has anything in flight.
-                    self.handle(Event::CoordinatorSuspended { suspension, closed: false });
+                    self.handle(Event::CoordinatorSuspended { suspension, closed: self.closed.is_some() });
                 } else {
                     self.host.send(Address::Coordinator, Control::Suspend { suspension, regions });
                 }

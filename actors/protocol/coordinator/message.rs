@@ -58,6 +58,8 @@ pub struct Start {
     pub restored: Option<CheckpointId>,
     /// All completed checkpoints that the storage holds for this job, in any order.
     pub retained: Vec<CheckpointId>,
+    /// Whether it is an attempt of all regions: the periodic schedule begins anew. One of some goes on with the schedule, as the other regions do.
+    pub whole_job: bool,
     /// A random number; it spreads the first periodic triggers of jobs that start together.
     pub random: u64,
 }

@@ -71,7 +71,7 @@ pub struct Coordinator {
     retained: Retained,
     /// The last aborted checkpoints, oldest first.
     aborted: VecDeque<CheckpointId>,
-    /// When the last checkpoint of this attempt was completed.
+    /// When the last checkpoint was completed since the whole job began or restarted.
     last_completion: Option<Moment>,
     /// The completed checkpoint that nothing follows.
     closed: Option<(CheckpointId, CheckpointKind)>,
@@ -291,10 +291,12 @@ impl Coordinator {
         if let Some(checkpoint) = start.restored {
             self.statistics.restored(RestoredCheckpoint { checkpoint, attempt: start.attempt, at: now });
         }
-        self.last_completion = None;
         self.closed = None;
         self.last_try = LastTry::default();
-        self.schedule.start(now, self.settings.interval, self.settings.minimum_pause, start.random);
+        if start.whole_job || !self.schedule.resume(now) {
+            self.last_completion = None;
+            self.schedule.start(now, self.settings.interval, self.settings.minimum_pause, start.random);
+        }
     }
 
     fn request(&mut self, request: RequestId, kind: RequestKind, effects: &mut Vec<Effect>) {
@@ -331,7 +333,9 @@ impl Coordinator {
         for checkpoint in expired {
             self.abort(now, checkpoint, FailureReason::CheckpointExpired, effects);
         }
-        self.schedule.advance(now);
+        if self.phase == Phase::Running {
+            self.schedule.advance(now);
+        }
         self.last_try.retry_at.take_if(|retry_at| *retry_at <= now);
     }
 
@@ -367,7 +371,9 @@ impl Coordinator {
         match self.phase {
             Phase::Running => {
                 self.phase = next;
-                self.schedule.stop();
+                if shutdown {
+                    self.schedule.stop();
+                }
                 self.abort_where(now, reason, effects, |pending| !pending.may_be_stored());
                 self.answer_waiting(Err(reason), effects);
                 if !shutdown {

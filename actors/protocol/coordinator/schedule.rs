@@ -29,6 +29,13 @@ impl Schedule {
         });
     }
 
+    /// Goes on after a time in which nothing could begin: a moment of the grid that was missed is due. A region that fails more often than the interval
+    /// thus takes no checkpoint from the others. False if there is no schedule to go on with.
+    pub(super) fn resume(&mut self, now: Moment) -> bool {
+        self.advance(now);
+        self.next.is_some()
+    }
+
     /// Ends it: nothing is due and nothing becomes due.
     pub(super) fn stop(&mut self) {
         self.next = None;

@@ -190,6 +190,16 @@ impl Supervisor {
         }
     }
 
+    /// The suspension that the coordinator has not answered. One that is gone never does: whoever drives the machine then answers in its place, since
+    /// nothing is in flight of it any more.
+    #[must_use]
+    pub fn awaited_suspension(&self) -> Option<u32> {
+        match &self.phase {
+            Phase::Ending(ending) => ending.coordinator.map(|_| self.suspensions),
+            Phase::Deploying(_) | Phase::Running | Phase::Over => None,
+        }
+    }
+
     /// Whether the job is ending because a user cancelled it.
     #[must_use]
     pub fn is_cancelling(&self) -> bool {
@@ -303,8 +313,9 @@ impl Supervisor {
             self.suspensions += 1;
             ending.regions.extend(concerned.iter().map(|region| (*region, patience)));
             ending.coordinator = Some(patience);
-            effects.push(Effect::End { regions: concerned.clone() });
-            effects.push(Effect::Suspend { suspension: self.suspensions, regions: concerned });
+            // The coordinator first: what fails because the rights of these regions end is then no failure of a checkpoint.
+            effects.push(Effect::Suspend { suspension: self.suspensions, regions: concerned.clone() });
+            effects.push(Effect::End { regions: concerned });
         }
         self.phase = Phase::Ending(ending);
     }
