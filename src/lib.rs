@@ -19,6 +19,7 @@ pub use alluvium_actors::ports::listener::{JobEvent, Listener};
 pub use alluvium_actors::ports::store::CheckpointKind;
 pub use alluvium_actors::ports::task::{Failure, Severity};
 pub use alluvium_actors::protocol::align::CheckpointMode;
+pub use alluvium_actors::protocol::cleanup::ExternalizedCheckpointRetention;
 pub use alluvium_actors::protocol::coordinator::{
     CheckpointStatistics, CheckpointStatus, FailureReason, StatisticsSnapshot,
 };

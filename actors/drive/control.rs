@@ -149,6 +149,8 @@ pub enum Control {
         last_completed: Option<CheckpointId>,
         /// The kind of the last completed checkpoint, if nothing comes after it: then only its commits are owed.
         closed: Option<CheckpointKind>,
+        /// Whether the coordinator gave the job up over a manifest in doubt.
+        unsettled: bool,
     },
     /// To the supervisor: a subtask has its state.
     Restored {

@@ -310,8 +310,9 @@ impl CoordinatorDriver {
                 }
             }
             Effect::Suspended { last_completed, closed } => {
-                let suspension = self.suspension;
-                self.host.send(Address::Supervisor, Control::Suspended { suspension, last_completed, closed });
+                let (suspension, unsettled) = (self.suspension, self.machine.has_given_up());
+                let suspended = Control::Suspended { suspension, last_completed, closed, unsettled };
+                self.host.send(Address::Supervisor, suspended);
             }
             Effect::FailJob { failure } => {
                 let failed = match failure {

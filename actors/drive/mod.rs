@@ -1,6 +1,7 @@
 //! Carries out what the machines decide, against a host: the same code under actix and under the simulator.
 
 pub mod attempt;
+mod cleanup;
 pub mod control;
 pub mod coordinator;
 pub mod deploy;

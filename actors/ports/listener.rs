@@ -72,6 +72,13 @@ pub enum JobEvent {
         /// Why.
         reason: FailureReason,
     },
+    /// The job has ended, what completed checkpoints owe is committed, and from here on all of them are deleted: the next start begins anew.
+    DeletingCheckpoints,
+    /// Checkpoints that were to be deleted at the end of the job are left. Those that are whole are what the next start goes on from.
+    CheckpointsLeft {
+        /// Why.
+        reason: String,
+    },
     /// Something failed.
     Failed(Failure),
     /// An arbiter (or the `System`) that the job ran on was stopped, and took an actor of the job along: the job ends.

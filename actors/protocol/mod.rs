@@ -4,6 +4,7 @@
 
 pub mod align;
 pub mod buffer_timeout;
+pub mod cleanup;
 pub mod commit;
 pub mod coordinator;
 pub mod credit;

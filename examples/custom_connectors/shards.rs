@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use alluvium::connect::source::{
-    Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Source, SourceContext, SourceEnumerator, SourceReader,
-    SplitAssigner,
+    Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Replay, Source, SourceContext, SourceEnumerator,
+    SourceReader, SplitAssigner,
 };
 use alluvium::ids::Moment;
 use alluvium::ports::blocking::Promise;
@@ -56,6 +56,10 @@ impl Source for Shards {
 
     fn boundedness(&self) -> Boundedness {
         Boundedness::Bounded
+    }
+
+    fn replay(&self) -> Replay {
+        Replay::FromStoredPosition
     }
 
     fn enumerator(&self, context: SourceContext) -> OperatorResult<ShardEnumerator> {

@@ -2,7 +2,7 @@
 
 use alluvium_actors::ports::sink::SinkScope;
 
-use super::sink::{Guarantee, Sink, SinkContext};
+use super::sink::{Effect, Guarantee, Sink, SinkContext};
 use crate::error::OperatorResult;
 use crate::record::Record;
 
@@ -38,6 +38,10 @@ impl<T: Record, S: Sink<T>> Sink<T> for AtLeastOnce<S> {
 
     fn guarantee(&self) -> Guarantee {
         Guarantee::AtLeastOnce
+    }
+
+    fn effect(&self) -> Effect {
+        self.sink.effect()
     }
 
     fn writer(&self, context: SinkContext) -> OperatorResult<S::Writer> {

@@ -11,7 +11,8 @@ use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::sink::SinkScope;
 use serde::{Deserialize, Serialize};
 
-use super::sink::{CommitOutcome, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
+use super::sink::{CommitOutcome, Effect, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
+use super::sink_name::SinkName;
 use crate::error::OperatorResult;
 use crate::record::Record;
 use crate::record::batch::Slice;
@@ -19,8 +20,8 @@ use crate::record::batch::Slice;
 /// Collects records in memory, exactly once: [`Collect::collected`] gives those whose checkpoint is complete. Clones share what was collected;
 /// give one to the job and keep one.
 ///
-/// What is prepared and not committed travels in the checkpoint, so this is for tests and small outputs. The collection lives as long as the process
-/// and belongs to one run of one job at a time: a start without a checkpoint, or from another store, begins it anew.
+/// What is prepared and not committed travels in the checkpoint, so this is for tests and small outputs. The collection lives as long as the process.
+/// Several sinks, of one job or of several, may fill one collection; a start of a job without a checkpoint, or from another store, begins what its sinks put into it anew.
 ///
 /// ```
 /// use alluvium::connect::Collect;
@@ -33,12 +34,22 @@ pub struct Collect<T> {
 }
 
 struct Collection<T> {
-    store: String,
-    parts: BTreeMap<PartName, Vec<T>>,
+    /// From which store each sink filled it last.
+    stores: BTreeMap<SinkName, String>,
+    parts: BTreeMap<PartKey, Vec<T>>,
 }
 
-/// Names what one writer prepared for one checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Where a part lies in the collection. The order of the fields is that of [`Collect::collected`].
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PartKey {
+    run: RunNumber,
+    checkpoint: CheckpointId,
+    sink: SinkName,
+    subtask: u32,
+}
+
+/// Names what one writer prepared for one checkpoint, among the parts of one sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct PartName {
     run: RunNumber,
     checkpoint: CheckpointId,
@@ -56,7 +67,7 @@ impl<T> Collect<T> {
     /// An empty collection.
     #[must_use]
     pub fn new() -> Collect<T> {
-        let collection = Collection { store: String::new(), parts: BTreeMap::new() };
+        let collection = Collection { stores: BTreeMap::new(), parts: BTreeMap::new() };
         Collect { collection: Arc::new(Mutex::new(collection)) }
     }
 
@@ -66,7 +77,8 @@ impl<T> Collect<T> {
 }
 
 impl<T: Clone> Collect<T> {
-    /// What was committed so far: checkpoint after checkpoint, within one in the order of the writers, within one writer in its order.
+    /// What was committed so far: checkpoint after checkpoint, within one in the order of the jobs' names, of the sinks' uids and of the writers,
+    /// within one writer in its order.
     #[must_use]
     pub fn collected(&self) -> Vec<T> {
         self.lock().parts.values().flatten().cloned().collect()
@@ -102,6 +114,10 @@ impl<T: Record> Sink<T> for Collect<T> {
         Guarantee::ExactlyOnce
     }
 
+    fn effect(&self) -> Effect {
+        Effect::InProcess
+    }
+
     fn writer(&self, context: SinkContext) -> OperatorResult<CollectWriter<T>> {
         Ok(CollectWriter {
             run: context.run(),
@@ -112,7 +128,8 @@ impl<T: Record> Sink<T> for Collect<T> {
     }
 
     fn committer(&self, scope: SinkScope) -> OperatorResult<CollectCommitter<T>> {
-        Ok(CollectCommitter { collect: self.clone(), store: scope.store, fence: scope.fence })
+        let sink = SinkName::of(&scope);
+        Ok(CollectCommitter { collect: self.clone(), sink, store: scope.store, fence: scope.fence })
     }
 }
 
@@ -162,6 +179,7 @@ impl<T: Record> SinkWriter<T> for CollectWriter<T> {
 #[derive(Debug)]
 pub struct CollectCommitter<T> {
     collect: Collect<T>,
+    sink: SinkName,
     store: String,
     fence: Fence,
 }
@@ -173,9 +191,9 @@ impl<T: Record> SinkCommit for CollectCommitter<T> {
     fn open(&mut self, restored: Option<Vec<()>>) -> OperatorResult {
         self.fence.check()?;
         let mut collection = self.collect.lock();
-        if restored.is_none() || collection.store != self.store {
-            collection.parts.clear();
-            collection.store.clone_from(&self.store);
+        let former = collection.stores.insert(self.sink.clone(), self.store.clone());
+        if restored.is_none() || former.as_ref() != Some(&self.store) {
+            collection.parts.retain(|part, _| part.sink != self.sink);
         }
         Ok(())
     }
@@ -185,7 +203,8 @@ impl<T: Record> SinkCommit for CollectCommitter<T> {
         if let Err(fenced) = self.fence.check() {
             return CommitOutcome::Fatal(fenced.into());
         }
-        match collection.parts.entry(part.name) {
+        let PartName { run, checkpoint, subtask } = part.name;
+        match collection.parts.entry(PartKey { run, checkpoint, sink: self.sink.clone(), subtask }) {
             Entry::Occupied(_) => CommitOutcome::AlreadyDone,
             Entry::Vacant(vacant) => {
                 vacant.insert(part.records);

@@ -8,13 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix::{Message, Recipient, dev::SendError};
-use alluvium_actors::ids::{CheckpointId, RunNumber};
+use alluvium_actors::ids::{CheckpointId, OperatorUid, RunNumber};
 use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::sink::SinkScope;
 use futures::channel::mpsc as futures_mpsc;
 use serde::{Deserialize, Serialize};
 
-use super::sink::{CommitOutcome, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
+use super::sink::{CommitOutcome, Effect, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
+use super::sink_name::SinkName;
 use crate::error::{OperatorError, OperatorResult};
 use crate::record::Record;
 use crate::record::batch::Slice;
@@ -22,7 +23,7 @@ use crate::record::batch::Slice;
 /// So long a receiver that is full is left alone.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Of so many deliveries it is remembered that they were made. A commit that is repeated is one of the last few.
+/// Of so many deliveries of each sink it is remembered that they were made. A commit that is repeated is one of the last few.
 const REMEMBERED: usize = 4_096;
 
 /// Somebody who takes messages out of a job. Called on the job's threads: it must not block.
@@ -81,12 +82,21 @@ impl<M: Send + 'static> Receiver<M> for futures_mpsc::UnboundedSender<M> {
 }
 
 /// Records on their way out of a job. An actix message.
+///
+/// One that a checkpoint made final is named by its store, job, uid, run, checkpoint and subtask together: no other delivery has the same name, and a repeated
+/// one has the same name and the same records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivery<T> {
     /// The records, in the order in which one writer got them.
     pub records: Vec<T>,
-    /// Which writer.
+    /// Tells the stores of jobs apart; see [`SinkScope::store`].
+    pub store: String,
+    /// The job's name.
+    pub job: Arc<str>,
+    /// The sink's uid.
+    pub uid: OperatorUid,
+    /// Which writer of the sink.
     pub subtask: u32,
     /// In which run of the job it got them.
     pub run: RunNumber,
@@ -100,10 +110,11 @@ impl<T: Send + 'static> Message for Delivery<T> {
 
 /// A sink that gives records to a [`Receiver`] in the same program.
 ///
-/// [`Deliver::committed`] gives them out when their checkpoint is complete: within a process every record once, whatever fails and restarts. What a checkpoint had
-/// prepared is given out again by the next *process*, which cannot know what receivers in the memory of the former one had got; each
-/// [`Delivery`] has a name (run, checkpoint, subtask) by which a receiver that keeps things elsewhere tells repeats.
-/// [`Deliver::at_once`] does not wait for checkpoints, and repeats records after a failure: *at least once*.
+/// [`Deliver::committed`] gives them out when their checkpoint is complete: within a process the receiver *takes* every record once, whatever fails and restarts in
+/// the job. Taken is not handled: an actor that stops, or a channel whose end is dropped, with deliveries still waiting in it loses them, and nobody gives
+/// them out again in this process. What a checkpoint had prepared is given out again by the next *process*, which cannot know what receivers in the memory of the
+/// former one had got; a receiver that keeps things elsewhere tells repeats by the name of a [`Delivery`].
+/// [`Deliver::at_once`] does not wait for checkpoints, and repeats records after a failure: *at least once*, as far as the receiver takes them.
 ///
 /// A receiver without room holds the job back. One that is gone fails it: keep it for as long as the job.
 ///
@@ -121,18 +132,18 @@ impl<T: Send + 'static> Message for Delivery<T> {
 pub struct Deliver<T, R> {
     receiver: Arc<R>,
     committed: bool,
-    made: Arc<Mutex<Made>>,
+    made: Arc<Mutex<BTreeMap<SinkName, Made>>>,
     records: PhantomData<fn(T)>,
 }
 
-/// The deliveries that were made, the last ones.
+/// The deliveries of one sink that were made, the last ones.
 #[derive(Debug, Default)]
 struct Made {
     names: BTreeSet<Name>,
     order: VecDeque<Name>,
 }
 
-/// Names what one writer prepared for one checkpoint.
+/// Names what one writer prepared for one checkpoint, among the deliveries of one sink.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Name {
     store: String,
@@ -166,7 +177,7 @@ impl<T: Record, R: Receiver<Delivery<T>>> Deliver<T, R> {
     }
 }
 
-/// Clones deliver to the same receiver, and know of each other's deliveries.
+/// Clones deliver to the same receiver; each may be a sink of its own, of one job or of several.
 impl<T, R> Clone for Deliver<T, R> {
     fn clone(&self) -> Deliver<T, R> {
         Deliver {
@@ -194,6 +205,10 @@ impl<T: Record, R: Receiver<Delivery<T>>> Sink<T> for Deliver<T, R> {
         if self.committed { Guarantee::ExactlyOnce } else { Guarantee::AtLeastOnce }
     }
 
+    fn effect(&self) -> Effect {
+        Effect::InProcess
+    }
+
     fn writer(&self, context: SinkContext) -> OperatorResult<DeliverWriter<T, R>> {
         Ok(DeliverWriter {
             receiver: Arc::clone(&self.receiver),
@@ -208,6 +223,7 @@ impl<T: Record, R: Receiver<Delivery<T>>> Sink<T> for Deliver<T, R> {
         Ok(DeliverCommitter {
             receiver: Arc::clone(&self.receiver),
             made: Arc::clone(&self.made),
+            sink: SinkName::of(&scope),
             fence: scope.fence,
             records: PhantomData,
         })
@@ -244,6 +260,9 @@ impl<T: Record, R: Receiver<Delivery<T>>> DeliverWriter<T, R> {
         }
         let delivery = Delivery {
             records: std::mem::take(&mut self.records),
+            store: self.context.store().to_owned(),
+            job: Arc::clone(&self.context.job),
+            uid: self.context.uid().clone(),
             subtask: self.context.subtask(),
             run: self.context.run(),
             checkpoint: None,
@@ -310,7 +329,8 @@ impl<T: Record, R: Receiver<Delivery<T>>> SinkWriter<T> for DeliverWriter<T, R> 
 /// Gives out what completed checkpoints hold.
 pub struct DeliverCommitter<T, R> {
     receiver: Arc<R>,
-    made: Arc<Mutex<Made>>,
+    made: Arc<Mutex<BTreeMap<SinkName, Made>>>,
+    sink: SinkName,
     fence: Fence,
     records: PhantomData<fn(T)>,
 }
@@ -331,6 +351,7 @@ impl<T: Record, R: Receiver<Delivery<T>>> SinkCommit for DeliverCommitter<T, R> 
 
     fn commit(&mut self, prepared: PreparedDelivery<T>) -> CommitOutcome {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = made.entry(self.sink.clone()).or_default();
         if made.names.contains(&prepared.name) {
             return CommitOutcome::AlreadyDone;
         }
@@ -338,7 +359,15 @@ impl<T: Record, R: Receiver<Delivery<T>>> SinkCommit for DeliverCommitter<T, R> 
             return CommitOutcome::Fatal(fenced.into());
         }
         let PreparedDelivery { name, records } = prepared;
-        let delivery = Delivery { records, subtask: name.subtask, run: name.run, checkpoint: Some(name.checkpoint) };
+        let delivery = Delivery {
+            records,
+            store: name.store.clone(),
+            job: Arc::clone(&self.sink.job),
+            uid: self.sink.uid.clone(),
+            subtask: name.subtask,
+            run: name.run,
+            checkpoint: Some(name.checkpoint),
+        };
         match self.receiver.deliver(delivery) {
             Ok(()) => {
                 made.names.insert(name.clone());

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::pace::Pace;
 use super::source::{
-    Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Source, SourceContext, SourceEnumerator, SourceReader,
-    SplitAssigner,
+    Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Replay, Source, SourceContext, SourceEnumerator,
+    SourceReader, SplitAssigner,
 };
 use crate::error::{OperatorError, OperatorResult};
 use crate::record::Record;
@@ -142,6 +142,10 @@ impl<P: Produce> Source for Generator<P> {
 
     fn boundedness(&self) -> Boundedness {
         if self.end.is_some() { Boundedness::Bounded } else { Boundedness::Unbounded }
+    }
+
+    fn replay(&self) -> Replay {
+        Replay::FromStoredPosition
     }
 
     fn enumerator(&self, context: SourceContext) -> OperatorResult<GeneratorEnumerator> {

@@ -12,6 +12,7 @@ pub(crate) mod pace;
 pub mod push;
 pub mod sink;
 pub(crate) mod sink_link;
+pub(crate) mod sink_name;
 pub mod source;
 pub(crate) mod source_task;
 

@@ -35,6 +35,11 @@ pub trait Sink<T: Record>: Send + Sync + 'static {
     /// What it promises of each record.
     fn guarantee(&self) -> Guarantee;
 
+    /// Where its effects live. A sink whose effects end with the process must say so: what the job promises from end to end when its process ends depends on it.
+    fn effect(&self) -> Effect {
+        Effect::Outside
+    }
+
     /// A new writer. Called after the committer has cleaned up.
     ///
     /// # Errors
@@ -113,6 +118,17 @@ impl fmt::Display for Guarantee {
             Guarantee::ExactlyOnce => "exactly-once",
         })
     }
+}
+
+/// Where the effects of a sink live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Effect {
+    /// Outside of the process, as in files or a database: what took effect is still there for the next process.
+    Outside,
+    /// In the memory of the process, and it ends with it. The next process, started from a stored checkpoint, does not know what had taken effect.
+    InProcess,
 }
 
 /// The writing side of a sink. One per subtask, on its arbiter; never blocks.

@@ -34,11 +34,8 @@ pub trait Source: Send + Sync + 'static {
     /// Whether the source ends by itself.
     fn boundedness(&self) -> Boundedness;
 
-    /// Whether what was emitted since a checkpoint can be emitted again after a failure. It can, if this is not implemented; a source that cannot must say so,
-    /// since what the job promises from end to end depends on it.
-    fn replay(&self) -> Replay {
-        Replay::FromStoredPosition
-    }
+    /// Whether what was emitted since a checkpoint can be emitted again after a failure. What the job promises from end to end depends on it.
+    fn replay(&self) -> Replay;
 
     /// A new enumerator.
     ///

@@ -55,6 +55,8 @@ pub struct JobStatus {
     pub next_restart: Option<WallTime>,
     /// The parts of the job that fail and restart on their own: what edges connect. One for a job that hangs together.
     pub regions: Vec<RegionStatus>,
+    /// Why checkpoints are left that were to be deleted when the job ended, if that is so.
+    pub checkpoints_left: Option<String>,
     pub(super) failed_attempt: Option<u32>,
 }
 
@@ -73,6 +75,7 @@ impl Default for JobStatus {
             restarts: 0,
             next_restart: None,
             regions: Vec::new(),
+            checkpoints_left: None,
             failed_attempt: None,
         }
     }
@@ -261,7 +264,8 @@ impl JobHandle {
         self.ask(Address::Supervisor, Control::Stop).await
     }
 
-    /// Ends the job now, without a checkpoint. Those that were completed are kept.
+    /// Ends the job now, without a checkpoint. Whether those that were completed are kept is a setting: see
+    /// [`Options::externalized_checkpoints`](crate::Options::externalized_checkpoints).
     pub fn cancel(&self) {
         self.running.send(Address::Supervisor, Control::CancelJob);
     }

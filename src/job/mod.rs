@@ -192,6 +192,7 @@ fn supervisor_setup(
         buffer_timeout: options.buffer_timeout,
         restart: options.restart_strategy(),
         failover: options.failover,
+        retention: options.externalized.unwrap_or_default(),
         store,
         files: Arc::clone(&options.files),
         listener,

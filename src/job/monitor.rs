@@ -158,6 +158,7 @@ impl Known {
                     figures.abort(*reason);
                 }
             }
+            JobEvent::CheckpointsLeft { reason } => status.checkpoints_left = Some(reason.clone()),
             JobEvent::Failed(failure) => {
                 // The first failure of an attempt is the cause, what follows are its consequences.
                 if status.failed_attempt != Some(status.attempts) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::listener::Listener;
 use alluvium_actors::protocol::align::CheckpointMode;
+use alluvium_actors::protocol::cleanup::ExternalizedCheckpointRetention;
 use alluvium_actors::protocol::coordinator::Settings;
 use alluvium_actors::protocol::supervise::{FailoverStrategy, RestartStrategy};
 use alluvium_actors::run::Arbiters;
@@ -41,6 +42,7 @@ pub struct Options {
     pub(super) minimum_pause: Duration,
     pub(super) maximum_concurrent: usize,
     pub(super) retained: usize,
+    pub(super) externalized: Option<ExternalizedCheckpointRetention>,
     pub(super) maximum_queued_requests: usize,
     pub(super) tolerable_failures: Option<u32>,
     pub(super) continue_on_errors: bool,
@@ -70,6 +72,7 @@ impl Default for Options {
             minimum_pause: Duration::ZERO,
             maximum_concurrent: 1,
             retained: 1,
+            externalized: None,
             maximum_queued_requests: settings.maximum_queued_requests.get(),
             tolerable_failures: None,
             continue_on_errors: false,
@@ -150,6 +153,30 @@ impl Options {
     #[must_use]
     pub fn retained_checkpoints(mut self, checkpoints: usize) -> Options {
         self.retained = checkpoints;
+        self
+    }
+
+    /// What becomes of completed checkpoints when the job is cancelled or fails for good; all are kept if not given
+    /// ([`RetainOnCancellation`](ExternalizedCheckpointRetention::RetainOnCancellation)), so that the next start goes on from the newest. A job that finishes
+    /// leaves the mark of its end, one that is stopped what it can go on from, a crash everything, whatever the setting.
+    ///
+    /// Before checkpoints are deleted, the sinks commit what the newest one holds: output that a completed checkpoint covers is never lost. The
+    /// next start then begins anew, and a sink that finds the output of this job refuses to write it a second time: give it another place,
+    /// or move the output away. What cannot be deleted, and why, is in
+    /// [`JobStatus::checkpoints_left`](crate::JobStatus::checkpoints_left).
+    ///
+    /// ```
+    /// use alluvium::{ExternalizedCheckpointRetention, Options};
+    ///
+    /// let options = Options::default()
+    ///     .store("state")
+    ///     .checkpoint_every(std::time::Duration::from_secs(1))
+    ///     .externalized_checkpoints(ExternalizedCheckpointRetention::DeleteOnCancellation);
+    /// assert!(options.check().is_ok());
+    /// ```
+    #[must_use]
+    pub fn externalized_checkpoints(mut self, retention: ExternalizedCheckpointRetention) -> Options {
+        self.externalized = Some(retention);
         self
     }
 

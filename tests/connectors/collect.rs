@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use alluvium::connect::sink::{Guarantee, Sink, SinkCommit, SinkWriter};
+use alluvium::connect::sink::{CommitOutcome, Guarantee, Sink, SinkCommit, SinkWriter};
 use alluvium::connect::{Collect, ForEach};
 use alluvium::record::batch::Slice;
 use alluvium::testing::disk::SimulatedDisk;
-use alluvium::testing::host::ManualHost;
+use alluvium::testing::host::{ManualHost, Site};
 use alluvium::testing::sinks::{SinkTrial, check_exactly_once};
 
 use crate::site;
@@ -50,6 +50,32 @@ fn a_start_without_a_checkpoint_begins_a_new_collection() {
         }
         assert_eq!(collect.collected(), [1, 2]);
     }
+}
+
+#[test]
+fn what_one_sink_begins_anew_leaves_to_the_others_what_they_collected() {
+    let disk = SimulatedDisk::new();
+    let checkpoint = alluvium_actors::ids::CheckpointId(1);
+    let collect = Collect::new();
+    let collect_as = |job: &str, uid: &str, record: u8| {
+        let site = Site { job: job.into(), uid: uid.into(), ..site(&disk, 1) };
+        let host = ManualHost::new(1);
+        let mut committer = Sink::<u8>::committer(&collect, site.sink_scope()).unwrap();
+        committer.open(None).unwrap();
+        let mut writer = Sink::<u8>::writer(&collect, site.sink_context(&host, 0)).unwrap();
+        writer.write_batch(&mut Slice { records: vec![record], timestamps: vec![], hashes: vec![] }).unwrap();
+        writer.prepare(checkpoint).unwrap();
+        for part in host.drive(|context| writer.poll_prepared(checkpoint, context)).unwrap() {
+            assert_eq!(committer.commit(part.clone()), CommitOutcome::Done);
+            assert_eq!(committer.commit(part), CommitOutcome::AlreadyDone);
+        }
+    };
+    collect_as("job", "even", 2);
+    collect_as("job", "odd", 1);
+    collect_as("another", "even", 4);
+    assert_eq!(collect.collected(), [4, 2, 1]);
+    collect_as("job", "even", 6);
+    assert_eq!(collect.collected(), [4, 6, 1]);
 }
 
 #[test]

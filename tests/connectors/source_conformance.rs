@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use alluvium::connect::source::{
-    Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Source, SourceContext, SourceEnumerator, SourceReader,
-    SplitAssigner,
+    Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Replay, Source, SourceContext, SourceEnumerator,
+    SourceReader, SplitAssigner,
 };
 use alluvium::connect::{CsvFiles, Generator, Items, LineFiles};
 use alluvium::ports::files::Files;
@@ -143,6 +143,10 @@ impl Source for Counting {
 
     fn boundedness(&self) -> Boundedness {
         Boundedness::Bounded
+    }
+
+    fn replay(&self) -> Replay {
+        Replay::FromStoredPosition
     }
 
     fn enumerator(&self, _: SourceContext) -> OperatorResult<Splits> {

@@ -3,11 +3,14 @@
 mod buffer_timeout;
 mod embedded;
 mod endings;
+mod externalized;
 mod handle;
 mod nodes;
 mod push;
 mod refusals;
 mod regions;
+mod shared_sinks;
+mod tolerance;
 
 use std::path::Path;
 use std::time::Duration;

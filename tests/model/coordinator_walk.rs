@@ -9,8 +9,8 @@ use std::num::{NonZeroU64, NonZeroUsize};
 
 use alluvium_actors::ids::{Attempt, CheckpointId, Moment, SubtaskId, Token};
 use alluvium_actors::protocol::coordinator::{
-    Acknowledgement, Coordinator, DeclineReason, Effect, Event, JobFailure, Outcome, ReadBack, RequestId, RequestKind,
-    Settings, Start, SubtaskFigures,
+    Acknowledgement, Coordinator, DeclineReason, Effect, Event, FailureReason, JobFailure, Outcome, ReadBack,
+    RequestId, RequestKind, Settings, Start, SubtaskFigures,
 };
 use alluvium_actors::protocol::machine::Machine;
 
@@ -53,6 +53,8 @@ enum Defect {
     UnknownIsTakenForFailed,
     /// A new process begins its ids after the newest manifest instead of at the reserved mark.
     IdsBeginAfterTheNewestManifest,
+    /// One more failure is tolerated than was asked for.
+    ToleratesOneMore,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +69,8 @@ struct Supplies {
 #[derive(Clone, Hash)]
 struct World {
     settings: Settings,
+    /// How many failures in a row are to be tolerated.
+    tolerable: Option<u32>,
     defect: Defect,
     supplies: Supplies,
     coordinator: Coordinator,
@@ -89,6 +93,9 @@ struct World {
     snapshots: BTreeMap<CheckpointId, BTreeSet<SubtaskId>>,
     requests: u64,
     waiting: BTreeSet<RequestId>,
+    /// How many checkpoints failed in a row, of those that count; and whether the attempt failed over it and is not ended.
+    failures: u32,
+    exceeded: bool,
     broken: Option<String>,
 }
 
@@ -96,8 +103,12 @@ impl World {
     fn new(settings: Settings, subtasks: u32, supplies: Supplies, defect: Defect) -> World {
         let subtasks: Vec<SubtaskId> = (0..subtasks).map(|index| subtask(0, index)).collect();
         let count = subtasks.len();
+        let tolerable = settings.tolerable_failures;
+        let more = u32::from(defect == Defect::ToleratesOneMore);
+        let settings = Settings { tolerable_failures: tolerable.map(|failures| failures + more), ..settings };
         let mut world = World {
             coordinator: Coordinator::new(settings.clone()),
+            tolerable,
             settings,
             defect,
             supplies,
@@ -117,6 +128,8 @@ impl World {
             snapshots: BTreeMap::new(),
             requests: 0,
             waiting: BTreeSet::new(),
+            failures: 0,
+            exceeded: false,
             broken: None,
         };
         world.start();
@@ -134,7 +147,10 @@ impl World {
         let newest = self.manifests.last().copied();
         let first = match self.defect {
             Defect::IdsBeginAfterTheNewestManifest => newest.map_or(id(1), CheckpointId::next),
-            Defect::None | Defect::CompletesBeforeTheManifest | Defect::UnknownIsTakenForFailed => self.mark,
+            Defect::None
+            | Defect::CompletesBeforeTheManifest
+            | Defect::UnknownIsTakenForFailed
+            | Defect::ToleratesOneMore => self.mark,
         };
         self.mark = self.mark.max(CheckpointId(first.0 + self.settings.ids_per_block.get()));
         self.apply(Event::Start(Start {
@@ -156,6 +172,8 @@ impl World {
         self.up.iter_mut().for_each(VecDeque::clear);
         self.waiting.clear();
         self.given_up = false;
+        self.failures = 0;
+        self.exceeded = false;
         self.start();
     }
 
@@ -233,6 +251,8 @@ impl World {
             Effect::Answer { request, result } => {
                 let waited = self.waiting.remove(&request);
                 self.require(waited, || format!("{request:?} is answered twice"));
+                // Every checkpoint of a walk that counts failures was asked for by one request. What ends with its attempt does not count.
+                self.failures += u32::from(!self.suspending && result.is_err_and(FailureReason::counts));
                 let stored = result.is_err() || result.is_ok_and(|checkpoint| self.manifests.contains(&checkpoint));
                 self.require(stored, || format!("{request:?} is told of {result:?}, which does not exist"));
             }
@@ -255,9 +275,16 @@ impl World {
             }
             Effect::FailJob { failure } => match failure {
                 JobFailure::Unsettled { .. } => self.given_up = true,
-                JobFailure::FinalCheckpoint { .. } | JobFailure::ExceededTolerableFailures { .. } => {
+                JobFailure::FinalCheckpoint { .. } => {
                     self.suspending = true;
                     self.given_up = true;
+                }
+                JobFailure::ExceededTolerableFailures { failures, tolerable: _, reason } => {
+                    let seen = self.failures;
+                    self.require(failures == seen, || format!("{failures} failures are told, {seen} were seen"));
+                    self.require(reason.counts(), || format!("the attempt fails because of {reason}"));
+                    self.failures = 0;
+                    self.exceeded = true;
                 }
             },
         }
@@ -269,6 +296,7 @@ impl World {
         let told = self.told_complete;
         self.require(checkpoint > told, || format!("{checkpoint} is called complete after {told}"));
         self.told_complete = checkpoint;
+        self.failures = 0;
         self.tell_all(Down::Completed(checkpoint));
     }
 
@@ -381,7 +409,9 @@ impl World {
                     after.ask(RequestKind::Stop);
                 });
             }
-            step("a subtask fails".to_owned(), 1, &|after| {
+            let ends = if self.exceeded { ("the supervisor ends the attempt", 0) } else { ("a subtask fails", 1) };
+            step(ends.0.to_owned(), ends.1, &|after| {
+                after.exceeded = false;
                 after.suspending = true;
                 after.down.iter_mut().for_each(VecDeque::clear);
                 after.apply(Event::Suspend);
@@ -504,6 +534,14 @@ impl World {
                 return Err(format!("the manifest of {manifest} exists, and blobs of it do not"));
             }
         }
+        if let Some(tolerable) = self.tolerable
+            && self.failures > tolerable
+        {
+            return Err(format!(
+                "{} failures in a row, {tolerable} are tolerated, and the attempt goes on",
+                self.failures
+            ));
+        }
         if at_rest == AtRest(true) {
             let pending: Vec<_> = self.coordinator.pending().map(|pending| pending.checkpoint).collect();
             if !pending.is_empty() || !self.waiting.is_empty() {
@@ -556,6 +594,32 @@ fn walk_ids_that_are_reserved_one_at_a_time_with_every_pair_of_faults() {
     let supplies = Supplies { checkpoints: 3, stops: 0, faults: 2, ends: false };
     let world = World::new(settings(1, 1), 1, supplies, Defect::None);
     walk("coordinator, one id at a time", world, 1_000_000).assert_holds_everywhere();
+}
+
+#[test]
+fn walk_failures_that_are_counted_with_every_pair_of_faults() {
+    let supplies = Supplies { checkpoints: 3, stops: 0, faults: 2, ends: false };
+    for tolerable in [0, 1] {
+        let settings = Settings { tolerable_failures: Some(tolerable), ..settings(2, 100) };
+        let world = World::new(settings, 1, supplies, Defect::None);
+        walk("coordinator, counted failures", world, 1_000_000).assert_holds_everywhere();
+    }
+}
+
+#[test]
+fn walk_three_checkpoints_at_a_time_with_every_pair_of_faults() {
+    let supplies = Supplies { checkpoints: 3, stops: 0, faults: 2, ends: false };
+    let world = World::new(settings(3, 100), 1, supplies, Defect::None);
+    walk("coordinator, three at a time", world, 1_000_000).assert_holds_everywhere();
+}
+
+#[test]
+fn walk_one_failure_more_than_is_tolerated_is_found() {
+    let supplies = Supplies { checkpoints: 2, stops: 0, faults: 2, ends: false };
+    let settings = Settings { tolerable_failures: Some(0), ..settings(1, 100) };
+    let world = World::new(settings, 1, supplies, Defect::ToleratesOneMore);
+    let found = walk("coordinator, tolerates one more", world, 100_000);
+    assert!(found.expect_counterexample().violation.contains("and the attempt goes on"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod align_setting;
 mod align_walk;
 mod align_world;
 mod buffer_timeout;
+mod cleanup;
 mod commit;
 mod commit_walk;
 mod coordinator;

@@ -20,6 +20,11 @@ pub(crate) fn options(boot: &mut Boot<'_>) -> Options {
         .checkpoint_timeout(Duration::from_millis([15, 100, 10_000][boot.random() as usize % 3]))
         .retained_checkpoints(1 + boot.random() as usize % 3)
         .restart(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(3) });
+    let options = match boot.number() % 3 {
+        0 => options,
+        1 => options.tolerable_checkpoint_failures(1),
+        _ => options.continue_on_checkpoint_errors(),
+    };
     match boot.random() % 4 {
         0 => options.minimum_pause(Duration::from_millis(5)),
         more => options.maximum_concurrent_checkpoints(more as usize),

@@ -1,6 +1,7 @@
 //! Whole jobs on the simulator: crashed at every effect, with a disk that forgets and fails, against oracles that know every record.
 
 mod at_least_once;
+mod cancelled;
 mod chance;
 mod files;
 mod flights;

@@ -5,6 +5,7 @@
 mod blobs;
 mod catalogue;
 mod common;
+mod completed;
 mod conformance;
 mod crash;
 mod damage;

@@ -1,13 +1,14 @@
 //! How a job comes to its end: its subtasks ended by themselves, or nothing of them is left and none follows.
 
-use std::sync::Arc;
-
 use super::{Ending, Phase, SupervisorDriver};
+use crate::drive::cleanup::CleanupDriver;
 use crate::drive::control::Control;
-use crate::ports::blocking::{Lane, Promise};
+use crate::ids::Attempt;
 use crate::ports::host::Address;
+use crate::ports::listener::JobEvent;
 use crate::ports::store::CheckpointKind;
 use crate::ports::task::Failure;
+use crate::protocol::cleanup::Leaves;
 use crate::protocol::lifecycle::JobState;
 
 impl SupervisorDriver {
@@ -38,42 +39,47 @@ impl SupervisorDriver {
         self.ending = Some(ending);
         self.phase = Phase::ShuttingDown;
         if self.coordinator_gone {
-            self.tidy();
+            self.clean_up();
         } else {
             self.host.send(Address::Coordinator, Control::Shutdown);
         }
     }
 
-    /// A finished job keeps its final marker and nothing else (rule 24).
-    pub(super) fn tidy(&mut self) {
-        if self.ending != Some(Ending::Finished) {
-            self.over();
-            return;
-        }
-        let store = Arc::clone(&self.setup.store);
+    /// Removes the checkpoints that are not to be left (rule 24).
+    pub(super) fn clean_up(&mut self) {
+        let end = self.final_state();
+        let leaves = match self.setup.retention.leaves(end) {
+            Leaves::Nothing if self.unsettled => self.leave_all("it is unknown whether a checkpoint was stored"),
+            // Perhaps it is the wrong job, the wrong store or the wrong input that could not be started.
+            Leaves::Nothing if end == JobState::Failed && !self.has_run => {
+                self.leave_all("the job failed before it ran")
+            }
+            leaves => leaves,
+        };
         let fence = self.fences.advance();
-        self.phase = Phase::Tidying(Promise::start(self.host.blocking().as_ref(), Lane::Metadata, move || {
-            let known = store.list().unwrap_or_default();
-            for summary in known.iter().filter(|summary| summary.kind != CheckpointKind::Final) {
-                if let Err(error) = store.delete_checkpoint(&fence, summary.checkpoint) {
-                    tracing::warn!(%error, checkpoint = %summary.checkpoint, "a checkpoint of the finished job was not removed");
-                }
-            }
-            // Also what an earlier process could not delete any more: no run will begin that does.
-            if let Err(error) = store.remove_orphans(&fence) {
-                tracing::warn!(%error, "files that nobody refers to stay behind the finished job");
-            }
-        }));
+        let attempt = Attempt(self.machine.attempt().0 + 1);
+        let cleanup = CleanupDriver::begin(self.host.as_ref(), &self.setup, attempt, fence, leaves);
+        self.phase = Phase::CleaningUp(Box::new(cleanup));
     }
 
-    pub(super) fn over(&mut self) {
-        self.phase = Phase::Over;
-        let state = match self.ending {
+    /// Nothing is deleted although the setting says so.
+    pub(super) fn leave_all(&self, reason: &str) -> Leaves {
+        tracing::warn!(reason, "checkpoints that were to be deleted are left");
+        self.setup.listener.event(JobEvent::CheckpointsLeft { reason: reason.to_owned() });
+        Leaves::Everything
+    }
+
+    fn final_state(&self) -> JobState {
+        match self.ending {
             Some(Ending::Finished) => JobState::Finished,
             Some(Ending::Stopped) => JobState::Stopped,
             Some(Ending::Cancelled) => JobState::Cancelled,
             Some(Ending::Failed) | None => JobState::Failed,
-        };
-        self.enter(state);
+        }
+    }
+
+    pub(super) fn over(&mut self) {
+        self.phase = Phase::Over;
+        self.enter(self.final_state());
     }
 }

@@ -146,6 +146,7 @@ impl SupervisorDriver {
         }
         let Some((attempt, regions)) = all else { return };
         self.phase = Phase::Running;
+        self.has_run = true;
         self.announced = None;
         self.handle(Event::Running { attempt });
         self.enter(JobState::Running);

@@ -11,6 +11,7 @@ use crate::ports::host::Address;
 use crate::ports::listener::JobEvent;
 use crate::ports::store::CheckpointKind;
 use crate::ports::task::Failure;
+use crate::protocol::cleanup::Leaves;
 use crate::protocol::lifecycle::{JobState, SubtaskState};
 use crate::protocol::supervise::{Event, Part, Scope, Straggler};
 
@@ -19,7 +20,7 @@ impl SupervisorDriver {
     pub(super) fn fail(&mut self, scope: Scope, attempt: Attempt, failure: Failure) {
         self.setup.listener.event(JobEvent::Failed(failure.clone()));
         tracing::warn!(%failure, "something of the job failed");
-        if matches!(self.phase, Phase::Over | Phase::Tidying(_) | Phase::ShuttingDown) {
+        if matches!(self.phase, Phase::Over | Phase::CleaningUp(_) | Phase::ShuttingDown) {
             return;
         }
         let random = self.host.random();
@@ -137,7 +138,7 @@ impl SupervisorDriver {
                 }
                 if matches!(self.phase, Phase::ShuttingDown) {
                     // Nobody is left who could answer.
-                    self.tidy();
+                    self.clean_up();
                 }
             }
             Address::Subtask(subtask, attempt) if attempt == self.attempt_of(subtask) => {
@@ -163,7 +164,7 @@ impl SupervisorDriver {
     ) {
         self.closed = closed.or(self.closed);
         if matches!(self.phase, Phase::ShuttingDown) {
-            return self.tidy();
+            return self.clean_up();
         }
         self.last_completed = last_completed;
         self.handle(Event::CoordinatorSuspended { suspension, closed: self.closed.is_some() });
@@ -189,6 +190,9 @@ impl SupervisorDriver {
             self.setup.cancellation_timeout
         );
         self.setup.listener.event(JobEvent::Failed(Failure::unrecoverable(stuck.join(", "), message)));
+        if self.setup.retention.leaves(JobState::Failed) == Leaves::Nothing {
+            self.leave_all("something of the job has not ended");
+        }
         self.ending = Some(Ending::Failed);
         self.over();
     }

@@ -22,6 +22,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::drive::attempt::WorkCount;
+use crate::drive::cleanup::CleanupDriver;
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
 use crate::drive::deploy::Deployment;
@@ -37,6 +38,7 @@ use crate::ports::sink::PreparedCheckpoint;
 use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::Failure;
 use crate::protocol::align::CheckpointMode;
+use crate::protocol::cleanup::ExternalizedCheckpointRetention;
 use crate::protocol::coordinator::Settings;
 use crate::protocol::lifecycle::{IllegalTransition, Job, JobState, SubtaskState};
 use crate::protocol::machine::Machine;
@@ -72,6 +74,8 @@ pub struct SupervisorSetup {
     pub files: Arc<dyn Files>,
     /// Who watches.
     pub listener: Arc<dyn Listener>,
+    /// Which completed checkpoints are left when the job ends.
+    pub retention: ExternalizedCheckpointRetention,
     /// See [`ReadPrepared`].
     pub read_prepared: ReadPrepared,
     /// See [`CheckFit`].
@@ -110,6 +114,10 @@ pub struct SupervisorDriver {
     /// The restart that was told of last.
     announced: Option<Announced>,
     coordinator_gone: bool,
+    /// It stayed unknown whether a checkpoint was stored: nothing is touched any more.
+    unsettled: bool,
+    /// All subtasks of some attempt ran.
+    has_run: bool,
     /// The subtasks and sinks that were spawned and have not ended. Kept apart from everything that decides: it is what a supervisor that panicked goes by.
     roster: BTreeSet<Address>,
     /// A user has cancelled the job.
@@ -144,8 +152,8 @@ enum Phase {
     Ending,
     /// The coordinator ends; checkpoints that are not needed are removed.
     ShuttingDown,
-    /// Removing the checkpoints that a finished job does not need.
-    Tidying(Promise<()>),
+    /// Removing the checkpoints that are not to be left.
+    CleaningUp(Box<CleanupDriver>),
     /// The end.
     Over,
 }
@@ -189,6 +197,8 @@ impl SupervisorDriver {
             ending: None,
             announced: None,
             coordinator_gone: false,
+            unsettled: false,
+            has_run: false,
             roster: BTreeSet::new(),
             cancelled: false,
         };
@@ -311,6 +321,13 @@ impl SupervisorDriver {
     }
 
     fn on_message(&mut self, message: Control) -> Result<(), Failure> {
+        let message = match &mut self.phase {
+            Phase::CleaningUp(cleanup) => match cleanup.on_message(self.host.as_ref(), message) {
+                Some(message) => message,
+                None => return Ok(()),
+            },
+            _ => message,
+        };
         match message {
             Control::SinkReady { attempt, sink } if attempt == self.attempt_of_sink(sink) => {
                 if let Phase::OpeningSinks { waiting, .. } = &mut self.phase {
@@ -337,7 +354,8 @@ impl SupervisorDriver {
                     self.enter(JobState::Running);
                 }
             }
-            Control::Suspended { suspension, last_completed, closed } => {
+            Control::Suspended { suspension, last_completed, closed, unsettled } => {
+                self.unsettled |= unsettled;
                 self.coordinator_suspended(suspension, last_completed, closed);
             }
             Control::Stop(reply) => {
@@ -345,7 +363,7 @@ impl SupervisorDriver {
                 self.try_stop();
             }
             Control::CancelJob => {
-                if !matches!(self.phase, Phase::Over | Phase::Tidying(_) | Phase::ShuttingDown) {
+                if !matches!(self.phase, Phase::Over | Phase::CleaningUp(_) | Phase::ShuttingDown) {
                     self.handle(Event::Cancel);
                     self.show_why_it_ends();
                 }
@@ -403,9 +421,14 @@ impl SupervisorDriver {
                         return Ok(Step::Wait);
                     }
                 }
-                Phase::Tidying(promise) => match promise.poll(context) {
+                Phase::CleaningUp(cleanup) => match cleanup.poll(self.host.as_ref(), context) {
                     Poll::Pending => return Ok(Step::Wait),
-                    Poll::Ready(_) => self.over(),
+                    Poll::Ready(left) => {
+                        if let Some(reason) = left {
+                            self.leave_all(&reason);
+                        }
+                        self.over();
+                    }
                 },
                 Phase::Over => return Ok(Step::Finished),
                 Phase::OpeningSinks { .. }

@@ -40,7 +40,7 @@ impl SupervisorDriver {
 
     /// Goes on after a panic of its own: the whole job fails, and the restart strategy decides.
     pub(super) fn recover_from(&mut self, panic: Box<dyn Any + Send>) {
-        if matches!(self.phase, Phase::ShuttingDown | Phase::Tidying(_) | Phase::Over) {
+        if matches!(self.phase, Phase::ShuttingDown | Phase::CleaningUp(_) | Phase::Over) {
             // Nothing is left that could be restarted. The host ends the job.
             resume_unwind(panic);
         }

@@ -259,6 +259,12 @@ impl Coordinator {
         self.pending.values().any(|pending| matches!(pending.step, Step::Unsettled(_)))
     }
 
+    /// Whether the job was given up over a manifest of which it stayed unknown whether it exists: nothing may be touched.
+    #[must_use]
+    pub fn has_given_up(&self) -> bool {
+        matches!(self.phase, Phase::Failed { .. })
+    }
+
     /// Whether nothing is under way in the storage on behalf of this machine.
     fn is_quiet(&self) -> bool {
         self.pending.is_empty() && !self.identifiers.is_asking() && !self.retained.is_deleting()

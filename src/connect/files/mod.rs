@@ -24,7 +24,7 @@ pub use self::progress::SourceProgress;
 pub use self::reader::FileSourceReader;
 
 use self::position::Position;
-use super::source::{Boundedness, Source, SourceContext};
+use super::source::{Boundedness, Replay, Source, SourceContext};
 use crate::error::{OperatorError, OperatorResult};
 
 /// A source that reads files: see [`LineFiles`] and [`CsvFiles`].
@@ -80,6 +80,10 @@ impl<F: Format> Source for FileSource<F> {
 
     fn boundedness(&self) -> Boundedness {
         Boundedness::Bounded
+    }
+
+    fn replay(&self) -> Replay {
+        Replay::FromStoredPosition
     }
 
     fn enumerator(&self, context: SourceContext) -> OperatorResult<FileEnumerator> {

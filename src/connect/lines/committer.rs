@@ -190,6 +190,10 @@ impl SinkCommit for LinesCommitter {
             let new = Owner::of(&self.scope);
             let owner = new.establish(self.files(), &self.scope.fence, &self.names, &self.scope)?;
             owner.check(&self.scope, &self.names)?;
+        } else if written_to.is_none() {
+            // Who wrote it may have failed, or died, before it was durable: a checkpoint must not name a directory that a power cut takes back.
+            self.check_fence()?;
+            sync_directory(self.files(), &self.names)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use alluvium_actors::ports::files::{FileErrorKind, Files};
 use alluvium_actors::ports::sink::SinkScope;
 
 use super::names::Names;
+use super::writer::sync_directory;
 use crate::connect::file_failure;
 use crate::error::{OperatorError, OperatorResult};
 
@@ -96,7 +97,8 @@ impl Owner {
             Err(error) => return Err(file_failure(&error)),
         };
         fence.check()?;
-        files.sync_directory(names.directory()).map_err(|error| file_failure(&error))?;
+        // Not again after it failed: a later sync may succeed and yet have lost the name.
+        sync_directory(files, names)?;
         Ok(owner)
     }
 

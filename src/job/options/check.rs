@@ -92,7 +92,11 @@ impl Options {
             if self.retained > 1 {
                 errors.push(OptionError::RetainedWithoutStore { retained: self.retained });
             }
-            let given = [("fall_back_to_older()", self.fall_back_to_older), ("fresh()", self.fresh)];
+            let given = [
+                ("externalized_checkpoints(..)", self.externalized.is_some()),
+                ("fall_back_to_older()", self.fall_back_to_older),
+                ("fresh()", self.fresh),
+            ];
             let given = given.into_iter().filter(|(_, given)| *given);
             errors.extend(given.map(|(option, _)| OptionError::WithoutStore { option }));
         }

@@ -17,6 +17,8 @@ pub(super) struct Watch {
     complete: Option<CheckpointId>,
     completed: u64,
     run: Option<RunNumber>,
+    /// A cancelled job deletes its checkpoints.
+    deleting: bool,
     wrong: Option<String>,
 }
 
@@ -62,6 +64,7 @@ impl Watch {
                 self.complete = Some(*checkpoint);
                 self.completed += 1;
             }
+            JobEvent::DeletingCheckpoints => self.deleting = true,
             _ => {}
         }
     }
@@ -71,7 +74,9 @@ impl Watch {
             self.is_wrong(format!("run {run} began after run {:?}", self.run));
         }
         self.run = Some(run);
-        if restored < self.complete {
+        // A deletion that a crash interrupts has gone through or not: the next start finds the newest checkpoint or none.
+        let may_be_gone = self.deleting && restored.is_none();
+        if restored < self.complete && !may_be_gone {
             self.is_wrong(format!(
                 "a completed checkpoint was lost: run {run} begins with {restored:?}, complete was {:?}",
                 self.complete

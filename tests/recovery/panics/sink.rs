@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use alluvium::connect::sink::{CommitOutcome, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
+use alluvium::connect::sink::{CommitOutcome, Effect, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
 use alluvium::ports::sink::SinkScope;
 use alluvium::record::batch::Slice;
 use alluvium::{CheckpointId, OperatorResult};
@@ -30,6 +30,10 @@ impl<S: Sink<String>> Sink<String> for FusedSink<S> {
 
     fn guarantee(&self) -> Guarantee {
         self.sink.guarantee()
+    }
+
+    fn effect(&self) -> Effect {
+        self.sink.effect()
     }
 
     fn writer(&self, context: SinkContext) -> OperatorResult<Self::Writer> {

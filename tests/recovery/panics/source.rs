@@ -3,8 +3,8 @@
 use std::task::{Context, Poll};
 
 use alluvium::connect::source::{
-    Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Source, SourceContext, SourceEnumerator, SourceReader,
-    SplitAssigner,
+    Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Replay, Source, SourceContext, SourceEnumerator,
+    SourceReader, SplitAssigner,
 };
 use alluvium::{CheckpointId, OperatorResult};
 
@@ -31,6 +31,10 @@ impl<S: Source> Source for FusedSource<S> {
 
     fn boundedness(&self) -> Boundedness {
         self.source.boundedness()
+    }
+
+    fn replay(&self) -> Replay {
+        self.source.replay()
     }
 
     fn enumerator(&self, context: SourceContext) -> OperatorResult<Self::Enumerator> {
