@@ -392,3 +392,21 @@ fn every_reason_of_a_decline_reaches_the_coordinator_as_itself() {
         assert_eq!(*rig.reasons.0.lock().unwrap(), [failed], "{declined:?}");
     }
 }
+
+#[test]
+fn a_stop_that_is_refused_before_its_checkpoint_began_is_called_off() {
+    let mut rig = deployed(1, None);
+    let fences = FenceSource::new();
+    let (over, now) = (fences.advance(), fences.advance());
+    let run = rig.store.begin_run(&now, None, WallTime(0)).unwrap();
+    // No id is left, and none can be reserved.
+    let run = RunRecord { reserved_below: run.first_checkpoint, ..run };
+    rig.tell(Control::Resume(Box::new(resume(run, None, over))));
+    rig.tell(Control::Running { attempt: ATTEMPT });
+    rig.sent();
+    let answers = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&answers);
+    rig.tell(Control::TakeStoppingCheckpoint(Reply(Box::new(move |answer| keep.lock().unwrap().push(answer)))));
+    assert!(matches!(answers.lock().unwrap()[..], [Err(_)]), "{answers:?}");
+    assert_eq!(rig.sent(), ["StopCalledOff"]);
+}

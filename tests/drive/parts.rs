@@ -1,7 +1,7 @@
 //! The two parts of a snapshot: what fails, what hangs, what is aborted before, during and after.
 
 use alluvium_actors::drive::control::Control;
-use alluvium_actors::ports::task::Failure;
+use alluvium_actors::ports::task::{Failure, Severity};
 use alluvium_actors::protocol::align::CheckpointMode;
 
 use crate::chain::Part;
@@ -157,4 +157,26 @@ fn a_subtask_that_does_not_process_yet_declines() {
     rig.trigger(1);
     assert_eq!(rig.sent(), ["decline 1 Declined: the subtask does not process yet"]);
     assert_eq!((rig.out(), rig.chain.take_log()), (String::new(), vec![]));
+}
+
+#[test]
+fn what_is_refused_because_the_region_ends_is_declined_as_closing_and_does_not_count() {
+    let mut rig = one_channel();
+    let refused = Failure { storage: true, ..Failure::retryable("checkpoint store", "attempt 1 is over") };
+    rig.chain.part(1, Part::Fails(refused));
+    rig.end_of_the_fence();
+    rig.send(0, "B1");
+    assert_eq!(rig.sent(), ["decline 1 Closing: attempt 1 is over"]);
+}
+
+#[test]
+fn an_error_behind_the_end_of_the_region_never_fails_the_job_for_good() {
+    for (over, severity) in [(false, Severity::Unrecoverable), (true, Severity::Retryable)] {
+        let mut rig = one_channel();
+        if over {
+            rig.end_of_the_fence();
+        }
+        assert!(rig.tell(Control::GoOn), "an operator understands no such message");
+        assert_eq!(rig.severities(), [severity]);
+    }
 }

@@ -14,6 +14,7 @@ use alluvium_actors::ids::{Attempt, CheckpointId, Moment, SubtaskId};
 use alluvium_actors::ports::fence::{Fence, FenceSource};
 use alluvium_actors::ports::host::{Address, Driver, Host, Step};
 use alluvium_actors::ports::store::CheckpointKind;
+use alluvium_actors::ports::task::Severity;
 use alluvium_actors::protocol::align::{Alignment, CheckpointMode};
 
 use crate::chain::{Chain, Number, Script};
@@ -132,6 +133,16 @@ impl Rig {
 
     pub(crate) fn abort(&mut self, checkpoint: u64) -> bool {
         self.tell(Control::Aborted { checkpoint: CheckpointId(checkpoint), last_completed: None })
+    }
+
+    /// How bad the failures are that the supervisor was told of since the last call.
+    pub(crate) fn severities(&self) -> Vec<Severity> {
+        let sent = self.host.take_sent().into_iter();
+        sent.filter_map(|(_, message)| match message {
+            Control::Failed { failure, .. } => Some(failure.severity),
+            _ => None,
+        })
+        .collect()
     }
 
     /// What was sent to coordinator and supervisor since the last call.

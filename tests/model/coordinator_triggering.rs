@@ -423,3 +423,26 @@ fn the_pause_is_counted_from_the_last_completion_also_of_a_manual_one() {
     assert_eq!(desk.pass(3 * SECOND), [TOO_EARLY], "18 s was due, and is within the pause of 2");
     assert_eq!(desk.pass(5 * SECOND), [trigger(3, Periodic)]);
 }
+
+#[test]
+fn a_restart_of_some_regions_goes_on_with_the_schedule_and_takes_up_the_moment_that_was_missed() {
+    let mut desk = Desk::running(every(10));
+    desk.pass(Duration::ZERO);
+    desk.complete(1);
+    let restart = |attempt| {
+        let again = start_of(start(1, 9_000, 5_000_000_000));
+        Event::Start(Start { attempt: Attempt(attempt), whole_job: false, ..again })
+    };
+    let triggered = |attempt, checkpoint| {
+        [Effect::Trigger { attempt: Attempt(attempt), checkpoint: id(checkpoint), kind: Periodic }]
+    };
+    desk.pass(4 * SECOND);
+    desk.run(Event::Suspend);
+    assert_eq!(desk.pass(2 * SECOND), []);
+    assert_eq!(desk.run(restart(2)), []);
+    assert_eq!(desk.pass(4 * SECOND), triggered(2, 2), "ten seconds after the first, and not at another random moment");
+    desk.run(Event::Suspend);
+    assert_eq!(desk.pass(13 * SECOND), []);
+    assert_eq!(desk.run(restart(3)), triggered(3, 3), "the moment at 20 s was missed");
+    assert_eq!(desk.coordinator.next_deadline().map(|at| at.0 / 1_000_000_000), Some(30));
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use alluvium_actors::ids::{Attempt, Moment, RegionId};
 use alluvium_actors::protocol::machine::Machine;
 use alluvium_actors::protocol::supervise::{
-    Effect, Event, FailoverStrategy, Part, Regions, RestartStrategy, Scope, Severity, Supervisor,
+    Effect, Event, FailoverStrategy, Part, Regions, RestartStrategy, Scope, Severity, Straggler, Supervisor,
 };
 
 use crate::coordinator::{LEFT, SECOND};
@@ -20,6 +20,8 @@ enum Defect {
     BelievesInEndsTooEarly,
     /// The driver takes failures of an old attempt for current ones.
     TakesLateFailures,
+    /// The driver does not answer in place of a coordinator that is gone.
+    WaitsForNobody,
 }
 
 #[derive(Clone, Hash)]
@@ -36,6 +38,9 @@ struct World {
     /// Whether the coordinator works for the job, and the suspensions that it has to answer.
     resumed: bool,
     suspensions: Vec<u32>,
+    /// Whether the coordinator is gone, and whether it may go.
+    gone: bool,
+    may_go: bool,
     failures_left: u8,
     late_left: u8,
     closings_left: u8,
@@ -64,6 +69,8 @@ impl World {
             told_to_end: BTreeSet::new(),
             resumed: false,
             suspensions: Vec::new(),
+            gone: false,
+            may_go: true,
             failures_left: 3,
             late_left: 1,
             closings_left: 1,
@@ -81,7 +88,7 @@ impl World {
     }
 
     fn apply(&mut self, event: Event) {
-        let mut effects = Vec::new();
+        let (mut effects, mut answered) = (Vec::new(), false);
         self.supervisor.handle(self.now, event, &mut effects);
         for effect in effects {
             if let Some(outcome) = self.outcome {
@@ -101,6 +108,7 @@ impl World {
                 }
                 Effect::Suspend { suspension, regions: _ } => {
                     self.suspensions.push(suspension);
+                    answered |= self.gone;
                 }
                 Effect::Restart { attempt, regions } => {
                     self.restarts += 1;
@@ -112,6 +120,7 @@ impl World {
                         self.breaks("a restart is asked for while the coordinator works".to_owned());
                     }
                     self.failed.clear();
+                    self.gone = false;
                     self.to_build = regions;
                 }
                 Effect::JobCancelled => {
@@ -122,6 +131,9 @@ impl World {
                 }
                 Effect::FailJob { failures, stragglers } => {
                     self.outcome = Some("failed");
+                    if self.gone && stragglers.contains(&Straggler::Coordinator) {
+                        self.breaks("the job waits for a coordinator that is gone".to_owned());
+                    }
                     if failures.is_empty() && stragglers.is_empty() {
                         self.breaks("failed without a reason".to_owned());
                     }
@@ -130,6 +142,17 @@ impl World {
                     }
                 }
             }
+        }
+        if answered {
+            self.answers_for_the_coordinator();
+        }
+    }
+
+    /// What the driver does in place of a coordinator that is gone.
+    fn answers_for_the_coordinator(&mut self) {
+        self.suspensions.clear();
+        if let Some(suspension) = self.supervisor.awaited_suspension() {
+            self.apply(Event::CoordinatorSuspended { suspension, closed: false });
         }
     }
 
@@ -201,6 +224,18 @@ impl World {
             step("failure of the coordinator".to_owned(), &|after| {
                 after.failures_left -= 1;
                 after.fail(Scope::Job, attempt, Severity::Retryable);
+            });
+        }
+        if self.may_go && self.failures_left > 0 {
+            let attempt = self.supervisor.attempt();
+            step("the coordinator is gone".to_owned(), &|after| {
+                after.failures_left -= 1;
+                (after.gone, after.may_go, after.resumed) = (true, false, false);
+                after.suspensions.clear();
+                after.fail(Scope::Job, attempt, Severity::Retryable);
+                if after.defect != Defect::WaitsForNobody {
+                    after.answers_for_the_coordinator();
+                }
             });
         }
         if self.late_left > 0 {
@@ -316,4 +351,13 @@ fn walk_a_region_that_is_built_beside_its_old_attempt_is_found() {
     world.cancels_left = 0;
     let found = walk("supervisor, beside the old one", world);
     assert!(found.expect_counterexample().violation.contains("is built beside"));
+}
+
+#[test]
+fn walk_a_wait_for_a_coordinator_that_is_gone_is_found() {
+    let strategy = RestartStrategy::FixedDelay { attempts: 2, delay: SECOND };
+    let mut world = World::new(1, strategy, Defect::WaitsForNobody);
+    world.late_left = 0;
+    let found = walk("supervisor, nobody answers", world);
+    assert!(found.expect_counterexample().violation.contains("waits for a coordinator that is gone"));
 }
