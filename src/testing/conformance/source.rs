@@ -66,7 +66,7 @@ pub trait SourceUnderTest {
         None
     }
 
-    /// Whether what [`SourceUnderTest::advance`] shows wakes the source. It is then polled only if it left a waker for that.
+    /// Whether what [`SourceUnderTest::advance`] shows wakes the source, and nothing else does. It is then polled only if it left a waker for that.
     fn advance_wakes(&self) -> bool {
         false
     }
@@ -191,8 +191,9 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         self.bounded = source.boundedness() == Boundedness::Bounded;
         self.loses = source.replay() != Replay::FromStoredPosition;
         self.report.starts += 1;
-        let process = Some(Process::start(&source, &site, &arbiter, restored, seed)?);
-        Ok(Started { process, source, site, arbiter })
+        let mut process = Process::start(&source, &site, &arbiter, restored, seed)?;
+        process.patient = !self.under_test.advance_wakes();
+        Ok(Started { process: Some(process), source, site, arbiter })
     }
 
     /// Starts again inside of the same process: the same source, built once more.
@@ -200,7 +201,9 @@ impl<U: SourceUnderTest> Suite<'_, U> {
         self.report.starts += 1;
         // The attempt before has ended when the next one begins.
         drop(started.process.take());
-        started.process = Some(Process::start(&started.source, &started.site, &started.arbiter, restored, seed)?);
+        let mut process = Process::start(&started.source, &started.site, &started.arbiter, restored, seed)?;
+        process.patient = !self.under_test.advance_wakes();
+        started.process = Some(process);
         Ok(())
     }
 

@@ -102,6 +102,8 @@ pub(super) struct Process<S: Source> {
     /// How many records all readers emitted.
     emissions: u64,
     pub(super) calls: u64,
+    /// Whether threads of the connector's own may wake it, and are waited for.
+    pub(super) patient: bool,
 }
 
 /// What may happen next.
@@ -157,6 +159,7 @@ impl<S: Source> Process<S> {
             cutting: Vec::new(),
             emissions: 0,
             calls: 0,
+            patient: true,
         };
         for index in 0..site.parallelism {
             let host = ManualHost::new(seed + 1 + u64::from(index));
@@ -309,7 +312,7 @@ impl<S: Source> Process<S> {
             possible = self.possible();
         }
         let mut yields = 0;
-        while possible.is_empty() && yields < YIELDS && self.may_be_woken() {
+        while possible.is_empty() && self.patient && yields < YIELDS && self.may_be_woken() {
             std::thread::yield_now();
             yields += 1;
             possible = self.possible();
