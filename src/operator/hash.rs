@@ -143,7 +143,7 @@ mod tests {
     /// Pushes slices of many sizes with records numbered from 0, and looks at what came out.
     fn check<T: Record>(channels: u32, record: fn(u64) -> T, number: fn(&T) -> u64) {
         let target = Target { output: 0, channels, max_parallelism: GROUPS };
-        let place = Places::new().add(Arc::from("keyed"));
+        let place = Places::new(&Arc::default()).add(Arc::from("keyed"));
         let mut hash = Hash::new(Owned(move |record: &T| number(record) % KEYS), SEED, target, place);
         let (mut outputs, receivers) = outputs(channels);
         let mut next = 0;
@@ -197,7 +197,7 @@ mod tests {
     fn nanoseconds_per_record() {
         for channels in [1, 2, 3, 7] {
             let target = Target { output: 0, channels, max_parallelism: GROUPS };
-            let place = Places::new().add(Arc::from("keyed"));
+            let place = Places::new(&Arc::default()).add(Arc::from("keyed"));
             let mut hash = Hash::new(Owned(|record: &(u64, u64)| record.0), SEED, target, place);
             let (mut outputs, receivers) = outputs(channels);
             let mut slice = Slice::new();
