@@ -10,8 +10,22 @@ use alluvium::{CheckpointId, JobState, Options, RestartStrategy};
 use alluvium_actors::drive::control::{Control, Reply};
 use alluvium_actors::ports::host::Address;
 
-/// How a process runs the job.
+/// How a process runs the job, with every kind of tolerance of failed checkpoints in turn.
 pub(crate) fn options(boot: &mut Boot<'_>) -> Options {
+    let options = tolerance_left_open(boot);
+    match boot.number() % 3 {
+        0 => options,
+        1 => options.tolerable_checkpoint_failures(1),
+        _ => options.continue_on_checkpoint_errors(),
+    }
+}
+
+/// The same for a job that no failed checkpoint is to restart.
+pub(crate) fn tolerant_options(boot: &mut Boot<'_>) -> Options {
+    tolerance_left_open(boot).continue_on_checkpoint_errors()
+}
+
+fn tolerance_left_open(boot: &mut Boot<'_>) -> Options {
     let options = Options::default()
         .store("/store")
         // The state is small; so that some of it goes into blobs all the same, little of it fits into a manifest.
@@ -20,11 +34,6 @@ pub(crate) fn options(boot: &mut Boot<'_>) -> Options {
         .checkpoint_timeout(Duration::from_millis([15, 100, 10_000][boot.random() as usize % 3]))
         .retained_checkpoints(1 + boot.random() as usize % 3)
         .restart(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(3) });
-    let options = match boot.number() % 3 {
-        0 => options,
-        1 => options.tolerable_checkpoint_failures(1),
-        _ => options.continue_on_checkpoint_errors(),
-    };
     match boot.random() % 4 {
         0 => options.minimum_pause(Duration::from_millis(5)),
         more => options.maximum_concurrent_checkpoints(more as usize),

@@ -261,9 +261,10 @@ impl Scenario for Regions {
         if self.panics != Panics::Left {
             chance::users(boot, &self.promises);
         }
-        let options = chance::options(boot).failover(self.failover);
-        // Failed checkpoints beyond what is tolerated are nobody's region.
-        let options = if self.panics == Panics::Left { options.continue_on_checkpoint_errors() } else { options };
+        // Failed checkpoints beyond what is tolerated are nobody's region: a checkpoint may expire here by chance.
+        let tolerant = self.panics == Panics::Left;
+        let options = if tolerant { chance::tolerant_options(boot) } else { chance::options(boot) };
+        let options = options.failover(self.failover);
         let catalogue = chance::catalogue(boot, &self.catalogue).map(|catalogue| catalogue as _);
         let setup = boot.setup(&graph, &options, catalogue).map_err(|error| error.to_string())?;
         let also = boot.listener();
