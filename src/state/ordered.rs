@@ -33,6 +33,8 @@ pub(super) struct Ordered<K, V> {
     directory: Vec<u32>,
     chunks: Vec<Chunk<K, V>>,
     entries: usize,
+    /// Counts the changes of form (chunks that were doubled, split or made anew): homes that were computed hold until the next one.
+    form: u32,
 }
 
 /// How many keys ahead of the one that is looked up a batch asks for the home slot.
@@ -43,7 +45,14 @@ impl<K, V> Ordered<K, V> {
     pub(super) fn new(end: u64) -> Ordered<K, V> {
         // floor(2^64 / end), without 128 bits: exact when `end` divides 2^64, else one division's rounding lower or equal.
         let scale = (u64::MAX / end) + u64::from(end.is_power_of_two());
-        Ordered { scale, shift: 63, directory: vec![0, 0], chunks: vec![Chunk::new(0, 0, FIRST_BITS)], entries: 0 }
+        Ordered {
+            scale,
+            shift: 63,
+            directory: vec![0, 0],
+            chunks: vec![Chunk::new(0, 0, FIRST_BITS)],
+            entries: 0,
+            form: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -167,14 +176,6 @@ pub(super) trait Visitor<K, V> {
     fn missing(&self, record: &Self::Record, position: Position) -> Entry<K, V>;
 }
 
-/// A key that is not there: its record, where it would stand, and how many hashes are used up.
-struct Missing<T> {
-    record: T,
-    position: Position,
-    place: Place,
-    done: usize,
-}
-
 /// Brings a record to its entry, which stands at `index` or behind it. Else tells where it would stand.
 #[inline(always)]
 fn meet<K, V, N: Visitor<K, V>>(
@@ -203,38 +204,6 @@ fn meet<K, V, N: Visitor<K, V>>(
 
 /// How many keys of a table that lies in the cache are looked for before the first of them is processed.
 const BLOCK: usize = 64;
-
-/// Visits the keys of a table of one chunk. It lies in the cache, so that asking ahead only costs; and there is no chunk to choose. As
-/// [`Ordered::visit_ahead`] otherwise.
-#[inline(always)]
-fn visit_cached<K, V, N: Visitor<K, V>>(
-    chunk: &mut Chunk<K, V>,
-    scale: u64,
-    hashes: &[u64],
-    records: &mut impl Iterator<Item = N::Record>,
-    visitor: &mut N,
-) -> Option<Missing<N::Record>> {
-    let mut candidates = [(Position::MIN, 0_u32); BLOCK];
-    let mut done = 0;
-    for block in hashes.chunks(BLOCK) {
-        // No branch in here depends on what the table holds.
-        for (candidate, hash) in candidates.iter_mut().zip(block) {
-            let position = visitor.position(*hash);
-            let index = chunk.home(u64::from(position.get()).wrapping_mul(scale)) as u32;
-            *candidate = (position, pass_over(&chunk.slots, Home { position, chunk: 0, index }) as u32);
-        }
-        let slots = &mut chunk.slots[..];
-        for (position, index) in &candidates[..block.len()] {
-            let record = records.next()?;
-            done += 1;
-            if let Err((record, index)) = meet(slots, *index as usize, *position, record, visitor) {
-                let place = Place { chunk: 0, index: index as u32 };
-                return Some(Missing { record, position: *position, place, done });
-            }
-        }
-    }
-    None
-}
 
 impl<K: Eq, V> Ordered<K, V> {
     /// Finds a key: where it stands, or else where it would stand.
@@ -267,54 +236,102 @@ impl<K: Eq, V> Ordered<K, V> {
         visitor: &mut N,
     ) {
         let mut rest = hashes;
-        // Each turn but the last ends with an insertion, which may change the table's form.
-        loop {
-            let missing = if let [chunk] = &mut self.chunks[..] {
-                visit_cached(chunk, self.scale, rest, &mut records, visitor)
+        while !rest.is_empty() {
+            let done = if self.chunks.len() == 1 {
+                self.visit_cached(&rest[..rest.len().min(BLOCK)], &mut records, visitor)
             } else {
                 self.visit_ahead(rest, &mut records, visitor)
             };
-            let Some(Missing { record, position, place, done }) = missing else { return };
+            let Some(done) = done else { return };
             rest = &rest[done..];
-            let place = self.insert(place, visitor.missing(&record, position));
-            visitor.found(self.entry_mut(place), record);
         }
     }
 
-    /// Visits the keys of a table that need not be in the cache: asks for the home slots of [`AHEAD`] keys ahead. Stops behind the first key that is not
-    /// there.
+    /// Visits a block of keys of a table of one chunk. It lies in the cache, so that asking ahead only costs; and there is no chunk to choose. Answers as
+    /// [`Ordered::visit_ahead`].
+    #[inline(always)]
+    fn visit_cached<N: Visitor<K, V>>(
+        &mut self,
+        block: &[u64],
+        records: &mut impl Iterator<Item = N::Record>,
+        visitor: &mut N,
+    ) -> Option<usize> {
+        let (form, scale) = (self.form, self.scale);
+        let chunk = &self.chunks[0];
+        let mut candidates = [(Position::MIN, 0_u32); BLOCK];
+        // No branch in here depends on what the table holds.
+        for (candidate, hash) in candidates.iter_mut().zip(block) {
+            let position = visitor.position(*hash);
+            let index = chunk.home(u64::from(position.get()).wrapping_mul(scale)) as u32;
+            *candidate = (position, pass_over(&chunk.slots, Home { position, chunk: 0, index }) as u32);
+        }
+        let mut done = 0;
+        loop {
+            let slots = &mut self.chunks[0].slots[..];
+            // An insertion moves entries towards the end: whatever stood in front of a candidate is still below its key, and no key stands before it.
+            let missing = loop {
+                let Some((position, index)) = candidates[..block.len()].get(done) else { return Some(done) };
+                let record = records.next()?;
+                done += 1;
+                if let Err((record, index)) = meet(slots, *index as usize, *position, record, visitor) {
+                    break (record, *position, index as u32);
+                }
+            };
+            let (record, position, index) = missing;
+            let place = self.insert(Place { chunk: 0, index }, visitor.missing(&record, position));
+            visitor.found(self.entry_mut(place), record);
+            if self.form != form {
+                return Some(done);
+            }
+        }
+    }
+
+    /// Visits the keys of a table that need not be in the cache: asks for the home slots of [`AHEAD`] keys ahead. Answers how many hashes are used up, all of
+    /// them or those up to the insertion that gave the table another form; nothing if there are no records any more.
     #[inline(always)]
     fn visit_ahead<N: Visitor<K, V>>(
         &mut self,
         hashes: &[u64],
         records: &mut impl Iterator<Item = N::Record>,
         visitor: &mut N,
-    ) -> Option<Missing<N::Record>> {
-        let (chunks, directory) = (&mut self.chunks[..], &self.directory[..]);
-        let (scale, shift) = (self.scale, self.shift);
-        let home_of = |position: Position, chunks: &[Chunk<K, V>]| {
-            home(directory, chunks, shift, u64::from(position.get()).wrapping_mul(scale), position)
-        };
+    ) -> Option<usize> {
+        let form = self.form;
         let mut homes = [Home::default(); AHEAD];
         for (home, hash) in homes.iter_mut().zip(hashes) {
-            *home = home_of(visitor.position(*hash), chunks);
-            prefetch_home(chunks, *home);
+            *home = self.home(visitor.position(*hash));
+            prefetch_home(&self.chunks, *home);
         }
-        for number in 0..hashes.len() {
-            let record = records.next()?;
-            let home = homes[number % AHEAD];
-            if let Some(hash) = hashes.get(number + AHEAD) {
-                let ahead = home_of(visitor.position(*hash), chunks);
-                prefetch_home(chunks, ahead);
-                homes[number % AHEAD] = ahead;
-            }
-            let slots = &mut chunks[home.chunk as usize].slots[..];
-            if let Err((record, index)) = meet(slots, pass_over(slots, home), home.position, record, visitor) {
-                let place = Place { chunk: home.chunk, index: index as u32 };
-                return Some(Missing { record, position: home.position, place, done: number + 1 });
+        let mut done = 0;
+        loop {
+            // The loop within holds what it reads of the table in registers, and is left for an insertion.
+            let (chunks, directory) = (&mut self.chunks[..], &self.directory[..]);
+            let (scale, shift) = (self.scale, self.shift);
+            let missing = loop {
+                if done == hashes.len() {
+                    return Some(done);
+                }
+                let record = records.next()?;
+                let home = homes[done % AHEAD];
+                if let Some(hash) = hashes.get(done + AHEAD) {
+                    let position = visitor.position(*hash);
+                    let spread = u64::from(position.get()).wrapping_mul(scale);
+                    let ahead = self::home(directory, chunks, shift, spread, position);
+                    prefetch_home(chunks, ahead);
+                    homes[done % AHEAD] = ahead;
+                }
+                done += 1;
+                let slots = &mut chunks[home.chunk as usize].slots[..];
+                if let Err((record, index)) = meet(slots, pass_over(slots, home), home.position, record, visitor) {
+                    break (record, home.position, Place { chunk: home.chunk, index: index as u32 });
+                }
+            };
+            let (record, position, place) = missing;
+            let place = self.insert(place, visitor.missing(&record, position));
+            visitor.found(self.entry_mut(place), record);
+            if self.form != form {
+                return Some(done);
             }
         }
-        None
     }
 
     /// The slots of a chunk and the number of the one at `place`.
@@ -376,6 +393,7 @@ impl<K: Eq, V> Ordered<K, V> {
     #[inline(never)]
     fn grow(&mut self, number: usize) {
         let (depth, bits) = (self.chunks[number].depth, self.chunks[number].bits);
+        self.form = self.form.wrapping_add(1);
         if bits < Chunk::<K, V>::SPLIT_BITS {
             let mut wider = Chunk::new(number, depth, bits + 1);
             wider.allocate();
@@ -428,6 +446,7 @@ impl<K: Eq, V> Ordered<K, V> {
             if small < largest_chunk { small } else { (entries * 5 / 3).next_power_of_two().max(largest_chunk) };
         let bits = (slots.ilog2() as u8).min(Chunk::<K, V>::SPLIT_BITS);
         let depth = slots.ilog2() as u8 - bits;
+        self.form = self.form.wrapping_add(1);
         self.chunks = (0..1 << depth).map(|number| Chunk::new(number, depth, bits)).collect();
         self.shift = 64 - u32::from(depth.max(1));
         self.directory = if depth == 0 { vec![0, 0] } else { (0..1 << depth).collect() };

@@ -1,6 +1,6 @@
 //! Tables of a size at which order, growth and chosen keys matter.
 
-use alluvium::record::{hash_key, key_group, key_group_range};
+use alluvium::record::{Borrowed, KeySelector, hash_key, key_group, key_group_range};
 use alluvium::state::{Plain, StateDescriptor, StateKind, Table};
 use alluvium_actors::ids::CheckpointId;
 
@@ -42,6 +42,37 @@ fn the_table_is_in_the_order_of_the_hashes_after_growth_and_removals() {
         for (hash, key) in &left {
             assert_eq!(table.value(*hash, key), Some(key));
         }
+    }
+}
+
+fn selector<F: Fn(&u64) -> &u64 + Clone + Send + 'static>(select: F) -> impl KeySelector<u64, u64> {
+    Borrowed(select)
+}
+
+#[test]
+fn a_batch_in_whose_middle_the_table_grows_brings_every_record_to_its_key() {
+    const KEYS: u64 = 300_000;
+    let select = selector(|key: &u64| key);
+    let mut table = table(0..128, 128);
+    for first in (0..KEYS).step_by(128) {
+        // Each key again a few records later: its home was asked for before the key in front of it was inserted, and perhaps made a chunk split.
+        let keys: Vec<u64> = (first..(first + 128).min(KEYS)).collect();
+        let records: Vec<u64> = keys.chunks(6).flat_map(|few| [few, few].concat()).collect();
+        let hashes: Vec<u64> = records.iter().map(|key| hash_key(SEED, key).unwrap()).collect();
+        table.update_batch(
+            &hashes,
+            records,
+            &select,
+            || 0,
+            |held, times, key| {
+                assert_eq!(*held, key);
+                *times += 1;
+            },
+        );
+    }
+    assert_eq!(table.len() as u64, KEYS);
+    for key in 0..KEYS {
+        assert_eq!(table.value(hash_key(SEED, &key).unwrap(), &key), Some(&2), "key {key}");
     }
 }
 
