@@ -4,16 +4,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::ports::blocking::{Blocking, Lane, Work};
 
 /// How many threads the connectors' lane has.
 const CONNECTOR_THREADS: usize = 2;
 
-/// How long the end of a job waits for its lanes, and the time between two looks. As a rule they are idle by then.
+/// How long the end of a job waits for its lanes. As a rule they are idle by then.
 const LONGEST_JOIN: Duration = Duration::from_secs(5);
-const JOIN_PAUSE: Duration = Duration::from_millis(1);
 
 /// The blocking lanes of one job.
 pub struct Lanes {
@@ -21,7 +20,18 @@ pub struct Lanes {
     blobs: Arc<Queue>,
     connectors: Arc<Queue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    working: Arc<Working>,
 }
+
+/// How many of the threads still work, for whoever waits for their end.
+#[derive(Default)]
+struct Working {
+    threads: Mutex<usize>,
+    ended: Condvar,
+}
+
+/// A thread that works, until it is dropped.
+struct Works(Arc<Working>);
 
 #[derive(Default)]
 struct Queue {
@@ -46,11 +56,12 @@ impl Lanes {
             blobs: Arc::default(),
             connectors: Arc::default(),
             threads: Mutex::default(),
+            working: Arc::default(),
         };
-        let mut threads =
-            vec![spawn(format!("{job} metadata"), &lanes.metadata)?, spawn(format!("{job} blobs"), &lanes.blobs)?];
+        let spawn = |name: &str, queue| spawn(format!("{job} {name}"), queue, &lanes.working);
+        let mut threads = vec![spawn("metadata", &lanes.metadata)?, spawn("blobs", &lanes.blobs)?];
         for number in 0..CONNECTOR_THREADS {
-            threads.push(spawn(format!("{job} connectors {number}"), &lanes.connectors)?);
+            threads.push(spawn(&format!("connectors {number}"), &lanes.connectors)?);
         }
         *lanes.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
         Ok(lanes)
@@ -65,12 +76,11 @@ impl Lanes {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         if wait {
             // A call that hangs in the operating system must not take the job's end with it: such a thread is left behind.
-            let patience = Instant::now() + LONGEST_JOIN;
+            let working = self.working.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = self.working.ended.wait_timeout_while(working, LONGEST_JOIN, |threads| *threads > 0);
+            let all = *waited.unwrap_or_else(PoisonError::into_inner).0 == 0;
             for thread in threads {
-                while !thread.is_finished() && Instant::now() < patience {
-                    std::thread::sleep(JOIN_PAUSE);
-                }
-                if thread.is_finished() {
+                if all || thread.is_finished() {
                     let _ = thread.join();
                 } else {
                     tracing::warn!(
@@ -83,9 +93,25 @@ impl Lanes {
     }
 }
 
-fn spawn(name: String, queue: &Arc<Queue>) -> io::Result<JoinHandle<()>> {
+impl Works {
+    fn begin(working: &Arc<Working>) -> Works {
+        *working.threads.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Works(Arc::clone(working))
+    }
+}
+
+impl Drop for Works {
+    fn drop(&mut self) {
+        *self.0.threads.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.ended.notify_all();
+    }
+}
+
+fn spawn(name: String, queue: &Arc<Queue>, working: &Arc<Working>) -> io::Result<JoinHandle<()>> {
     let queue = Arc::clone(queue);
+    let works = Works::begin(working);
     std::thread::Builder::new().name(name).spawn(move || {
+        let _works = works;
         while let Some(work) = queue.next() {
             // Promises catch panics of their work; this keeps the lane alive whatever else is queued.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
