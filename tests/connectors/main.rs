@@ -12,6 +12,7 @@ mod lines;
 mod lines_crash;
 mod sink_conformance;
 mod source_conformance;
+mod wrong_sink;
 
 use std::path::Path;
 use std::sync::Arc;
