@@ -19,6 +19,7 @@ use alluvium::connect::push::PushError;
 use alluvium::connect::{Deliver, Delivery, Generator, Lines, Push, Pusher};
 use alluvium::{Arbiters, EventsTo, Graph, Job, JobError, JobEvent, JobHandle, Options};
 use clap::Parser;
+use futures::channel::oneshot;
 use serde::{Deserialize, Serialize};
 
 /// A service with two jobs inside, on its own actix System.
@@ -108,6 +109,8 @@ struct Board {
     turnover: BTreeMap<String, u64>,
     checkpoints: u64,
     deliveries: u64,
+    /// Who waits for the first delivery.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl Actor for Board {
@@ -127,6 +130,29 @@ impl Handler<Delivery<Turnover>> for Board {
         self.deliveries += 1;
         for Turnover { article, cents } in delivery.records {
             self.turnover.insert(article, cents);
+        }
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(());
+        }
+    }
+}
+
+/// To the board: answers when the first results have been delivered.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Delivered;
+
+impl Handler<Delivered> for Board {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Delivered, _: &mut Context<Self>) -> ResponseFuture<()> {
+        let (tell, told) = oneshot::channel();
+        if self.deliveries == 0 {
+            self.waiting.push(tell);
+            // An error says that the board is gone, and so its answer.
+            Box::pin(async { told.await.unwrap_or_default() })
+        } else {
+            Box::pin(std::future::ready(()))
         }
     }
 }
@@ -232,13 +258,8 @@ async fn serve(arguments: &Arguments) -> Result<Vec<(&'static str, JobHandle)>, 
         repeated += work.await?;
     }
     // A receipt comes with the completion of its checkpoint; the results follow with the commit.
-    let (turnover, checkpoints, deliveries) = loop {
-        let seen = board.send(Look).await?;
-        if seen.2 > 0 {
-            break seen;
-        }
-        actix_rt::time::sleep(Duration::from_millis(5)).await;
-    };
+    board.send(Delivered).await?;
+    let (turnover, checkpoints, deliveries) = board.send(Look).await?;
     println!("every sale is covered by a completed checkpoint; {repeated} were pushed again after a failure");
     println!("board: {checkpoints} checkpoints, {deliveries} deliveries, {turnover:?}");
     if arguments.polite {

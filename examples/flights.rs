@@ -170,6 +170,7 @@ async fn draw(bar: ProgressBar, progress: Progress, handle: JobHandle) {
             progress.source.rows_read(),
             handle.status().checkpoints_completed
         ));
+        // How often a person is shown how far it is; nothing else depends on it.
         actix_rt::time::sleep(Duration::from_millis(100)).await;
     }
 }

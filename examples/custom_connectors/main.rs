@@ -114,6 +114,7 @@ async fn draw(bar: ProgressBar, table: SqliteTable, handle: JobHandle) {
     loop {
         bar.set_position(table.rows().unwrap_or_default());
         bar.set_message(format!("{} checkpoints", handle.status().checkpoints_completed));
+        // How often a person is shown how far it is; nothing else depends on it.
         actix_rt::time::sleep(Duration::from_millis(200)).await;
     }
 }

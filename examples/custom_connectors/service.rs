@@ -89,7 +89,7 @@ impl LogService for GrowingLogs {
         if !SHARDS.contains(&shard) {
             return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no shard `{shard}`")));
         }
-        // The way to the service and back.
+        // The way to the service and back: it makes the read a blocking one, as a real service's is.
         std::thread::sleep(Duration::from_millis(1));
         let offered = (self.began.elapsed().as_millis() as u64 * self.rate / 1_000).min(self.events);
         let end = offered.max(first).min(first + limit as u64).min(self.events);
