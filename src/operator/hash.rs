@@ -190,39 +190,4 @@ mod tests {
             check(channels, |number| number.to_string(), |record| record.parse().unwrap());
         }
     }
-
-    /// In the cache, one thread: what the partitioner takes per record. `cargo test --release --lib -- --ignored --nocapture nanoseconds_per_record`.
-    #[test]
-    #[ignore = "prints a figure"]
-    fn nanoseconds_per_record() {
-        for channels in [1, 2, 3, 7] {
-            let target = Target { output: 0, channels, max_parallelism: GROUPS };
-            let place = Places::new(&Arc::default()).add(Arc::from("keyed"));
-            let mut hash = Hash::new(Owned(|record: &(u64, u64)| record.0), SEED, target, place);
-            let (mut outputs, receivers) = outputs(channels);
-            let mut slice = Slice::new();
-            let (mut best, mut next) = (f64::INFINITY, 0_u64);
-            for _ in 0..2000 {
-                let began = std::time::Instant::now();
-                for _ in 0..16 {
-                    slice.records.extend((next..next + 256).map(|number| (number.wrapping_mul(0x9E37_79B9), number)));
-                    next += 256;
-                    hash.push(&mut slice, &mut outputs).unwrap();
-                }
-                let mut context = Context::from_waker(Waker::noop());
-                assert!(outputs.poll_drained(&mut context));
-                for receiver in &receivers {
-                    while let Poll::Ready(Frame::Batch(batch)) = receiver.poll_frame(&mut context) {
-                        let mut batch = Batch::<(u64, u64)>::from_payload(batch);
-                        while let Some(slice) = batch.pop() {
-                            batch.give_back(slice);
-                        }
-                        receiver.give_back(batch);
-                    }
-                }
-                best = best.min(began.elapsed().as_nanos() as f64 / (16.0 * 256.0));
-            }
-            println!("{channels} channels: {best:.2} ns");
-        }
-    }
 }

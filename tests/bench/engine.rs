@@ -152,11 +152,13 @@ pub fn run(work: Work, setup: Setup) -> EngineRun {
     let began = Instant::now();
     while seen.reached.load(Ordering::Acquire) == 0 {
         assert!(began.elapsed() < Duration::from_secs(300), "the fill does not end: {:?}", handle.status());
+        // Not a wait for an event: the loop shall cost the engine nothing, and the moment of the end is noted by the sink.
         std::thread::sleep(Duration::from_millis(5));
     }
     let fill_end = seen.reached.load(Ordering::Acquire);
     let (first, cpu_first, from) = (seen.records(), cpu_nanoseconds(), Instant::now());
     let steady_begin = seen.now();
+    // The span that is measured.
     std::thread::sleep(setup.seconds);
     let (last, cpu_last, elapsed) = (seen.records(), cpu_nanoseconds(), from.elapsed());
     let steady_end = seen.now();

@@ -343,22 +343,33 @@ impl<U: SourceUnderTest> Suite<'_, U> {
                 return;
             }
             for dies in [true, false] {
-                findings.note(self.cut_at(parallelism, seed, moment, dies));
+                findings.note(self.told(parallelism, seed, moment, |tester, story| {
+                    tester.cut_at(parallelism, seed, moment, dies, story)
+                }));
                 if (moment / step).is_multiple_of(4) {
-                    findings.note(self.cut_together_at(parallelism, seed, moment, dies));
+                    findings.note(self.told(parallelism, seed, moment, |tester, story| {
+                        tester.cut_together_at(parallelism, seed, moment, dies, story)
+                    }));
                 }
             }
         }
     }
 
-    fn cut_at(&mut self, parallelism: u32, seed: u64, moment: u64, dies: bool) -> Result<(), Violation> {
+    /// Plays a run that is cut at this moment, over readers that begin anew; what goes wrong is told with the story before it.
+    fn told(
+        &mut self,
+        parallelism: u32,
+        seed: u64,
+        moment: u64,
+        play: impl FnOnce(&mut Self, &mut Vec<String>) -> Result<(), Fault>,
+    ) -> Result<(), Violation> {
         let mut story = vec![format!("{}; {moment} calls (seed {seed})", readers(parallelism))];
         self.under_test.fresh();
-        let outcome = self.play_cut_at(parallelism, seed, moment, dies, &mut story);
-        outcome.map_err(|fault| violation(&story, fault))
+        play(self, &mut story).map_err(|fault| violation(&story, fault))
     }
 
-    fn play_cut_at(
+    /// One checkpoint: once the run dies behind it, once it goes on.
+    fn cut_at(
         &mut self,
         parallelism: u32,
         seed: u64,
@@ -400,14 +411,7 @@ impl<U: SourceUnderTest> Suite<'_, U> {
     }
 
     /// Three checkpoints that are open together, whose notices come in another order.
-    fn cut_together_at(&mut self, parallelism: u32, seed: u64, moment: u64, dies: bool) -> Result<(), Violation> {
-        let mut story = vec![format!("{}; {moment} calls (seed {seed})", readers(parallelism))];
-        self.under_test.fresh();
-        let outcome = self.play_cut_together_at(parallelism, seed, moment, dies, &mut story);
-        outcome.map_err(|fault| violation(&story, fault))
-    }
-
-    fn play_cut_together_at(
+    fn cut_together_at(
         &mut self,
         parallelism: u32,
         seed: u64,
