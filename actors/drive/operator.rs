@@ -95,12 +95,12 @@ impl Head for OperatorHead {
                 self.working = Some(channel);
             }
             Frame::Barrier(barrier) => {
-                core.remember(barrier);
-                let (checkpoint, triggered) = (barrier.checkpoint, barrier.triggered);
-                core.align(align::Event::Marker { channel, checkpoint, triggered }, task)?;
+                core.marker(channel, barrier, task)?;
+                core.tell_cut(self.gate.records());
             }
             Frame::Cancel(checkpoint) => {
                 core.align(align::Event::CancelMarker { channel, checkpoint }, task)?;
+                core.tell_cut(self.gate.records());
             }
             Frame::EndOfData => {
                 if self.gate.end_of_data(channel) && core.state == SubtaskState::Running {
@@ -110,6 +110,7 @@ impl Head for OperatorHead {
             Frame::EndOfChannel => {
                 self.gate.ended(channel);
                 core.align(align::Event::ChannelEnded { channel }, task)?;
+                core.tell_cut(self.gate.records());
             }
         }
         Ok(Step::Again)

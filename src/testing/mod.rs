@@ -7,5 +7,7 @@ pub mod disk;
 pub mod host;
 mod random;
 pub mod simulation;
+
+pub use crate::fault as faults;
 pub mod sinks;
 pub mod sources;

@@ -11,7 +11,7 @@ const ACTORS: &[&[&str]] = &[&["sync", "ids", "payload"], &["plan", "ports"], &[
 
 /// The rooms of the product, lowest first. Rooms of one row may use each other.
 const PRODUCT: &[&[&str]] = &[
-    &["error", "config"],
+    &["error", "config", "fault"],
     &["record"],
     &["time", "state"],
     &["snapshot", "storage"],

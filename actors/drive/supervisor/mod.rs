@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::drive::attempt::WorkCount;
 use crate::drive::cleanup::CleanupDriver;
+use crate::drive::pointed_store::PointedStore;
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
 use crate::drive::deploy::Deployment;
@@ -169,7 +170,8 @@ enum Ending {
 impl SupervisorDriver {
     /// Begins the job.
     #[must_use]
-    pub fn new(host: Rc<dyn Host>, setup: SupervisorSetup) -> SupervisorDriver {
+    pub fn new(host: Rc<dyn Host>, mut setup: SupervisorSetup) -> SupervisorDriver {
+        setup.store = PointedStore::around(setup.store, &host.points());
         let regions = Regions::of_plan(&setup.plan);
         let machine = Supervisor::new(regions.clone(), setup.failover, setup.restart, setup.cancellation_timeout);
         let fences = FenceSource::new();

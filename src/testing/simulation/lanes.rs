@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alluvium_actors::ids::Moment;
 use alluvium_actors::ports::blocking::{Blocking, Lane, Work};
 
+use super::points::{Gate, SimulatedFaults};
+use super::suspended::{self, Suspended, Worked};
 use crate::testing::random::Random;
 
 /// All lanes, in the order in which they are looked at.
@@ -34,7 +36,17 @@ pub(super) struct Lanes {
 struct Queued {
     /// When it is done, drawn when its turn has come.
     done: Option<Moment>,
-    work: Work,
+    work: Stage,
+}
+
+/// How far a piece of work is.
+enum Stage {
+    /// It has not begun.
+    Fresh(Work),
+    /// It stands in front of a gate.
+    Suspended(Suspended, Gate),
+    /// It is being carried out.
+    UnderWay,
 }
 
 /// Names one piece of work.
@@ -60,7 +72,7 @@ impl Lanes {
     pub(super) fn begin(&mut self, now: Moment, random: &mut Random) {
         for (lane, work) in std::mem::take(&mut *self.inbox.0.lock().unwrap_or_else(PoisonError::into_inner)) {
             let lane = LANES.iter().position(|known| *known == lane).expect("every lane is known");
-            self.queues[lane].push_back(Queued { done: None, work });
+            self.queues[lane].push_back(Queued { done: None, work: Stage::Fresh(work) });
         }
         for (lane, queue) in self.queues.iter_mut().enumerate() {
             for queued in queue.iter_mut().take(threads(lane)) {
@@ -70,11 +82,16 @@ impl Lanes {
     }
 
     /// What may be done by now.
-    pub(super) fn due(&self, now: Moment) -> impl Iterator<Item = Position> + '_ {
-        self.under_way().filter(move |(_, done)| *done <= now).map(|(position, _)| position)
+    pub(super) fn due<'a>(&'a self, now: Moment, faults: &'a SimulatedFaults) -> impl Iterator<Item = Position> + 'a {
+        self.under_way()
+            .filter(move |(position, done)| match &self.queues[position.lane][position.index].work {
+                Stage::Suspended(_, gate) => faults.is_open(*gate, now),
+                Stage::Fresh(_) | Stage::UnderWay => *done <= now,
+            })
+            .map(|(position, _)| position)
     }
 
-    /// When the next piece is done.
+    /// When the next piece is done, or goes on.
     pub(super) fn next(&self) -> Option<Moment> {
         self.under_way().map(|(_, done)| done).min()
     }
@@ -86,8 +103,26 @@ impl Lanes {
         })
     }
 
-    pub(super) fn take(&mut self, position: Position) -> Work {
-        self.queues[position.lane].remove(position.index).expect("what is due is queued").work
+    /// Carries a piece out, or a part of it up to where it stands still. It keeps its place until it is done.
+    pub(super) fn carry_out(&mut self, position: Position, may_suspend: bool) {
+        let queue = &mut self.queues[position.lane];
+        let queued = queue.get_mut(position.index).expect("what is due is queued");
+        let worked = match std::mem::replace(&mut queued.work, Stage::UnderWay) {
+            Stage::Fresh(work) if may_suspend => suspended::begin(work),
+            Stage::Fresh(work) => {
+                work();
+                Worked::Done
+            }
+            Stage::Suspended(suspended, _) => suspended.go_on(),
+            Stage::UnderWay => Worked::Done,
+        };
+        match worked {
+            Worked::Done => drop(queue.remove(position.index)),
+            Worked::Stands(suspended, gate) => {
+                queued.done = Some(gate.at);
+                queued.work = Stage::Suspended(suspended, gate);
+            }
+        }
     }
 }
 

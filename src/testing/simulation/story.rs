@@ -10,6 +10,7 @@ use alluvium_actors::ids::Moment;
 use alluvium_actors::ports::blocking::Lane;
 use alluvium_actors::ports::host::{Address, Step};
 use alluvium_actors::ports::listener::JobEvent;
+use alluvium_actors::ports::points::Point;
 
 /// How many events a failure shows.
 const SHOWN: usize = 300;
@@ -46,6 +47,8 @@ pub(super) enum What {
     Panicked,
     /// Blocking work was carried out.
     Worked { lane: Lane, effects: u64 },
+    /// A fault point was reached, and a fault struck there or not.
+    Reached { point: Point, place: String, struck: Option<String> },
     /// The job told its listener.
     Told { event: String },
 }
@@ -61,6 +64,11 @@ impl Story {
     pub(super) fn tell_job(&mut self, event: &JobEvent) {
         let time = self.lines.last().map(|line| line.time).unwrap_or_default();
         self.lines.push(Line { time, actor: None, what: What::Told { event: format!("{event:?}") } });
+    }
+
+    /// Adds what belongs to the event that is under way.
+    pub(super) fn tell_aside(&mut self, time: Moment, what: What) {
+        self.lines.push(Line { time, actor: None, what });
     }
 
     pub(super) fn events(&self) -> u64 {
@@ -120,6 +128,10 @@ impl fmt::Display for Line {
             What::Built => formatter.write_str("is built"),
             What::Received { message } => write!(formatter, "receives {message}"),
             What::Stepped { outcome } => write!(formatter, "steps: {outcome}"),
+            What::Reached { point, place, struck: None } => write!(formatter, "     at {point}: {place}"),
+            What::Reached { point, place, struck: Some(fault) } => {
+                write!(formatter, "  ** at {point}: {place}: {fault} **")
+            }
             What::Panicked => formatter.write_str("panics"),
             What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
             What::Told { event } => write!(formatter, "     {event}"),
