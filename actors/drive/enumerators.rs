@@ -209,12 +209,7 @@ fn build(
 }
 
 /// Passes a fault point of an enumerator.
-fn pass(
-    points: &Points,
-    point: Point,
-    uid: &OperatorUid,
-    checkpoint: Option<CheckpointId>,
-) -> Result<(), Failure> {
+fn pass(points: &Points, point: Point, uid: &OperatorUid, checkpoint: Option<CheckpointId>) -> Result<(), Failure> {
     if !points.are_armed() {
         return Ok(());
     }

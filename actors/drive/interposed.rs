@@ -73,7 +73,10 @@ impl Control {
             (Address::Coordinator, Control::Acknowledge { attempt, snapshot, .. }) => {
                 Address::Subtask(snapshot.subtask, *attempt)
             }
-            (Address::Coordinator, Control::Decline { attempt, subtask, .. } | Control::EndOfData { attempt, subtask })
+            (
+                Address::Coordinator,
+                Control::Decline { attempt, subtask, .. } | Control::EndOfData { attempt, subtask },
+            )
             | (Address::Supervisor, Control::Restored { attempt, subtask }) => Address::Subtask(*subtask, *attempt),
             _ => by,
         };

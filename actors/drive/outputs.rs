@@ -50,7 +50,9 @@ impl Outputs {
     pub fn new(outputs: Vec<Vec<OutputChannel>>) -> Outputs {
         let outputs = outputs
             .into_iter()
-            .map(|channels| channels.into_iter().map(|channel| Slot { channel, waiting: VecDeque::new(), records: 0 }).collect())
+            .map(|channels| {
+                channels.into_iter().map(|channel| Slot { channel, waiting: VecDeque::new(), records: 0 }).collect()
+            })
             .collect();
         Outputs { outputs, waiting: 0, buffer: BufferTimeout::default() }
     }
@@ -118,9 +120,8 @@ impl Outputs {
                 let channel = Channel(slot.channel.consumer_channel as u32);
                 let end = ChannelEnd { consumer: slot.channel.consumer, channel, records: slot.records };
                 // Nothing here can fail: the marker is in the edge.
-                let _ = points.reach(|| {
-                    Hit::of(Point::BarrierMarked, producer).checkpoint(barrier.checkpoint).channel(end)
-                });
+                let _ = points
+                    .reach(|| Hit::of(Point::BarrierMarked, producer).checkpoint(barrier.checkpoint).channel(end));
             }
         }
         for slot in self.outputs.iter().flatten() {

@@ -203,7 +203,8 @@ impl SinkDriver {
             self.watch.begin(Call::Commit);
             let committables = job.committables.clone();
             let points = self.host.points();
-            let begins = Hit { checkpoint: Some(job.checkpoint), ..Hit::work(Point::CommitBegins, Who::Sink(self.sink)) };
+            let begins =
+                Hit { checkpoint: Some(job.checkpoint), ..Hit::work(Point::CommitBegins, Who::Sink(self.sink)) };
             let done = Hit { point: Point::CommitDone, ..begins };
             return Some(Stage::Committing(Promise::start(blocking.as_ref(), Lane::Connectors, move || {
                 let put_off = Some(CommitAnswer::RetryAfter(PUT_OFF));

@@ -302,7 +302,8 @@ impl SubtaskCore {
             return Err(failure);
         }
         self.outputs.send_barrier(self.host.as_ref(), self.address(), barrier);
-        self.snapshots.insert(checkpoint, SnapshotUnderWay { finished: self.state == SubtaskState::EndOfData, began: false });
+        self.snapshots
+            .insert(checkpoint, SnapshotUnderWay { finished: self.state == SubtaskState::EndOfData, began: false });
         self.cut = Some(checkpoint);
         Ok(())
     }

@@ -70,7 +70,6 @@ impl Armed {
     pub(crate) fn unstruck(&self) -> impl Iterator<Item = &Fault> {
         self.faults.iter().filter(|watched| watched.struck == 0).map(|watched| &watched.fault)
     }
-
 }
 
 fn is_met(fault: &Fault, names: &Names, process: u32, hit: &Hit<'_>) -> bool {

@@ -264,6 +264,13 @@ impl FaultPlan {
         FaultPlan { faults: faults.into_iter().collect() }
     }
 
+    /// The same and one more, which is asked last.
+    #[must_use]
+    pub fn and(mut self, fault: Fault) -> FaultPlan {
+        self.faults.push(fault);
+        self
+    }
+
     /// The faults.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {

@@ -21,7 +21,9 @@ use super::plan::{End, Fault, FaultError, FaultPlan, What};
 #[non_exhaustive]
 pub enum ParseFaultError {
     /// It has not the form of one.
-    #[error("`{text}` is not a fault: {reason}; a fault reads `acknowledge.sent[operator=join,checkpoint=3,hit=2]=crash`")]
+    #[error(
+        "`{text}` is not a fault: {reason}; a fault reads `acknowledge.sent[operator=join,checkpoint=3,hit=2]=crash`"
+    )]
     Form {
         /// The text.
         text: String,

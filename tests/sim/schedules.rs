@@ -52,6 +52,12 @@ pub(crate) fn run<S: Scenario>(
     tally
 }
 
+/// Panics inside are part of the play and print nothing.
+pub(crate) fn quietly<T>(play: impl FnOnce() -> T) -> T {
+    quiet::install();
+    quiet::during(play)
+}
+
 /// Runs with several crashes and faults each, as many as given or as `ALLUVIUM_SIMULATION_RUNS` says.
 pub(crate) fn random(first_seed: u64, runs: u64) -> impl Iterator<Item = Simulation> {
     let asked = std::env::var("ALLUVIUM_SIMULATION_RUNS").ok();

@@ -23,10 +23,10 @@ use std::time::Duration;
 
 use crate::drive::attempt::WorkCount;
 use crate::drive::cleanup::CleanupDriver;
-use crate::drive::pointed_store::PointedStore;
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
 use crate::drive::deploy::Deployment;
+use crate::drive::pointed_store::PointedStore;
 use crate::drive::recovery::{Recovered, Trouble};
 use crate::ids::{Attempt, CheckpointId, Moment, RegionId, SubtaskId};
 use crate::plan::Plan;

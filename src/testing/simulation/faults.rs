@@ -30,7 +30,9 @@ pub enum Faults {
 #[non_exhaustive]
 pub enum ParseSimulationError {
     /// It has not the form of one.
-    #[error("`{0}` is not a simulation: give a seed, or seed/none, seed/event/number, seed/effect/number or seed/points/faults")]
+    #[error(
+        "`{0}` is not a simulation: give a seed, or seed/none, seed/event/number, seed/effect/number or seed/points/faults"
+    )]
     Form(String),
     /// Its faults cannot be read.
     #[error("in `{text}`: {error}")]
@@ -66,7 +68,8 @@ impl FromStr for Simulation {
             [seed, "event", at] => number(seed).zip(number(at)).map(|(seed, at)| (seed, Faults::CrashAtEvent(at))),
             [seed, "effect", at] => number(seed).zip(number(at)).map(|(seed, at)| (seed, Faults::CrashAtEffect(at))),
             [seed, "points", plan] => {
-                let plan = plan.parse().map_err(|error| ParseSimulationError::Faults { text: text.to_owned(), error })?;
+                let plan =
+                    plan.parse().map_err(|error| ParseSimulationError::Faults { text: text.to_owned(), error })?;
                 number(seed).map(|seed| (seed, Faults::Points(plan)))
             }
             _ => None,

@@ -12,6 +12,7 @@ use alluvium_actors::ports::blocking::Blocking;
 use alluvium_actors::ports::host::{Address, DriverFactory, Host, Placement};
 use alluvium_actors::ports::points::{Delivery, Faults, Points};
 
+use super::outside::Outside;
 use super::points::{Gate, SimulatedFaults};
 use crate::testing::random::Random;
 
@@ -23,6 +24,8 @@ const SLICES: u64 = 4;
 
 /// What the actors of one process share.
 pub(super) struct Shared {
+    /// Has the same time.
+    outside: Outside,
     pub(super) now: Moment,
     pub(super) random: Random,
     pub(super) actors: BTreeMap<Address, Actor>,
@@ -60,8 +63,13 @@ impl Actor {
 }
 
 impl Shared {
-    pub(super) fn new(now: Moment, random: Random, faults: Arc<SimulatedFaults>) -> Shared {
-        Shared { now, random, actors: BTreeMap::new(), faults, links: BTreeMap::new(), slices: 0 }
+    pub(super) fn new(outside: Outside, now: Moment, random: Random, faults: Arc<SimulatedFaults>) -> Shared {
+        Shared { outside, now, random, actors: BTreeMap::new(), faults, links: BTreeMap::new(), slices: 0 }
+    }
+
+    pub(super) fn set_now(&mut self, now: Moment) {
+        self.now = now;
+        self.outside.set_now(now);
     }
 
     /// An actor takes a step.

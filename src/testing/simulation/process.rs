@@ -17,6 +17,7 @@ use alluvium_actors::ports::points::{Delivery, Faults, InjectedEnd, InjectedPani
 
 use super::host::{Actor, Mail, Ready, Shared, SimulatedHost};
 use super::lanes::{Lanes, Position};
+use super::outside::Outside;
 use super::points::SimulatedFaults;
 use super::story::{Story, What, describe, outcome};
 use crate::testing::disk::SimulatedDisk;
@@ -65,6 +66,7 @@ enum Choice {
 impl Process {
     pub(super) fn new(
         setup: SupervisorSetup,
+        outside: Outside,
         now: Moment,
         random: Random,
         story: Arc<Mutex<Story>>,
@@ -76,12 +78,22 @@ impl Process {
         let mut commands: Vec<_> =
             commands.into_iter().map(|(delay, to, message)| (now + delay, to, message)).collect();
         commands.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
-        let shared = Rc::new(RefCell::new(Shared::new(now, random, Arc::clone(&faults))));
+        let shared = Rc::new(RefCell::new(Shared::new(outside, now, random, Arc::clone(&faults))));
         let lanes = Lanes::default();
         let host = SimulatedHost::of(Address::Supervisor, Rc::clone(&shared), lanes.door());
         let build = Box::new(move |host| Box::new(SupervisorDriver::new(host, setup)) as Box<dyn Driver>);
         host.spawn(Address::Supervisor, Placement::Coordination, DriverFactory { role: Role::Supervisor, build });
-        Process { shared, ready: Ready::default(), lanes, drivers: BTreeMap::new(), commands, story, disk, faults, may_suspend }
+        Process {
+            shared,
+            ready: Ready::default(),
+            lanes,
+            drivers: BTreeMap::new(),
+            commands,
+            story,
+            disk,
+            faults,
+            may_suspend,
+        }
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -99,7 +111,7 @@ impl Process {
                 break choice;
             }
             let next = self.next_moment().ok_or("the job hangs: nothing can happen any more")?;
-            self.shared.borrow_mut().now = next;
+            self.shared.borrow_mut().set_now(next);
             self.shared.borrow_mut().deliver();
             self.command();
         };
@@ -161,7 +173,8 @@ impl Process {
     fn pass_time(&mut self) {
         let mut shared = self.shared.borrow_mut();
         let passed = 1 + shared.random.below(EVENT);
-        shared.now = Moment(shared.now.0 + passed);
+        let now = Moment(shared.now.0 + passed);
+        shared.set_now(now);
         self.lanes.begin(shared.now, &mut shared.random);
         shared.deliver();
         drop(shared);

@@ -10,6 +10,7 @@ use alluvium_actors::protocol::lifecycle::JobState;
 
 use super::Faults;
 use super::faults::Schedule;
+use super::outside::Outside;
 use super::points::SimulatedFaults;
 use super::process::Process;
 use super::story::{Story, What};
@@ -24,6 +25,9 @@ const PROCESSES: u32 = 200;
 
 /// How many events a run may have before it counts as hanging.
 const EVENTS: u64 = 400_000;
+
+/// A scenario looks at the world at least this often.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,9 @@ pub(super) struct Run<'a> {
     watch: Arc<Mutex<Watch>>,
     plan: FaultPlan,
     faults: Arc<SimulatedFaults>,
+    outside: Outside,
+    /// When the scenario looked at the world last.
+    looked: Moment,
     now: Moment,
     report: Report,
 }
@@ -72,22 +79,28 @@ impl<'a> Run<'a> {
             Faults::None | Faults::CrashAtEvent(_) | Faults::CrashAtEffect(_) | Faults::Random => FaultPlan::default(),
         };
         // A sequence of its own: without a probability in the plan nothing is drawn from it, and the rest of the run does not change.
-        let faults = SimulatedFaults::new(&plan, Random::new(!simulation.seed), Arc::clone(&story));
+        let faults = SimulatedFaults::new(&plan, Random::new(simulation.seed ^ 0xfa01), Arc::clone(&story));
+        let disk = SimulatedDisk::new();
+        // With chance of its own: what outside systems draw changes nothing in the order of events.
+        let outside = Outside::new(Random::new(!simulation.seed).next(), Arc::clone(&story), disk.clone());
         Run {
             scenario,
             plan,
             faults,
             schedule: Schedule::new(simulation.faults, schedule),
             random,
-            disk: SimulatedDisk::new(),
+            disk,
             story,
             watch: Arc::default(),
+            outside,
+            looked: Moment::default(),
             now: Moment::default(),
             report,
         }
     }
 
     pub(super) fn finish(mut self) -> Result<Report, String> {
+        self.scenario.begin(&self.outside);
         self.scenario.prepare(&self.disk);
         loop {
             if self.report.processes == PROCESSES {
@@ -105,10 +118,10 @@ impl<'a> Run<'a> {
                 }
                 End::NotStarted(reason) => return Err(format!("the job cannot be built: {reason}")),
                 End::Over(state) => {
+                    self.report.effects = self.disk.effects();
                     let complete = self.watch().complete();
                     let calm = !self.schedule.may_fail();
-                    self.report.effects = self.disk.effects();
-                    self.scenario.ended(&World { disk: &self.disk, complete, state, calm })?
+                    self.scenario.ended(&World { disk: &self.disk, complete, state, calm, now: self.now })?
                 }
             };
             if next == Next::Nothing {
@@ -128,10 +141,21 @@ impl<'a> Run<'a> {
         let number = self.report.processes;
         self.tell(What::Started { process: number });
         self.watch().starts();
+        self.outside.change_history().process_starts(self.now);
         self.schedule.process_starts(self.events(), &self.disk);
-        let listener = Arc::new(Tell { story: Arc::clone(&self.story), watch: Arc::clone(&self.watch) });
-        let mut boot =
-            Boot { number, disk: self.disk.clone(), listener, random: &mut self.random, commands: Vec::new() };
+        let listener = Arc::new(Tell {
+            story: Arc::clone(&self.story),
+            watch: Arc::clone(&self.watch),
+            outside: self.outside.clone(),
+        });
+        let mut boot = Boot {
+            number,
+            disk: self.disk.clone(),
+            listener,
+            outside: self.outside.clone(),
+            random: &mut self.random,
+            commands: Vec::new(),
+        };
         let built = self.scenario.boot(&mut boot);
         let commands = boot.commands;
         let mut process_slot = None;
@@ -143,8 +167,9 @@ impl<'a> Run<'a> {
                 self.faults.process_begins(number, names, setup.checkpoint_mode, self.disk.clone());
                 let may_suspend = self.faults.may_suspend_work(&self.plan);
                 let faults = Arc::clone(&self.faults);
-                let disk = self.disk.clone();
-                let process = Process::new(setup, self.now, random, story, disk, commands, faults, may_suspend);
+                let (outside, disk) = (self.outside.clone(), self.disk.clone());
+                let process =
+                    Process::new(setup, outside, self.now, random, story, disk, commands, faults, may_suspend);
                 let process = process_slot.insert(process);
                 let end = self.step_to_the_end(process)?;
                 self.now = process.now();
@@ -181,12 +206,14 @@ impl<'a> Run<'a> {
             }
             self.watch().verdict()?;
             self.faults.verdict()?;
-            if self.disk.effects() != effects {
+            let now = process.now();
+            if self.disk.effects() != effects || now.since(self.looked) >= LOOK {
                 effects = self.disk.effects();
+                self.looked = now;
                 let complete = self.watch().complete();
                 let state = self.watch().state();
                 let calm = !self.schedule.may_fail();
-                self.scenario.observe(&World { disk: &self.disk, complete, state, calm })?;
+                self.scenario.observe(&World { disk: &self.disk, complete, state, calm, now })?;
             }
             if over {
                 return Ok(End::Over(self.watch().state()));
@@ -211,10 +238,12 @@ impl<'a> Run<'a> {
 struct Tell {
     story: Arc<Mutex<Story>>,
     watch: Arc<Mutex<Watch>>,
+    outside: Outside,
 }
 
 impl Listener for Tell {
     fn event(&self, event: JobEvent) {
+        self.outside.change_history().event(self.outside.now(), &event);
         self.watch.lock().unwrap_or_else(PoisonError::into_inner).event(&event);
         self.story.lock().unwrap_or_else(PoisonError::into_inner).tell_job(&event);
     }

@@ -51,6 +51,8 @@ pub(super) enum What {
     Reached { point: Point, place: String, struck: Option<String> },
     /// The job told its listener.
     Told { event: String },
+    /// An outside system did something.
+    Noted { who: String, what: String },
 }
 
 impl Story {
@@ -69,6 +71,11 @@ impl Story {
     /// Adds what belongs to the event that is under way.
     pub(super) fn tell_aside(&mut self, time: Moment, what: What) {
         self.lines.push(Line { time, actor: None, what });
+    }
+
+    /// Adds what an outside system did.
+    pub(super) fn note(&mut self, time: Moment, who: String, what: String) {
+        self.lines.push(Line { time, actor: None, what: What::Noted { who, what } });
     }
 
     pub(super) fn events(&self) -> u64 {
@@ -135,6 +142,7 @@ impl fmt::Display for Line {
             What::Panicked => formatter.write_str("panics"),
             What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
             What::Told { event } => write!(formatter, "     {event}"),
+            What::Noted { who, what } => write!(formatter, "     {who}: {what}"),
         }
     }
 }
