@@ -24,6 +24,9 @@ fn on_the_way(message: &Control) -> Option<OnTheWay> {
             (Point::AcknowledgeSent, Point::AcknowledgeReceived, Some(*checkpoint))
         }
         Control::Decline { checkpoint, .. } => (Point::DeclineSent, Point::DeclineReceived, Some(*checkpoint)),
+        Control::Completed { checkpoint, kind } if kind.closes() => {
+            (Point::ClosingSent, Point::ClosingReceived, Some(*checkpoint))
+        }
         Control::Completed { checkpoint, .. } => (Point::CompletionSent, Point::CompletionReceived, Some(*checkpoint)),
         Control::Aborted { checkpoint, .. } => (Point::AbortSent, Point::AbortReceived, Some(*checkpoint)),
         Control::Commit { request, .. } => (Point::CommitSent, Point::CommitReceived, Some(request.checkpoint)),

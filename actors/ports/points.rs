@@ -94,12 +94,17 @@ use Action::{Crash, Delay, Drop, Duplicate, Error, Hold, Kill, Panic};
 const NOTICE: Actions = Actions::of(&[Crash, Kill, Panic, Delay, Drop, Duplicate, Hold]);
 /// A message between two actors of one process that the protocol relies on: a mailbox loses nothing while its actor lives, and gives nothing twice.
 const MESSAGE: Actions = Actions::of(&[Crash, Kill, Panic, Delay, Hold]);
+/// A message to the supervisor. Whoever kills that ends the job.
+const REPORT: Actions = Actions::of(&[Crash, Delay, Hold]);
 /// A step of an actor that cannot fail by itself.
 const STEP: Actions = Actions::of(&[Crash, Kill, Panic, Delay, Hold]);
 /// A step of an actor that may fail.
 const ATTEMPT: Actions = Actions::of(&[Crash, Kill, Error, Panic, Delay, Hold]);
 /// Blocking work. It belongs to no actor that could be killed.
 const WORK: Actions = Actions::of(&[Crash, Error, Panic, Delay, Hold]);
+
+/// A question to the store without whose answer the job must not go on: it may fail and is asked again, and a panic would end the job for good.
+const QUESTION: Actions = Actions::of(&[Crash, Error, Delay, Hold]);
 
 macro_rules! points {
     ($($point:ident = $name:literal, $actions:ident, $meaning:literal;)*) => {
@@ -146,7 +151,7 @@ points! {
     RestoreSubtask = "restore.subtask", ATTEMPT, "A subtask is about to read its state.";
     RestoreBlob = "restore.blob", WORK, "A part of a blob is about to be read.";
     RestoredSent = "restored.sent", MESSAGE, "A subtask has its state and tells the supervisor.";
-    RestoredReceived = "restored.received", MESSAGE, "The supervisor hears that a subtask has its state.";
+    RestoredReceived = "restored.received", REPORT, "The supervisor hears that a subtask has its state.";
 
     SplitsSent = "splits.sent", MESSAGE, "The enumerator assigns splits to a reader.";
     SplitsReceived = "splits.received", MESSAGE, "A reader gets splits.";
@@ -176,10 +181,12 @@ points! {
 
     ManifestWrite = "manifest.write", WORK, "Every acknowledgement is there, and the manifest is about to be written.";
     ManifestWritten = "manifest.written", WORK, "The manifest is durable, and the coordinator does not know it. An error leaves the outcome unknown.";
-    ManifestReadBack = "manifest.read-back", WORK, "A manifest of unknown outcome is about to be looked for.";
+    ManifestReadBack = "manifest.read-back", QUESTION, "A manifest of unknown outcome is about to be looked for.";
 
-    CompletionSent = "completion.sent", NOTICE, "The coordinator tells a subtask that a checkpoint is complete.";
-    CompletionReceived = "completion.received", NOTICE, "A subtask hears that a checkpoint is complete.";
+    CompletionSent = "completion.sent", NOTICE, "The coordinator tells a subtask that a checkpoint is complete, and another one will follow.";
+    CompletionReceived = "completion.received", NOTICE, "A subtask hears that a checkpoint is complete, and another one will follow.";
+    ClosingSent = "closing.sent", MESSAGE, "The coordinator tells a subtask that the final or stopping checkpoint is complete: nothing follows that could say it again.";
+    ClosingReceived = "closing.received", MESSAGE, "A subtask hears that the final or stopping checkpoint is complete.";
     AbortSent = "abort.sent", NOTICE, "The coordinator tells a subtask that a checkpoint was aborted.";
     AbortReceived = "abort.received", NOTICE, "A subtask hears that a checkpoint was aborted.";
 

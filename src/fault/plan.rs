@@ -142,13 +142,12 @@ impl Fault {
         Fault::at(point, What::Error)
     }
 
-    /// The code there panics: every point allows that.
+    /// The code there panics.
     ///
-    /// # Panics
-    /// Never.
-    #[must_use]
-    pub fn panic(point: Point) -> Fault {
-        Fault::at(point, What::Panic).expect("every point allows a panic")
+    /// # Errors
+    /// When a panic there would end the job for good.
+    pub fn panic(point: Point) -> Result<Fault, FaultError> {
+        Fault::at(point, What::Panic)
     }
 
     /// It takes longer there: every point allows that.
