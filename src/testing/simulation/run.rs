@@ -21,6 +21,9 @@ const PROCESSES: u32 = 200;
 /// How many events a run may have before it counts as hanging.
 const EVENTS: u64 = 400_000;
 
+/// Keeps the chances of the disk apart from those of the schedule.
+const DISK_SEED: u64 = 0xd15c_d15c_d15c_d15c;
+
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
@@ -47,6 +50,8 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(super) fn new(simulation: Simulation, scenario: &'a mut dyn Scenario, story: Arc<Mutex<Story>>) -> Run<'a> {
         let mut random = Random::new(simulation.seed);
+        let disk = SimulatedDisk::new();
+        disk.set_seed(simulation.seed ^ DISK_SEED);
         let report = Report {
             events: 0,
             effects: 0,
@@ -61,7 +66,7 @@ impl<'a> Run<'a> {
             scenario,
             schedule: Schedule::new(simulation.faults, Random::new(random.next())),
             random,
-            disk: SimulatedDisk::new(),
+            disk,
             story,
             watch: Arc::default(),
             now: Moment::default(),
@@ -113,6 +118,8 @@ impl<'a> Run<'a> {
             Boot { number, disk: self.disk.clone(), listener, random: &mut self.random, commands: Vec::new() };
         let built = self.scenario.boot(&mut boot);
         let commands = boot.commands;
+        // The start reads the store before anything else can happen.
+        self.now = self.now + self.disk.take_busy();
         let mut process = None;
         let end = match built {
             Ok(setup) => {
