@@ -50,6 +50,8 @@ pub(super) enum What {
     Answered { lane: Lane },
     /// The job told its listener.
     Told { event: String },
+    /// An outside system did something.
+    Noted { who: String, what: String },
 }
 
 impl Story {
@@ -63,6 +65,11 @@ impl Story {
     pub(super) fn tell_job(&mut self, event: &JobEvent) {
         let time = self.lines.last().map(|line| line.time).unwrap_or_default();
         self.lines.push(Line { time, actor: None, what: What::Told { event: format!("{event:?}") } });
+    }
+
+    /// Adds what an outside system did.
+    pub(super) fn note(&mut self, time: Moment, who: String, what: String) {
+        self.lines.push(Line { time, actor: None, what: What::Noted { who, what } });
     }
 
     pub(super) fn events(&self) -> u64 {
@@ -126,6 +133,7 @@ impl fmt::Display for Line {
             What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
             What::Answered { lane } => write!(formatter, "{lane:?} work that was done is answered"),
             What::Told { event } => write!(formatter, "     {event}"),
+            What::Noted { who, what } => write!(formatter, "     {who}: {what}"),
         }
     }
 }
