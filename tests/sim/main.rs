@@ -6,6 +6,7 @@ mod chance;
 mod files;
 mod flights;
 mod graph;
+mod random_graph;
 mod regions;
 mod schedules;
 mod second_job;

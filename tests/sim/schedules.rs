@@ -32,6 +32,15 @@ pub(crate) fn run<S: Scenario>(
     simulations: impl IntoIterator<Item = Simulation>,
     build: impl Fn() -> S,
 ) -> Tally {
+    run_each(name, simulations, |_| build())
+}
+
+/// The same for a scenario that depends on the run, as on its seed.
+pub(crate) fn run_each<S: Scenario>(
+    name: &str,
+    simulations: impl IntoIterator<Item = Simulation>,
+    build: impl Fn(Simulation) -> S,
+) -> Tally {
     quiet::install();
     let asked = Simulation::from_environment();
     let mut tally = Tally { is_asked: asked.is_some(), ..Tally::default() };
@@ -40,7 +49,7 @@ pub(crate) fn run<S: Scenario>(
         None => simulations.into_iter().collect(),
     };
     for simulation in simulations {
-        match quiet::during(|| simulation.run_twice(&build)) {
+        match quiet::during(|| simulation.run_twice(|| build(simulation))) {
             Ok(report) => tally.add(&report),
             Err(trouble) => {
                 println!("{trouble}");
