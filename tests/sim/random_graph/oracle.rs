@@ -233,6 +233,11 @@ impl Flows {
         Ok(())
     }
 
+    /// The same for two records that must come to a sink in their order; `None` if a record may come at any place.
+    pub(crate) fn way(&self, sink: usize, id: &Id) -> Option<u64> {
+        self.0[sink].outputs[0].0.get(id).and_then(|passing| passing.way)
+    }
+
     fn check_sink(&self, shape: &Shape, sink: usize, records: &[Item]) -> Result<(), String> {
         let expected = &self.0[sink].outputs[0];
         let exactly = shape.mode == CheckpointMode::ExactlyOnce;
@@ -263,7 +268,7 @@ impl Flows {
             return Err(format!("sink n{sink} holds {got} records, {wanted} belong there{wrong}"));
         }
         if exactly {
-            let ways = records.iter().filter_map(|item| Some((expected.0.get(&item.id)?.way?, &item.id)));
+            let ways = records.iter().filter_map(|item| Some((self.way(sink, &item.id)?, &item.id)));
             in_order(ways).map_err(|(first, second)| {
                 format!("sink n{sink} got {first} before {second}, which took the same way earlier")
             })?;
@@ -288,7 +293,9 @@ impl Flows {
                 let (key, sequence) = (met.key, mark.sequence);
                 let of = expected.keys[&key];
                 if !(1..=of).contains(&sequence) {
-                    return Err(format!("n{node} gave {id} the number {sequence} of key {key}, which has {of} records"));
+                    return Err(format!(
+                        "n{node} gave {id} the number {sequence} of key {key}, which has {of} records"
+                    ));
                 }
                 let same = numbered.entry((node, key, sequence)).or_insert_with(|| id.clone());
                 if *same != id {

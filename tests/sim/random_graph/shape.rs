@@ -40,21 +40,45 @@ pub(crate) struct Node {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    Source { from: From, records: u32, rate: u64, splits: u32 },
+    Source {
+        from: From,
+        records: u32,
+        rate: u64,
+        splits: u32,
+    },
     Map,
     /// So many of four stay.
-    Filter { keep: u64 },
+    Filter {
+        keep: u64,
+    },
     /// Up to so many copies of each.
-    FlatMap { most: u64 },
+    FlatMap {
+        most: u64,
+    },
     /// Some leave by the side. Behind a broadcast it can tell the subtask that it is.
-    Process { side: bool, tells_subtask: bool },
+    Process {
+        side: bool,
+        tells_subtask: bool,
+    },
     Split,
     /// Two inputs without keys: up to so many copies of each.
-    Connect { most: u64 },
-    Keyed { states: States, keys: u64, text: bool, side: bool },
+    Connect {
+        most: u64,
+    },
+    Keyed {
+        states: States,
+        keys: u64,
+        text: bool,
+        side: bool,
+    },
     /// Two inputs by key into one state.
-    Join { keys: u64, side: bool },
-    Sink { into: Into },
+    Join {
+        keys: u64,
+        side: bool,
+    },
+    Sink {
+        into: Into,
+    },
 }
 
 /// What a source reads.
