@@ -2,10 +2,16 @@
 //! sources and sinks, and whole jobs in virtual time.
 
 pub mod catalogue;
+pub mod check;
 pub mod conformance;
 pub mod disk;
 pub mod host;
+pub mod job_test;
+pub mod models;
+mod print;
 mod random;
 pub mod simulation;
 pub mod sinks;
 pub mod sources;
+
+pub use job_test::{JobTest, JobTestReport, TestProcess, TestRun};

@@ -7,7 +7,6 @@
 mod count;
 mod doors;
 mod emitted;
-mod print;
 mod sink;
 mod sink_process;
 mod sink_scenes;
