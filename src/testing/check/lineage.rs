@@ -81,10 +81,10 @@ pub(super) struct Origins<K> {
 }
 
 impl<K: RecordKey> Origins<K> {
-    pub(super) fn of<T: Record, R: Into<Option<K>>>(records: &Records<T>, key: impl Fn(&T) -> R + 'static) -> Origins<K>
-    where
-        R: 'static,
-    {
+    pub(super) fn of<T: Record, R: Into<Option<K>> + 'static>(
+        records: &Records<T>,
+        key: impl Fn(&T) -> R + 'static,
+    ) -> Origins<K> {
         let mut origins = Origins { origins: Vec::new(), named: BTreeMap::new(), seen: Vec::new() };
         origins.add(records, key);
         origins
