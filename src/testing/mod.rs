@@ -1,10 +1,11 @@
 //! What tests of jobs and of connectors stand on: a disk and a catalogue that forget, a host that is moved by hand, conformance suites and trials for
-//! sources and sinks, and whole jobs in virtual time.
+//! sources and sinks, one operator by hand, and whole jobs in virtual time.
 
 pub mod catalogue;
 pub mod conformance;
 pub mod disk;
 pub mod host;
+pub mod operator;
 mod random;
 pub mod simulation;
 pub mod sinks;
