@@ -52,7 +52,8 @@ impl Job {
 
 #[track_caller]
 fn tap(node: &str, input: Input) -> Operator {
-    let recipe = Recipe::Tail(Arc::new(|_| Err(Failure::unrecoverable("tap", "a tap is read by hand and never built"))));
+    let recipe =
+        Recipe::Tail(Arc::new(|_| Err(Failure::unrecoverable("tap", "a tap is read by hand and never built"))));
     let mut operator = Operator::new("tap", Location::caller(), None, recipe);
     operator.name = Some(node.to_owned());
     operator.chaining = Chaining::Never;

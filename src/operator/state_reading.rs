@@ -68,7 +68,9 @@ impl StateReading {
         let snapshots = task.restored_operators(uid).filter_map(|snapshot| Some((snapshot, snapshot.piece(KEYED)?)));
         let owned = |subtask| key_group_range(subtask, shape.parallelism, shape.max_parallelism);
         let pieces: Vec<_> = snapshots
-            .map(|(snapshot, piece)| (PieceReader::new(Arc::clone(&task.store), &piece.content), owned(snapshot.subtask)))
+            .map(|(snapshot, piece)| {
+                (PieceReader::new(Arc::clone(&task.store), &piece.content), owned(snapshot.subtask))
+            })
             .filter(|(_, owned)| owned.start < groups.end && groups.start < owned.end)
             .collect();
         if pieces.is_empty() {
@@ -76,11 +78,13 @@ impl StateReading {
         }
         if shape.max_parallelism != task.max_parallelism {
             let (stored, current) = (shape.max_parallelism, task.max_parallelism);
-            let message = format!("it has max parallelism {current} and had {stored} in the checkpoint: set it to {stored}");
+            let message =
+                format!("it has max parallelism {current} and had {stored} in the checkpoint: set it to {stored}");
             return Some(StateReading { groups, stage: Stage::Refused(Failure::unrecoverable(operator, message)) });
         }
         let open = move || {
-            let opened = pieces.into_iter().map(|(input, groups)| Ok(Stored { reader: StateReader::open(input)?, groups }));
+            let opened =
+                pieces.into_iter().map(|(input, groups)| Ok(Stored { reader: StateReader::open(input)?, groups }));
             opened.collect()
         };
         let stage = Stage::Opening(Promise::start(task.host.blocking().as_ref(), Lane::Blobs, open));

@@ -99,7 +99,8 @@ impl Store {
     }
 
     fn whole(&self, name: &str) -> Result<Vec<u8>, StoreError> {
-        let missing = || StoreError::Missing { file: self.storage.locate(name), reason: "it is to be archived".to_owned() };
+        let missing =
+            || StoreError::Missing { file: self.storage.locate(name), reason: "it is to be archived".to_owned() };
         let length = self.storage.length(name)?.ok_or_else(missing)?;
         self.storage.read(name, 0, usize::try_from(length).unwrap_or(usize::MAX))
     }
@@ -121,8 +122,7 @@ mod tests {
     #[test]
     fn an_archive_is_read_back_and_every_flipped_bit_is_found() {
         let objects = [("runs/a", &b"one"[..]), ("blobs/b", b""), ("manifests/c", b"three")];
-        let archive =
-            Archive(objects.into_iter().map(|(name, content)| (name.to_owned(), content.to_vec())).collect());
+        let archive = Archive(objects.into_iter().map(|(name, content)| (name.to_owned(), content.to_vec())).collect());
         let bytes = archive.to_bytes();
         assert_eq!(Archive::from_bytes(&bytes).unwrap(), archive);
         for bit in 0..bytes.len() * 8 {

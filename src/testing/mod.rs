@@ -10,3 +10,8 @@ mod random;
 pub mod simulation;
 pub mod sinks;
 pub mod sources;
+
+/// The guide, so that its examples are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/testing.md")]
+mod guide {}

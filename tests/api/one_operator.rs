@@ -166,7 +166,9 @@ fn a_side_output_is_read_by_its_tag() {
 }
 
 #[test]
-#[should_panic(expected = "no operator declares the side output `even` of u64; declared: `odd` of alloc::string::String")]
+#[should_panic(
+    expected = "no operator declares the side output `even` of u64; declared: `odd` of alloc::string::String"
+)]
 fn asking_for_a_side_output_that_is_not_declared_says_which_are() {
     let running = OperatorTest::new(|numbers: Stream<u64>| numbers.process(Sort)).start().unwrap();
     let _ = running.side(&SideOutput::<u64>::named("even"));
@@ -297,7 +299,8 @@ fn a_snapshot_of_something_else_is_refused_with_the_mend() {
     let snapshot = running.snapshot().unwrap();
     let wider = everything().max_parallelism(256).restore(&snapshot).unwrap_err();
     assert!(wider.to_string().contains("max parallelism 256 and had 128"), "{wider}");
-    let renamed = OperatorTest::new(|pairs: Stream<(String, u64)>| pairs.key_by(|pair| &pair.0).process("all", Everything));
+    let renamed =
+        OperatorTest::new(|pairs: Stream<(String, u64)>| pairs.key_by(|pair| &pair.0).process("all", Everything));
     let unknown = renamed.restore(&snapshot).unwrap_err();
     assert!(matches!(unknown, OperatorTestError::DoesNotFit { .. }), "{unknown}");
     assert!(unknown.to_string().contains("give the operator its former uid back"), "{unknown}");
@@ -331,7 +334,9 @@ fn an_error_and_a_panic_name_the_operator_and_end_the_instance() {
     assert!(failure.message.contains("no luck with 777"), "{failure}");
 
     let test = OperatorTest::new(|pairs: Stream<(String, u64)>| {
-        pairs.key_by_value(|pair| if pair.1 == 3 { panic!("no key") } else { pair.0.clone() }).process("everything", Everything)
+        pairs
+            .key_by_value(|pair| if pair.1 == 3 { panic!("no key") } else { pair.0.clone() })
+            .process("everything", Everything)
     });
     let mut running = test.start().unwrap();
     let error = running.push(pair("a", 3)).unwrap_err();
@@ -341,7 +346,8 @@ fn an_error_and_a_panic_name_the_operator_and_end_the_instance() {
 
 #[test]
 fn a_graph_that_is_wrong_is_an_error_before_anything_runs() {
-    let unnamed = OperatorTest::new(|pairs: Stream<(String, u64)>| pairs.key_by(|pair| &pair.0).process("", Everything));
+    let unnamed =
+        OperatorTest::new(|pairs: Stream<(String, u64)>| pairs.key_by(|pair| &pair.0).process("", Everything));
     assert!(matches!(unnamed.start().unwrap_err(), OperatorTestError::Build(_)));
     let none = everything().parallelism(0).start().unwrap_err();
     assert!(matches!(none, OperatorTestError::Build(_)), "{none}");

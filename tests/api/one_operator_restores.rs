@@ -265,9 +265,9 @@ fn an_operator_that_keeps_state_in_a_plain_field_is_caught_with_the_shortest_cou
     assert_eq!(
         differences,
         [
-            "state `last count` of `forgetful`, key 0: 1, and without a restore 2",
-            "output: [0, 1] is there twice, and without a restore once",
-            "output: [0, 2] is there not at all, and without a restore once",
+            "state `last count` of `forgetful`, key 0: 1 instead of 2",
+            "output: [0, 1] comes out twice instead of once",
+            "output: [0, 2] comes out never instead of once",
         ]
     );
 }
@@ -289,11 +289,12 @@ fn an_operator_that_mixes_its_keys_is_caught() {
 #[test]
 fn a_failure_says_on_which_course_it_came() {
     let test = OperatorTest::new(|numbers: Stream<u64>| {
-        numbers.try_map(|number| if number < 9 { Ok(number) } else { Err("too large".parse::<u64>().unwrap_err().into()) })
+        numbers
+            .try_map(|number| if number < 9 { Ok(number) } else { Err("too large".parse::<u64>().unwrap_err().into()) })
     });
     let found = test.check_restores(&[1, 9], RestoreCheck::new(2)).unwrap_err();
     assert!(matches!(found, RestoreError::Failed { .. }));
     let told = found.to_string();
-    assert!(told.starts_with("2 records, without a restore, 1 subtask: try_map at "), "{told}");
+    assert!(told.starts_with("2 records in 1 subtask, without a restore: try_map at "), "{told}");
     assert!(told.contains("invalid digit"), "{told}");
 }

@@ -63,7 +63,7 @@ pub enum RestoreError {
         /// What happened.
         error: OperatorTestError,
     },
-    /// State or output differ from those of an unbroken run.
+    /// State or output differ from those of an unbroken run in one subtask.
     #[error("{course}\n  {}", differences.join("\n  "))]
     Differs {
         /// How it was run: the shortest course that was found.
@@ -94,7 +94,7 @@ struct Outcome {
 
 impl<I: Clone, U: Record> OperatorTest<I, U> {
     /// Runs `records` through the operator, one after the other, with cuts and restores that a seed decides, at parallelism before and after that it decides
-    /// too: the keyed state must end as it does without them, and all together the same records must come out, in any order.
+    /// too: the keyed state must end as it does in one subtask without any of that, and all together the same records must come out, in any order.
     ///
     /// It finds what an operator keeps where no checkpoint sees it, in a plain field for example, and what depends on other keys of the same subtask. An operator
     /// that emits [where it runs](crate::operator::KeyedContext::subtask) differs by intent. State is compared as it is encoded, maps without regard to
@@ -127,9 +127,9 @@ impl<I: Clone, U: Record> OperatorTest<I, U> {
     /// let found = OperatorTest::new(greatest).check_restores(&[5, 4, 3, 8, 7], RestoreCheck::new(1)).unwrap_err();
     /// assert_eq!(
     ///     found.to_string(),
-    ///     "2 records; restored before record 1: from 1 subtask into 1\n  \
-    ///      output: 4 is there once, and without a restore not at all\n  \
-    ///      output: 5 is there once, and without a restore twice"
+    ///     "2 records in 2 subtasks, without a restore\n  \
+    ///      output: 4 comes out once instead of never\n  \
+    ///      output: 5 comes out once instead of twice"
     /// );
     /// ```
     ///
@@ -151,8 +151,7 @@ impl<I: Clone, U: Record> OperatorTest<I, U> {
     }
 
     fn follow(&self, records: &[I], course: &Course) -> Result<Outcome, RestoreError> {
-        self.try_follow(records, course)
-            .map_err(|error| RestoreError::Failed { course: course.to_string(), error })
+        self.try_follow(records, course).map_err(|error| RestoreError::Failed { course: course.to_string(), error })
     }
 
     fn try_follow(&self, records: &[I], course: &Course) -> Result<Outcome, OperatorTestError> {
@@ -192,10 +191,7 @@ impl<I: Clone, U: Record> OperatorTest<I, U> {
     }
 }
 
-fn push_each<I: Clone, U: Record>(
-    running: &mut RunningOperator<I, U>,
-    records: &[I],
-) -> Result<(), OperatorTestError> {
+fn push_each<I: Clone, U: Record>(running: &mut RunningOperator<I, U>, records: &[I]) -> Result<(), OperatorTestError> {
     records.iter().try_for_each(|record| running.push(record.clone()))
 }
 
@@ -223,9 +219,10 @@ impl Course {
         });
         let last = self.restores.last().map_or(0, |(position, _)| *position);
         let ends = [last + (self.records - last) / 2, self.records.saturating_sub(1)];
-        let fewer_records = ends.into_iter().filter(move |end| *end >= last && *end < self.records).map(|end| {
-            Course { records: end, ..self.clone() }
-        });
+        let fewer_records = ends
+            .into_iter()
+            .filter(move |end| *end >= last && *end < self.records)
+            .map(|end| Course { records: end, ..self.clone() });
         let earlier = (0..self.restores.len()).filter(|number| self.restores[*number].0 > 0).map(|number| {
             let mut course = self.clone();
             course.restores[number].0 -= 1;
@@ -250,7 +247,7 @@ impl fmt::Display for Course {
         let records = if self.records == 1 { "record" } else { "records" };
         write!(formatter, "{} {records}", self.records)?;
         if self.restores.is_empty() {
-            return write!(formatter, ", without a restore, {}", subtasks(self.first));
+            return write!(formatter, " in {}, without a restore", subtasks(self.first));
         }
         let mut before = self.first;
         for (position, after) in &self.restores {
@@ -272,12 +269,12 @@ fn differences(found: &Outcome, expected: &Outcome) -> Vec<String> {
     for entry in state.keys().chain(other.keys().filter(|entry| !state.contains_key(entry))) {
         let (found, expected) = (state.get(entry), other.get(entry));
         if found != expected {
-            told.push(format!("{entry}: {}, and without a restore {}", shown(found), shown(expected)));
+            told.push(format!("{entry}: {} instead of {}", shown(found), shown(expected)));
         }
     }
     let (output, other) = (&found.output, &expected.output);
     let times = |count: usize| match count {
-        0 => "not at all".to_owned(),
+        0 => "never".to_owned(),
         1 => "once".to_owned(),
         2 => "twice".to_owned(),
         more => format!("{more} times"),
@@ -288,7 +285,7 @@ fn differences(found: &Outcome, expected: &Outcome) -> Vec<String> {
         if found != expected {
             let (side, record) = place;
             let output = if side.is_empty() { "output".to_owned() } else { format!("side output `{side}`") };
-            told.push(format!("{output}: {record} is there {}, and without a restore {}", times(found), times(expected)));
+            told.push(format!("{output}: {record} comes out {} instead of {}", times(found), times(expected)));
         }
     }
     if let Some(more) = told.len().checked_sub(TOLD).filter(|more| *more > 0) {

@@ -167,7 +167,11 @@ impl Instance {
                             inputs.len() - 1
                         }
                     };
-                    channels.push(OutputChannel { edge: sender, consumer: Address::Subtask(id, ATTEMPT), consumer_channel });
+                    channels.push(OutputChannel {
+                        edge: sender,
+                        consumer: Address::Subtask(id, ATTEMPT),
+                        consumer_channel,
+                    });
                 }
                 let outputs = wiring.outputs.entry(SubtaskId { node: planned.from, index: from }).or_default();
                 if outputs.len() <= planned.output {

@@ -59,8 +59,10 @@ impl<I, U: Record> RunningOperator<I, U> {
             let edge = plan.edges.iter().find(|edge| plan.node(edge.to).name == tap.node);
             edge.expect("a tap has an input").payload
         };
-        let sides =
-            sides.iter().map(|tap| Side { name: tap.side.clone(), payload: payload(tap), batches: Vec::new() }).collect();
+        let sides = sides
+            .iter()
+            .map(|tap| Side { name: tap.side.clone(), payload: payload(tap), batches: Vec::new() })
+            .collect();
         RunningOperator { instance, batches, output: Vec::new(), subtasks: Vec::new(), sides }
     }
 
