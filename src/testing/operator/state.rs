@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use alluvium_actors::ids::OperatorUid;
-use alluvium_actors::ports::store::{CheckpointStore, Manifest, StoreError};
+use alluvium_actors::ports::store::{CheckpointStore, Manifest};
 
 use super::error::OperatorTestError;
 use super::tree::Tree;
@@ -251,7 +251,7 @@ fn pieces(
     let mut pieces = Vec::new();
     for piece in manifest.operators().filter(|snapshot| snapshot.uid == key).filter_map(|found| found.piece(KEYED)) {
         let store = Arc::clone(store) as Arc<dyn CheckpointStore>;
-        let reader = StateReader::open(PieceReader::new(store, &piece.content)).map_err(StoreError::from)?;
+        let reader = StateReader::open(PieceReader::new(store, &piece.content))?;
         let states = descriptors(&reader, uid)?;
         pieces.push((reader, states));
     }
