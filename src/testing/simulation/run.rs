@@ -85,7 +85,6 @@ impl<'a> Run<'a> {
         };
         // A sequence of its own: without a probability in the plan nothing is drawn from it, and the rest of the run does not change.
         let faults = SimulatedFaults::new(&plan, Random::new(simulation.seed ^ 0xfa01), Arc::clone(&story));
-        let disk = SimulatedDisk::new();
         // With chance of its own: what outside systems draw changes nothing in the order of events.
         let outside = Outside::new(Random::new(!simulation.seed).next(), Arc::clone(&story), disk.clone());
         Run {
