@@ -2,7 +2,7 @@
 
 #[cfg(feature = "fault-injection")]
 pub mod drill;
-mod fit;
+pub(crate) mod fit;
 mod guarantee;
 mod handle;
 mod monitor;

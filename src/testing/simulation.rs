@@ -136,7 +136,8 @@ impl Boot<'_> {
         catalogue: Option<Arc<dyn Catalogue>>,
     ) -> Result<SupervisorSetup, StartError> {
         let options = options.clone().files(Arc::new(self.disk.clone()));
-        self.outside.store_is(options.store_directory());
+        let chains = graph.plan().nodes.iter().map(|node| node.name.clone()).collect();
+        self.outside.job_is(options.store_directory(), chains);
         let listener: Arc<dyn Listener> = match options.given_listener() {
             Some(given) => Arc::new(Both { first: Arc::clone(&self.listener), second: given }),
             None => Arc::clone(&self.listener),
@@ -235,6 +236,12 @@ impl Trouble {
         &self.reason
     }
 
+    /// What happened before, in order: the last events, one a line.
+    #[must_use]
+    pub fn story(&self) -> &str {
+        &self.story
+    }
+
     /// The run that found it.
     #[must_use]
     pub fn simulation(&self) -> Simulation {
@@ -272,6 +279,12 @@ impl Simulation {
     #[must_use]
     pub fn with(self, faults: Faults) -> Simulation {
         Simulation { faults, ..self }
+    }
+
+    /// The number that decides everything.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// The run that the environment variable `ALLUVIUM_SIMULATION_SEED` asks for, if it does.

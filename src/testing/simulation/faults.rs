@@ -189,7 +189,7 @@ impl Schedule {
     /// Ends a process, of itself or by a crash, which may say what it takes along. Every handle of the disk that it had fails from now on. What a machine loses was not synced;
     /// what only a process loses is memory. True says that it was the machine.
     pub(super) fn process_ends(&mut self, disk: &SimulatedDisk, end: End) -> (SimulatedDisk, bool) {
-        disk.clear_faults();
+        disk.clear_numbered_faults();
         let drawn = self.random.below(2) == 0;
         let machine = match end {
             End::Any => drawn,
