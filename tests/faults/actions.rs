@@ -84,7 +84,8 @@ fn every_fault_that_leaves_the_process_alive_is_survived() {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while let Some((point, what)) = faults.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    wrong.lock().unwrap().extend(try_fault(*point, what));
+                    let found = try_fault(*point, what);
+                    wrong.lock().unwrap().extend(found);
                 }
             });
         }
