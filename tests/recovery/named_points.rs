@@ -12,21 +12,21 @@ use crate::seed::Seed;
 struct Way {
     /// What has to go wrong before.
     before: &'static str,
-    /// Only a job that ends comes there.
-    at_the_end: bool,
+    /// Only a job that begins anew, or one that ends, comes there: a short one does both.
+    short: bool,
     /// Each start comes there as often at least.
     hits: u64,
 }
 
 fn way(point: Point) -> Way {
-    let often = Way { before: "", at_the_end: false, hits: 3 };
+    let often = Way { before: "", short: false, hits: 3 };
     match point {
         Point::RunBegins | Point::RunBegan | Point::IdsReserved | Point::RestoreManifest => Way { hits: 1, ..often },
         Point::RestoreSink | Point::RestoreEnumerator | Point::RestoreSubtask | Point::SinkCleanUp => {
             Way { hits: 1, ..often }
         }
         Point::RestoreBlob | Point::RestoredSent | Point::RestoredReceived => Way { hits: 1, ..often },
-        Point::SplitsSent | Point::SplitsReceived => Way { hits: 1, ..often },
+        Point::SplitsSent | Point::SplitsReceived => Way { short: true, hits: 1, ..often },
         Point::DeclineSent | Point::DeclineReceived => {
             Way { before: "snapshot.asynchronous[hit=4]=error", hits: 1, ..often }
         }
@@ -34,8 +34,8 @@ fn way(point: Point) -> Way {
             Way { before: "acknowledge.sent[hit=4,times=3]=drop", hits: 1, ..often }
         }
         Point::ManifestReadBack => Way { before: "manifest.written=error", hits: 1, ..often },
-        Point::EndOfDataSent | Point::EndOfDataReceived => Way { at_the_end: true, hits: 2, ..often },
-        Point::ClosingSent | Point::ClosingReceived => Way { at_the_end: true, hits: 2, ..often },
+        Point::EndOfDataSent | Point::EndOfDataReceived => Way { short: true, hits: 2, ..often },
+        Point::ClosingSent | Point::ClosingReceived => Way { short: true, hits: 2, ..often },
         _ => often,
     }
 }
@@ -88,11 +88,11 @@ fn end_at_every_point<J: Armed>(
 ) {
     let mut job = long(seed);
     for point in points(seed) {
-        let Way { at_the_end, hits, .. } = way(point);
+        let Way { short: is_short, hits, .. } = way(point);
         if never.contains(&point) {
             continue;
         }
-        if at_the_end {
+        if is_short {
             let mut short = short(seed);
             assert!(end_at(&mut short, point, 1 + seed.next() % hits), "{point} is never reached");
             finish(&mut short, point);
