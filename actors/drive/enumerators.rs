@@ -22,6 +22,7 @@ use crate::ports::host::{Address, Host};
 use crate::ports::source::{Assignment, Enumerator, EnumeratorContext, ReaderEvent};
 use crate::ports::store::{Manifest, OperatorSnapshot, Piece, PieceContent};
 use crate::ports::task::Failure;
+use crate::protocol::mutation::{Mutation, is_active};
 use crate::protocol::supervise::Regions;
 
 /// The name of the piece of a checkpoint that holds an enumerator's state.
@@ -193,7 +194,9 @@ fn build(
         let snapshot = manifest.enumerators.iter().find(|snapshot| snapshot.uid == source.uid)?;
         snapshot.piece(ENUMERATOR)
     });
-    if let Some(Piece { content: PieceContent::Inline(state), .. }) = state {
+    if let Some(Piece { content: PieceContent::Inline(state), .. }) = state
+        && !is_active(Mutation::SplitGivenTwice)
+    {
         caught(name, || enumerator.restore(state))??;
     }
     Ok(enumerator)

@@ -15,6 +15,7 @@ use crate::ports::host::{Host, Step};
 use crate::ports::task::{Failure, OperatorTask, Task};
 use crate::protocol::align::{self, Alignment, Channel};
 use crate::protocol::lifecycle::SubtaskState;
+use crate::protocol::mutation::{Mutation, is_active};
 
 /// Drives one operator subtask.
 pub type OperatorDriver = SubtaskDriver<OperatorHead>;
@@ -96,6 +97,10 @@ impl Head for OperatorHead {
             }
             Frame::Barrier(barrier) => {
                 core.remember(barrier);
+                if is_active(Mutation::ForwardBeforeSnapshot) {
+                    core.flush(task)?;
+                    core.outputs.send_barrier(core.host.as_ref(), barrier);
+                }
                 let (checkpoint, triggered) = (barrier.checkpoint, barrier.triggered);
                 core.align(align::Event::Marker { channel, checkpoint, triggered }, task)?;
             }

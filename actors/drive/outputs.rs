@@ -13,6 +13,7 @@ use crate::ids::CheckpointId;
 use crate::payload::Payload;
 use crate::ports::host::{Address, Host};
 use crate::protocol::buffer_timeout::BufferTimeout;
+use crate::protocol::mutation::{Mutation, is_active};
 
 /// One channel of an output: an edge to one consumer.
 #[derive(Debug)]
@@ -105,6 +106,9 @@ impl Outputs {
     /// Pushes everything that waits past the credits, then the marker into every edge, then the message to every
     /// consumer's mailbox: in this order (rule 3).
     pub fn send_barrier(&mut self, host: &dyn Host, barrier: Barrier) {
+        if is_active(Mutation::BarrierOvertakesOutput) {
+            self.outputs.iter().flatten().for_each(|slot| slot.channel.edge.force_send(Frame::Barrier(barrier)));
+        }
         self.force(|| Frame::Barrier(barrier));
         for slot in self.outputs.iter().flatten() {
             host.send(

@@ -18,6 +18,7 @@ use crate::ports::host::{Address, Driver, Host, Step};
 use crate::ports::sink::{CommitAnswer, PreparedCheckpoint, SinkCommitter, SinkCommitterFactory, SinkScope};
 use crate::ports::store::OperatorSnapshot;
 use crate::ports::task::Failure;
+use crate::protocol::mutation::{Mutation, is_active};
 
 /// What a sink driver is built from.
 pub struct SinkSetup {
@@ -184,7 +185,9 @@ impl SinkDriver {
     /// What an idle committer does next; `None` (and it stays idle) when there is nothing.
     fn begin(&mut self, mut committer: Committer) -> Option<Stage> {
         let blocking = self.host.blocking();
-        if let Some(job) = self.jobs.front() {
+        if let Some(job) = self.jobs.front()
+            && (self.ready || !is_active(Mutation::CleanUpBeforeCommits))
+        {
             self.watch.begin(Call::Commit);
             let committables = job.committables.clone();
             return Some(Stage::Committing(Promise::start(blocking.as_ref(), Lane::Connectors, move || {

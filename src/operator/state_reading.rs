@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use alluvium_actors::ports::blocking::{Lane, Promise};
 use alluvium_actors::ports::store::{Piece, StoreError};
 use alluvium_actors::ports::task::{Failure, TaskContext};
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use super::piece::{decode, panic_failure, store_failure};
 use crate::snapshot::{PieceReader, StateReader};
@@ -99,7 +100,11 @@ fn ask(task: &TaskContext, reader: Arc<StateReader>, from: usize) -> Stage {
     }
     let next = from + taken;
     let asked = Arc::clone(&reader);
-    let read = move || asked.chunks()[from..next].iter().map(|chunk| asked.read(chunk)).collect();
+    let skipped = |group: u32| is_active(Mutation::RestoreSkipsAKeyGroup) && group.is_multiple_of(8);
+    let read = move || {
+        let wanted = asked.chunks()[from..next].iter().filter(|chunk| !skipped(chunk.key_group));
+        wanted.map(|chunk| asked.read(chunk)).collect()
+    };
     Stage::Chunks { reader, next, part: Promise::start(task.host.blocking().as_ref(), Lane::Blobs, read) }
 }
 

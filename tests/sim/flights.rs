@@ -32,7 +32,7 @@ struct Total {
     delay: i64,
 }
 
-struct Flights {
+pub(crate) struct Flights {
     text: String,
     parallelism: u32,
     catalogue: SimulatedCatalogue,
@@ -41,7 +41,7 @@ struct Flights {
 }
 
 impl Flights {
-    fn new(rows: usize, parallelism: u32) -> Flights {
+    pub(crate) fn new(rows: usize, parallelism: u32) -> Flights {
         let data = std::fs::read_to_string(DATA).expect("the flights are part of the repository");
         let text = data.split_inclusive('\n').take(rows + 1).collect();
         Flights {

@@ -6,6 +6,7 @@ mod chance;
 mod files;
 mod flights;
 mod graph;
+mod mutations;
 mod regions;
 mod schedules;
 mod second_job;

@@ -81,7 +81,7 @@ pub(crate) fn crashes_at_events<S: Scenario>(
 }
 
 /// Panics inside a simulation are part of the play and print nothing; all others do as usual.
-mod quiet {
+pub(crate) mod quiet {
     use std::cell::Cell;
     use std::sync::Once;
 
@@ -89,7 +89,7 @@ mod quiet {
         static SIMULATING: Cell<bool> = const { Cell::new(false) };
     }
 
-    pub(super) fn install() {
+    pub(crate) fn install() {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             let usual = std::panic::take_hook();
@@ -101,7 +101,7 @@ mod quiet {
         });
     }
 
-    pub(super) fn during<T>(play: impl FnOnce() -> T) -> T {
+    pub(crate) fn during<T>(play: impl FnOnce() -> T) -> T {
         SIMULATING.set(true);
         let played = play();
         SIMULATING.set(false);

@@ -93,7 +93,7 @@ impl KeyedCoProcess for Join {
     }
 }
 
-struct SecondJob {
+pub(crate) struct SecondJob {
     parallelism: u32,
     /// How much faster the fastest source is, and how many more records it has.
     factor: u64,
@@ -102,7 +102,7 @@ struct SecondJob {
 }
 
 impl SecondJob {
-    fn new(parallelism: u32) -> SecondJob {
+    pub(crate) fn new(parallelism: u32) -> SecondJob {
         SecondJob {
             parallelism,
             factor: 1,
