@@ -328,6 +328,16 @@ impl Options {
         self
     }
 
+    /// Where checkpoints are kept, if not in memory.
+    pub(crate) fn store_directory(&self) -> Option<&Path> {
+        self.store.as_deref()
+    }
+
+    /// The listener that was given.
+    pub(crate) fn given_listener(&self) -> Option<Arc<dyn Listener>> {
+        self.listener.clone()
+    }
+
     pub(super) fn settings(&self) -> Settings {
         Settings {
             interval: self.interval,

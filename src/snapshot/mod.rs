@@ -15,6 +15,7 @@ mod recovery;
 mod store;
 
 pub use self::blob::{ChunkInfo, StateReader, StateWriter};
+pub(crate) use self::names::complete_checkpoint;
 pub use self::options::{DEFAULT_INLINE_LIMIT, LARGEST_INLINE_LIMIT, StoreOptions};
 pub use self::piece::{PieceReader, PieceWriter};
 pub use self::store::Store;

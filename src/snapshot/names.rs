@@ -52,6 +52,11 @@ pub(crate) fn parse_manifest(name: &str) -> Option<(RunNumber, CheckpointId)> {
     (manifest(parsed.0, parsed.1) == name).then_some(parsed)
 }
 
+/// The checkpoint whose published manifest has this name in a store. `None` for every other file.
+pub(crate) fn complete_checkpoint(name: &str) -> Option<CheckpointId> {
+    parse_manifest(name).map(|(_, checkpoint)| checkpoint)
+}
+
 /// The run that wrote a blob, from its name. `None` for files that are not blobs of a store.
 pub(crate) fn run_of_blob(name: &str) -> Option<RunNumber> {
     let (number, rest) = numbered(name.strip_prefix(BLOBS)?, 'r')?;

@@ -10,8 +10,10 @@
 //! ```
 
 mod faults;
+mod history;
 mod host;
 mod lanes;
+mod outside;
 mod process;
 mod run;
 mod story;
@@ -23,10 +25,11 @@ use std::time::Duration;
 
 use alluvium_actors::drive::control::Control;
 use alluvium_actors::drive::supervisor::SupervisorSetup;
-use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::ids::{CheckpointId, Moment};
 use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::host::Address;
-use alluvium_actors::ports::listener::Listener;
+use alluvium_actors::ports::listener::{JobEvent, Listener};
+use alluvium_actors::protocol::coordinator::StatisticsSnapshot;
 use alluvium_actors::protocol::lifecycle::JobState;
 
 use self::run::Run;
@@ -37,9 +40,16 @@ use crate::graph::Graph;
 use crate::job::{self, Options, StartError};
 
 pub use self::faults::{Faults, ParseSimulationError};
+pub use self::history::History;
+pub use self::outside::Outside;
 
 /// A job, the world it lives in, and what must be true of both.
 pub trait Scenario {
+    /// Called first: a scenario with outside systems builds them in this world.
+    fn begin(&mut self, outside: &Outside) {
+        let _ = outside;
+    }
+
     /// Puts on the disk what the job finds there.
     fn prepare(&mut self, disk: &SimulatedDisk) {
         let _ = disk;
@@ -51,7 +61,7 @@ pub trait Scenario {
     /// When it cannot be built. That is an end of the process like any other: the next one tries again.
     fn boot(&mut self, boot: &mut Boot<'_>) -> Result<SupervisorSetup, String>;
 
-    /// Looks at the world while the job runs: after each piece of blocking work that changed the disk.
+    /// Looks at the world while the job runs: after each piece of blocking work that changed the disk, and whenever a second has passed without a look.
     ///
     /// # Errors
     /// What is wrong: the run ends with it.
@@ -81,6 +91,7 @@ pub struct Boot<'a> {
     number: u32,
     disk: SimulatedDisk,
     listener: Arc<dyn Listener>,
+    outside: Outside,
     random: &'a mut Random,
     commands: Vec<(Duration, Address, Control)>,
 }
@@ -104,6 +115,12 @@ impl Boot<'_> {
         Arc::clone(&self.listener)
     }
 
+    /// The world outside of the job; the same in every process of the run.
+    #[must_use]
+    pub fn outside(&self) -> Outside {
+        self.outside.clone()
+    }
+
     /// What the process of a job does: opens the store of `options` on the disk, with or without a catalogue, and builds the job of `graph`.
     ///
     /// # Errors
@@ -115,7 +132,12 @@ impl Boot<'_> {
         catalogue: Option<Arc<dyn Catalogue>>,
     ) -> Result<SupervisorSetup, StartError> {
         let options = options.clone().files(Arc::new(self.disk.clone()));
-        job::simulated_setup(graph, &options, catalogue, self.random.next(), Arc::clone(&self.listener))
+        self.outside.store_is(options.store_directory());
+        let listener: Arc<dyn Listener> = match options.given_listener() {
+            Some(given) => Arc::new(Both { first: Arc::clone(&self.listener), second: given }),
+            None => Arc::clone(&self.listener),
+        };
+        job::simulated_setup(graph, &options, catalogue, self.random.next(), listener)
     }
 
     /// A number that the seed decides.
@@ -135,6 +157,23 @@ impl fmt::Debug for Boot<'_> {
     }
 }
 
+/// Tells the simulation and the listener of the options.
+struct Both {
+    first: Arc<dyn Listener>,
+    second: Arc<dyn Listener>,
+}
+
+impl Listener for Both {
+    fn event(&self, event: JobEvent) {
+        self.first.event(event.clone());
+        self.second.event(event);
+    }
+
+    fn statistics(&self, statistics: &Arc<StatisticsSnapshot>) {
+        self.second.statistics(statistics);
+    }
+}
+
 /// What a scenario may look at.
 #[derive(Debug)]
 pub struct World<'a> {
@@ -146,6 +185,8 @@ pub struct World<'a> {
     pub state: JobState,
     /// Whether nothing goes wrong with the disk in this process.
     pub calm: bool,
+    /// The virtual time since the run began.
+    pub now: Moment,
 }
 
 /// What happened in a run that went well.

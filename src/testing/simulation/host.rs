@@ -11,6 +11,7 @@ use alluvium_actors::ids::{Moment, WallTime};
 use alluvium_actors::ports::blocking::Blocking;
 use alluvium_actors::ports::host::{Address, DriverFactory, Host, Placement};
 
+use super::outside::Outside;
 use crate::testing::random::Random;
 
 /// The calendar at the begin of a simulation, in milliseconds since 1970.
@@ -21,6 +22,8 @@ const SLICES: u64 = 4;
 
 /// What the actors of one process share.
 pub(super) struct Shared {
+    /// Has the same time.
+    outside: Outside,
     pub(super) now: Moment,
     pub(super) random: Random,
     pub(super) actors: BTreeMap<Address, Actor>,
@@ -45,8 +48,13 @@ impl Actor {
 }
 
 impl Shared {
-    pub(super) fn new(now: Moment, random: Random) -> Shared {
-        Shared { now, random, actors: BTreeMap::new(), slices: 0 }
+    pub(super) fn new(outside: Outside, now: Moment, random: Random) -> Shared {
+        Shared { outside, now, random, actors: BTreeMap::new(), slices: 0 }
+    }
+
+    pub(super) fn set_now(&mut self, now: Moment) {
+        self.now = now;
+        self.outside.set_now(now);
     }
 
     /// An actor takes a step.

@@ -16,6 +16,7 @@ use alluvium_actors::ports::host::{Address, Driver, DriverFactory, Placement, Ro
 
 use super::host::{Ready, Shared, SimulatedHost};
 use super::lanes::{Lanes, Position};
+use super::outside::Outside;
 use super::story::{Story, What, describe, outcome};
 use crate::testing::disk::SimulatedDisk;
 use crate::testing::random::Random;
@@ -50,6 +51,7 @@ enum Choice {
 impl Process {
     pub(super) fn new(
         setup: SupervisorSetup,
+        outside: Outside,
         now: Moment,
         random: Random,
         story: Arc<Mutex<Story>>,
@@ -59,7 +61,7 @@ impl Process {
         let mut commands: Vec<_> =
             commands.into_iter().map(|(delay, to, message)| (now + delay, to, message)).collect();
         commands.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
-        let shared = Rc::new(RefCell::new(Shared::new(now, random)));
+        let shared = Rc::new(RefCell::new(Shared::new(outside, now, random)));
         let lanes = Lanes::default();
         let host = SimulatedHost::of(Address::Supervisor, Rc::clone(&shared), lanes.door());
         let build = Box::new(move |host| Box::new(SupervisorDriver::new(host, setup)) as Box<dyn Driver>);
@@ -82,7 +84,7 @@ impl Process {
                 break choice;
             }
             let next = self.next_moment().ok_or("the job hangs: nothing can happen any more")?;
-            self.shared.borrow_mut().now = next;
+            self.shared.borrow_mut().set_now(next);
             self.command();
         };
         match choice {
@@ -121,7 +123,8 @@ impl Process {
     fn pass_time(&mut self) {
         let mut shared = self.shared.borrow_mut();
         let passed = 1 + shared.random.below(EVENT);
-        shared.now = Moment(shared.now.0 + passed);
+        let now = Moment(shared.now.0 + passed);
+        shared.set_now(now);
         self.lanes.begin(shared.now, &mut shared.random);
         drop(shared);
         self.command();

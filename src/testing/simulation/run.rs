@@ -8,6 +8,7 @@ use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::lifecycle::JobState;
 
 use super::faults::Schedule;
+use super::outside::Outside;
 use super::process::Process;
 use super::story::{Story, What};
 use super::watch::Watch;
@@ -20,6 +21,9 @@ const PROCESSES: u32 = 200;
 
 /// How many events a run may have before it counts as hanging.
 const EVENTS: u64 = 400_000;
+
+/// A scenario looks at the world at least this often.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +44,9 @@ pub(super) struct Run<'a> {
     disk: SimulatedDisk,
     story: Arc<Mutex<Story>>,
     watch: Arc<Mutex<Watch>>,
+    outside: Outside,
+    /// When the scenario looked at the world last.
+    looked: Moment,
     now: Moment,
     report: Report,
 }
@@ -57,19 +64,25 @@ impl<'a> Run<'a> {
             time: Duration::ZERO,
             fingerprint: 0,
         };
+        let disk = SimulatedDisk::new();
+        // With chance of its own: what outside systems draw changes nothing in the order of events.
+        let outside = Outside::new(Random::new(!simulation.seed).next(), Arc::clone(&story), disk.clone());
         Run {
             scenario,
             schedule: Schedule::new(simulation.faults, Random::new(random.next())),
             random,
-            disk: SimulatedDisk::new(),
+            disk,
             story,
             watch: Arc::default(),
+            outside,
+            looked: Moment::default(),
             now: Moment::default(),
             report,
         }
     }
 
     pub(super) fn finish(mut self) -> Result<Report, String> {
+        self.scenario.begin(&self.outside);
         self.scenario.prepare(&self.disk);
         loop {
             if self.report.processes == PROCESSES {
@@ -87,10 +100,10 @@ impl<'a> Run<'a> {
                 }
                 End::NotStarted(reason) => return Err(format!("the job cannot be built: {reason}")),
                 End::Over(state) => {
+                    self.report.effects = self.disk.effects();
                     let complete = self.watch().complete();
                     let calm = !self.schedule.may_fail();
-                    self.report.effects = self.disk.effects();
-                    self.scenario.ended(&World { disk: &self.disk, complete, state, calm })?
+                    self.scenario.ended(&World { disk: &self.disk, complete, state, calm, now: self.now })?
                 }
             };
             if next == Next::Nothing {
@@ -107,18 +120,31 @@ impl<'a> Run<'a> {
         let number = self.report.processes;
         self.tell(What::Started { process: number });
         self.watch().starts();
+        self.outside.change_history().process_starts(self.now);
         self.schedule.process_starts(self.events(), &self.disk);
-        let listener = Arc::new(Tell { story: Arc::clone(&self.story), watch: Arc::clone(&self.watch) });
-        let mut boot =
-            Boot { number, disk: self.disk.clone(), listener, random: &mut self.random, commands: Vec::new() };
+        let listener = Arc::new(Tell {
+            story: Arc::clone(&self.story),
+            watch: Arc::clone(&self.watch),
+            outside: self.outside.clone(),
+        });
+        let mut boot = Boot {
+            number,
+            disk: self.disk.clone(),
+            listener,
+            outside: self.outside.clone(),
+            random: &mut self.random,
+            commands: Vec::new(),
+        };
         let built = self.scenario.boot(&mut boot);
         let commands = boot.commands;
-        let mut process = None;
+        let mut process_slot = None;
         let end = match built {
             Ok(setup) => {
                 let random = Random::new(self.random.next());
                 let story = Arc::clone(&self.story);
-                let process = process.insert(Process::new(setup, self.now, random, story, self.disk.clone(), commands));
+                let outside = self.outside.clone();
+                let process = Process::new(setup, outside, self.now, random, story, self.disk.clone(), commands);
+                let process = process_slot.insert(process);
                 let end = self.step_to_the_end(process)?;
                 self.now = process.now();
                 end
@@ -129,7 +155,7 @@ impl<'a> Run<'a> {
         // The disk's generation ends first: what destructors write is ignored (rule 35).
         let effects = self.disk.effects();
         let (disk, machine) = self.schedule.process_ends(&self.disk);
-        drop(process);
+        drop(process_slot);
         self.disk = disk;
         self.tell(What::Ended { crashed: end == End::Crashed, machine, effects });
         Ok(end)
@@ -153,12 +179,14 @@ impl<'a> Run<'a> {
                 return Ok(End::Crashed);
             }
             self.watch().verdict()?;
-            if self.disk.effects() != effects {
+            let now = process.now();
+            if self.disk.effects() != effects || now.since(self.looked) >= LOOK {
                 effects = self.disk.effects();
+                self.looked = now;
                 let complete = self.watch().complete();
                 let state = self.watch().state();
                 let calm = !self.schedule.may_fail();
-                self.scenario.observe(&World { disk: &self.disk, complete, state, calm })?;
+                self.scenario.observe(&World { disk: &self.disk, complete, state, calm, now })?;
             }
             if over {
                 return Ok(End::Over(self.watch().state()));
@@ -183,10 +211,12 @@ impl<'a> Run<'a> {
 struct Tell {
     story: Arc<Mutex<Story>>,
     watch: Arc<Mutex<Watch>>,
+    outside: Outside,
 }
 
 impl Listener for Tell {
     fn event(&self, event: JobEvent) {
+        self.outside.change_history().event(self.outside.now(), &event);
         self.watch.lock().unwrap_or_else(PoisonError::into_inner).event(&event);
         self.story.lock().unwrap_or_else(PoisonError::into_inner).tell_job(&event);
     }

@@ -48,6 +48,8 @@ pub(super) enum What {
     Worked { lane: Lane, effects: u64 },
     /// The job told its listener.
     Told { event: String },
+    /// An outside system did something.
+    Noted { who: String, what: String },
 }
 
 impl Story {
@@ -61,6 +63,11 @@ impl Story {
     pub(super) fn tell_job(&mut self, event: &JobEvent) {
         let time = self.lines.last().map(|line| line.time).unwrap_or_default();
         self.lines.push(Line { time, actor: None, what: What::Told { event: format!("{event:?}") } });
+    }
+
+    /// Adds what an outside system did.
+    pub(super) fn note(&mut self, time: Moment, who: String, what: String) {
+        self.lines.push(Line { time, actor: None, what: What::Noted { who, what } });
     }
 
     pub(super) fn events(&self) -> u64 {
@@ -123,6 +130,7 @@ impl fmt::Display for Line {
             What::Panicked => formatter.write_str("panics"),
             What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
             What::Told { event } => write!(formatter, "     {event}"),
+            What::Noted { who, what } => write!(formatter, "     {who}: {what}"),
         }
     }
 }

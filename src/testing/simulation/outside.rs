@@ -1,0 +1,124 @@
+//! The world outside of a simulated job: what models of outside systems stand on.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use alluvium_actors::ids::{CheckpointId, Moment};
+
+use super::history::History;
+use super::story::Story;
+use crate::snapshot::complete_checkpoint;
+use crate::testing::disk::SimulatedDisk;
+use crate::testing::random::Random;
+
+/// What an outside system has in a run: virtual time, chance from the seed, the story to write into, and the public facts about the job. It belongs to the run
+/// and outlives every process in it. Clones are the same world.
+///
+/// One that no run made ([`Outside::detached`]) stands still at moment zero, for tests that move a connector by hand.
+#[derive(Clone)]
+pub struct Outside {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    now: AtomicU64,
+    seed: u64,
+    random: Mutex<Random>,
+    story: Arc<Mutex<Story>>,
+    history: Mutex<History>,
+    disk: SimulatedDisk,
+    /// Where the job keeps its checkpoints, once a process has told.
+    store: Mutex<Option<PathBuf>>,
+}
+
+impl Outside {
+    /// A world without a run.
+    #[must_use]
+    pub fn detached(seed: u64) -> Outside {
+        Outside::new(seed, Arc::default(), SimulatedDisk::new())
+    }
+
+    pub(super) fn new(seed: u64, story: Arc<Mutex<Story>>, disk: SimulatedDisk) -> Outside {
+        Outside {
+            inner: Arc::new(Inner {
+                now: AtomicU64::new(0),
+                seed,
+                random: Mutex::new(Random::new(seed)),
+                story,
+                history: Mutex::default(),
+                disk,
+                store: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The virtual time since the run began.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        Moment(self.inner.now.load(Ordering::Relaxed))
+    }
+
+    /// Moves the time of this world, for tests that move a connector by hand. In a run the simulation does it.
+    pub fn set_now(&self, now: Moment) {
+        self.inner.now.store(now.0, Ordering::Relaxed);
+    }
+
+    /// The number that chance in this world comes from. Another one for each seed of a run.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.inner.seed
+    }
+
+    /// A number by chance.
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        lock(&self.inner.random).next()
+    }
+
+    /// Adds a line to the story of the run: `who` (the name of an outside system, or of a part of it) and what it did. What differs in two runs of one seed is
+    /// reported, so nothing may be in it that is different each time: no address, no wall clock, no map in hash order.
+    pub fn tell(&self, who: impl fmt::Display, what: impl fmt::Display) {
+        lock(&self.inner.story).note(self.now(), who.to_string(), what.to_string());
+    }
+
+    /// What the job has told so far.
+    pub fn history<A>(&self, look: impl FnOnce(&History) -> A) -> A {
+        look(&lock(&self.inner.history))
+    }
+
+    /// Whether a checkpoint of this number or a later one is complete at this moment: announced, restored, or there as a published manifest.
+    #[must_use]
+    pub fn is_covered(&self, checkpoint: CheckpointId) -> bool {
+        if lock(&self.inner.history).newest_complete() >= Some(checkpoint) {
+            return true;
+        }
+        // The outcome of the last write may be read back by the job itself, without a word to its listener.
+        lock(&self.inner.store).as_deref().and_then(|store| newest_manifest(&self.inner.disk, store))
+            >= Some(checkpoint)
+    }
+
+    pub(super) fn change_history(&self) -> MutexGuard<'_, History> {
+        lock(&self.inner.history)
+    }
+
+    pub(super) fn store_is(&self, store: Option<&Path>) {
+        *lock(&self.inner.store) = store.map(Path::to_owned);
+    }
+}
+
+/// The newest checkpoint whose manifest lies in a store.
+fn newest_manifest(disk: &SimulatedDisk, store: &Path) -> Option<CheckpointId> {
+    disk.files().iter().filter_map(|path| complete_checkpoint(path.strip_prefix(store).ok()?.to_str()?)).max()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Outside {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Outside({:?})", self.now())
+    }
+}
