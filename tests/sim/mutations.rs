@@ -1,6 +1,10 @@
-//! Rules of the runtime broken on purpose: the simulation finds every one.
+//! Rules of the runtime that are broken on purpose (`actors/protocol/mutation.rs`): the simulation finds every one, with the same schedules for all of them, and
+//! the same schedules find nothing in the runtime as it is.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use alluvium::testing::simulation::{Report, Simulation, Trouble};
 use alluvium_actors::protocol::mutation::{self, Mutation};
@@ -13,10 +17,24 @@ use crate::schedules::quiet;
 use crate::second_job::SecondJob;
 use crate::union::Union;
 
-const JOBS: u64 = 7;
+/// So many schedules are enough to find any of them.
+const ENOUGH: u64 = 500;
 
-/// One schedule of the hunt, the same for all mutations: the jobs in turn.
-fn hunt(number: u64) -> Result<Report, Box<Trouble>> {
+/// How many jobs take turns in the schedules.
+const JOBS: u64 = 9;
+
+/// Not found yet within [`ENOUGH`].
+const RARE: &[Mutation] = &[
+    Mutation::AbortLeavesBlocked,
+    Mutation::UnknownTakenAsFailed,
+    Mutation::ReservationNotStored,
+    Mutation::DeleteBlobsFirst,
+    Mutation::LeakAbortedBlobs,
+    Mutation::StopNotCalledOff,
+];
+
+/// One schedule of the hunt, the same for all mutations: the jobs take turns, each with the seeds from 0 on.
+fn hunt(number: u64) -> Result<Report, Trouble> {
     let simulation = Simulation::new(number / JOBS);
     match number % JOBS {
         0 => simulation.run(&mut SecondJob::new(2)),
@@ -25,45 +43,133 @@ fn hunt(number: u64) -> Result<Report, Box<Trouble>> {
         3 => simulation.run(&mut Regions::new(Panics::Both)),
         4 => simulation.run(&mut Cancelled::default()),
         5 => simulation.run(&mut Union::new()),
-        _ => simulation.run(&mut SecondJob::new(1)),
+        6 => simulation.run(&mut SecondJob::new(1)),
+        7 => simulation.run(&mut SecondJob::larger()),
+        _ => simulation.run(&mut Union::in_one_go()),
     }
-    .map_err(Box::new)
+}
+
+/// The first schedule from `from` on that finds a mutation, and what it says.
+fn find(mutation: Mutation, from: u64, most: u64) -> Option<(u64, Trouble)> {
+    (from..from + most).find_map(|number| {
+        let outcome = mutation::during(mutation, || quiet::during(|| hunt(number)));
+        outcome.err().map(|trouble| (number, trouble))
+    })
+}
+
+/// Does the work of each item on one of as many threads as there are cores; the answers in the order of the items.
+fn on_all_cores<T: Sync, A: Send>(items: &[T], work: impl Fn(&T) -> A + Sync) -> Vec<A> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (next, answers) = (Mutex::new(0..items.len()), Mutex::new(BTreeMap::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let Some(number) = next.lock().unwrap().next() else { break };
+                    let answer = work(&items[number]);
+                    answers.lock().unwrap().insert(number, answer);
+                }
+            });
+        }
+    });
+    answers.into_inner().unwrap().into_values().collect()
 }
 
 #[test]
-#[ignore = "makes the table"]
-fn the_table_of_mutations() {
+fn every_broken_rule_is_found_within_a_few_hundred_schedules() {
     quiet::install();
-    let runs: u64 = std::env::var("RUNS").map_or(140, |t| t.parse().unwrap());
-    let only = std::env::var("ONLY").ok();
-    for mutation in Mutation::ALL {
-        if only.as_ref().is_some_and(|only| !only.split(',').any(|name| name == mutation.name())) {
-            continue;
-        }
+    let wanted: Vec<Mutation> = Mutation::ALL.iter().copied().filter(|mutation| !RARE.contains(mutation)).collect();
+    let found = on_all_cores(&wanted, |mutation| find(*mutation, 0, ENOUGH));
+    let missed: Vec<&str> =
+        wanted.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(mutation, _)| mutation.name()).collect();
+    for (mutation, (number, trouble)) in wanted.iter().zip(found.iter().flatten()) {
+        println!("{mutation}: schedule {number} of the hunt, {}", first_line(trouble.reason(), 120));
+    }
+    assert!(missed.is_empty(), "not found within {ENOUGH} schedules: {missed:?}");
+}
+
+#[test]
+fn the_same_schedules_find_nothing_in_the_runtime_as_it_is() {
+    quiet::install();
+    let numbers: Vec<u64> = (0..ENOUGH).collect();
+    let troubles = on_all_cores(&numbers, |number| quiet::during(|| hunt(*number)).err());
+    if let Some((number, trouble)) = numbers.iter().zip(&troubles).find_map(|(number, t)| Some((number, t.as_ref()?))) {
+        panic!("schedule {number} of the hunt: {trouble}");
+    }
+}
+
+/// One line of the table.
+struct Row {
+    mutation: Mutation,
+    ran: u64,
+    /// The schedules that found it.
+    found: Vec<u64>,
+    said: String,
+    took: Duration,
+}
+
+impl Row {
+    fn of(mutation: Mutation, schedules: u64, patience: Duration) -> Row {
         let began = Instant::now();
-        let mut found: Vec<(u64, String)> = Vec::new();
-        let mut ran = 0;
-        for number in 0..runs {
-            if began.elapsed().as_secs() > 20 {
-                break;
+        let (mut ran, mut found, mut said) = (0, Vec::new(), String::new());
+        while ran < schedules && began.elapsed() < patience {
+            if let Some((number, trouble)) = find(mutation, ran, 1) {
+                if found.is_empty() {
+                    said = first_line(trouble.reason(), 160);
+                }
+                found.push(number);
             }
             ran += 1;
-            let outcome = mutation::during(*mutation, || quiet::during(|| hunt(number)));
-            if let Err(trouble) = outcome {
-                found.push((number, trouble.reason().chars().take(150).collect()));
-            }
         }
-        let rate = ran as f64 / began.elapsed().as_secs_f64();
-        let mut by_job = [0; JOBS as usize];
-        for (number, _) in &found {
-            by_job[(number % JOBS) as usize] += 1;
-        }
-        println!(
-            "{:30} first {:?} found {}/{ran} by job {by_job:?} {rate:.0}/s {:?}",
-            mutation.name(),
-            found.first().map(|(number, _)| number),
-            found.len(),
-            found.iter().map(|(_, reason)| reason.replace('\n', " ")).take(3).collect::<Vec<_>>()
-        );
+        Row { mutation, ran, found, said, took: began.elapsed() }
     }
+
+    /// How many schedules it takes as a rule: the median of the ways from one that finds it to the next.
+    fn median(&self) -> Option<u64> {
+        let starts = std::iter::once(0).chain(self.found.iter().map(|number| number + 1));
+        let mut ways: Vec<u64> = starts.zip(&self.found).map(|(from, number)| number + 1 - from).collect();
+        ways.sort_unstable();
+        ways.get(ways.len() / 2).copied()
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
+        let first = shown(self.found.first().map(|number| number + 1));
+        let (mutation, rule, median, ran) = (self.mutation, self.mutation.rule(), shown(self.median()), self.ran);
+        let (found, rate) = (self.found.len(), ran as f64 / self.took.as_secs_f64());
+        write!(
+            formatter,
+            "| `{mutation}` | {rule} | {first} | {median} | {found} of {ran} | {rate:.0} | {} |",
+            self.said
+        )
+    }
+}
+
+#[test]
+#[ignore = "makes the table of docs/guide/testing.md: `.ci/mutations --help`"]
+fn the_table_of_mutations() {
+    quiet::install();
+    let number = |name: &str, usual: u64| {
+        std::env::var(name).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    };
+    let schedules = number("ALLUVIUM_MUTATION_SCHEDULES", ENOUGH);
+    let patience = Duration::from_secs(number("ALLUVIUM_MUTATION_SECONDS", 10));
+    let asked = std::env::var("ALLUVIUM_MUTATIONS").unwrap_or_default();
+    let asked: Vec<Mutation> = match asked.split_whitespace().map(str::parse).collect::<Result<Vec<_>, _>>() {
+        Ok(none) if none.is_empty() => Mutation::ALL.to_vec(),
+        Ok(some) => some,
+        Err(unknown) => panic!("{unknown}"),
+    };
+    println!("| mutation | rule | first | median | found by | schedules/s | what is said first |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    for row in on_all_cores(&asked, |mutation| Row::of(*mutation, schedules, patience)) {
+        println!("{row}");
+    }
+}
+
+/// The first line of a text, and no more of it than so many characters.
+fn first_line(text: &str, most: usize) -> String {
+    text.lines().next().unwrap_or_default().chars().take(most).collect()
 }

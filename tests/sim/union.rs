@@ -18,11 +18,17 @@ const FAST: u64 = 400;
 pub(crate) struct Union {
     /// Outlives every process, as an outside system does.
     output: Collect<u64>,
+    /// Without periodic checkpoints only the final one is taken: nothing but the data itself moves the job on.
+    periodic: bool,
 }
 
 impl Union {
     pub(crate) fn new() -> Union {
-        Union { output: Collect::new() }
+        Union { output: Collect::new(), periodic: true }
+    }
+
+    pub(crate) fn in_one_go() -> Union {
+        Union { periodic: false, ..Union::new() }
     }
 }
 
@@ -35,9 +41,9 @@ impl Scenario for Union {
         let graph = job.build().map_err(|errors| errors.to_string())?;
         let options = Options::default()
             .store("/store")
-            .checkpoint_every(Duration::from_millis(10))
             .checkpoint_timeout(Duration::from_millis(200))
             .restart(RestartStrategy::FixedDelay { attempts: 3, delay: Duration::from_millis(5) });
+        let options = if self.periodic { options.checkpoint_every(Duration::from_millis(10)) } else { options };
         boot.setup(&graph, &options, None).map_err(|error| error.to_string())
     }
 
@@ -68,4 +74,9 @@ fn a_union_survives_crashes_at_events() {
 #[test]
 fn a_union_survives_random_schedules() {
     schedules::run("union, random", schedules::random(0, 200), Union::new);
+}
+
+#[test]
+fn a_union_without_periodic_checkpoints_survives_random_schedules() {
+    schedules::run("union in one go, random", schedules::random(500, 100), Union::in_one_go);
 }
