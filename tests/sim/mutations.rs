@@ -21,7 +21,7 @@ use crate::union::Union;
 const ENOUGH: u64 = 500;
 
 /// How many jobs take turns in the schedules.
-const JOBS: u64 = 9;
+const JOBS: u64 = 11;
 
 /// Not found yet within [`ENOUGH`].
 const RARE: &[Mutation] = &[
@@ -45,7 +45,9 @@ fn hunt(number: u64) -> Result<Report, Trouble> {
         5 => simulation.run(&mut Union::new()),
         6 => simulation.run(&mut SecondJob::new(1)),
         7 => simulation.run(&mut SecondJob::larger()),
-        _ => simulation.run(&mut Union::in_one_go()),
+        8 => simulation.run(&mut Union::in_one_go()),
+        9 => simulation.run(&mut Union::slow()),
+        _ => simulation.run(&mut Union::stopped()),
     }
 }
 
