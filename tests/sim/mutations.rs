@@ -12,6 +12,7 @@ use alluvium_actors::protocol::mutation::{self, Mutation};
 use crate::cancelled::Cancelled;
 use crate::flights::Flights;
 use crate::graph::Ways;
+use crate::random_graph;
 use crate::regions::{Panics, Regions};
 use crate::schedules::quiet;
 use crate::second_job::SecondJob;
@@ -21,7 +22,7 @@ use crate::union::Union;
 const ENOUGH: u64 = 500;
 
 /// How many jobs take turns in the schedules.
-const JOBS: u64 = 11;
+const JOBS: u64 = 12;
 
 /// Not found yet within [`ENOUGH`].
 const RARE: &[Mutation] = &[
@@ -47,6 +48,7 @@ fn hunt(number: u64) -> Result<Report, Trouble> {
         7 => simulation.run(&mut SecondJob::larger()),
         8 => simulation.run(&mut Union::in_one_go()),
         9 => simulation.run(&mut Union::slow()),
+        10 => simulation.run(&mut random_graph::of(simulation)),
         _ => simulation.run(&mut Union::stopped()),
     }
 }

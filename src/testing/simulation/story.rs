@@ -46,6 +46,8 @@ pub(super) enum What {
     Panicked,
     /// Blocking work was carried out.
     Worked { lane: Lane, effects: u64 },
+    /// The device was busy with it until now.
+    Answered { lane: Lane },
     /// The job told its listener.
     Told { event: String },
     /// An outside system did something.
@@ -129,6 +131,7 @@ impl fmt::Display for Line {
             What::Stepped { outcome } => write!(formatter, "steps: {outcome}"),
             What::Panicked => formatter.write_str("panics"),
             What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
+            What::Answered { lane } => write!(formatter, "{lane:?} work that was done is answered"),
             What::Told { event } => write!(formatter, "     {event}"),
             What::Noted { who, what } => write!(formatter, "     {who}: {what}"),
         }
