@@ -26,12 +26,10 @@ const JOBS: u64 = 12;
 
 /// Not found yet within [`ENOUGH`].
 const RARE: &[Mutation] = &[
-    Mutation::AbortLeavesBlocked,
     Mutation::UnknownTakenAsFailed,
     Mutation::ReservationNotStored,
     Mutation::DeleteBlobsFirst,
     Mutation::LeakAbortedBlobs,
-    Mutation::StopNotCalledOff,
 ];
 
 /// One schedule of the hunt, the same for all mutations: the jobs take turns, each with the seeds from 0 on.
