@@ -3,6 +3,7 @@
 //! Every stored byte is described in `docs/formats.md`. Reading checks everything: hostile bytes give errors that name
 //! the file, never a panic and never an allocation beyond the size of the file.
 
+mod archive;
 mod blob;
 mod collect;
 mod envelope;
@@ -14,6 +15,7 @@ mod piece;
 mod recovery;
 mod store;
 
+pub(crate) use self::archive::Archive;
 pub use self::blob::{ChunkInfo, StateReader, StateWriter};
 pub(crate) use self::names::complete_checkpoint;
 pub use self::options::{DEFAULT_INLINE_LIMIT, LARGEST_INLINE_LIMIT, StoreOptions};
