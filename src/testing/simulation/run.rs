@@ -69,7 +69,6 @@ impl<'a> Run<'a> {
             time: Duration::ZERO,
             fingerprint: 0,
         };
-        let disk = SimulatedDisk::new();
         // With chance of its own: what outside systems draw changes nothing in the order of events.
         let outside = Outside::new(Random::new(!simulation.seed).next(), Arc::clone(&story), disk.clone());
         Run {
