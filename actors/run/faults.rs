@@ -354,3 +354,179 @@ impl Inbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::drive::edge::Barrier;
+    use crate::ids::{Attempt, CheckpointId, Moment, SubtaskId};
+    use crate::ports::points::Point;
+    use crate::ports::store::CheckpointKind;
+
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    /// Lets one kind of blow fall at one point, each with the next number.
+    struct At {
+        point: Point,
+        blow: fn(u64) -> Blow,
+        numbers: Mutex<u64>,
+        released: Mutex<BTreeSet<u64>>,
+    }
+
+    impl At {
+        fn new(point: Point, blow: fn(u64) -> Blow) -> Arc<At> {
+            Arc::new(At { point, blow, numbers: Mutex::default(), released: Mutex::default() })
+        }
+
+        fn release(&self, number: u64) {
+            self.released.lock().unwrap().insert(number);
+        }
+    }
+
+    impl Judge for At {
+        fn judge(&self, hit: &Hit<'_>) -> Option<Blow> {
+            (hit.point == self.point).then(|| {
+                let mut numbers = self.numbers.lock().unwrap();
+                *numbers += 1;
+                (self.blow)(*numbers)
+            })
+        }
+
+        fn is_released(&self, number: u64, _: &Waker) -> bool {
+            self.released.lock().unwrap().contains(&number)
+        }
+    }
+
+    fn wait(number: u64) -> Blow {
+        Blow::Wait { number, longest: LONG }
+    }
+
+    fn here() -> Address {
+        Address::Subtask(SubtaskId::new(0, 0), Attempt(1))
+    }
+
+    fn there() -> Address {
+        Address::Subtask(SubtaskId::new(1, 0), Attempt(1))
+    }
+
+    fn barrier(checkpoint: u64) -> Barrier {
+        let kind = CheckpointKind::Periodic;
+        Barrier { checkpoint: CheckpointId(checkpoint), triggered: Moment::default(), kind }
+    }
+
+    fn trigger(checkpoint: u64) -> Control {
+        Control::Trigger(barrier(checkpoint))
+    }
+
+    /// Triggers come from the coordinator, announcements from another subtask.
+    fn announced(checkpoint: u64) -> Control {
+        Control::BarrierAnnounced { channel: 0, barrier: barrier(checkpoint) }
+    }
+
+    struct Mailbox {
+        door: Arc<Door>,
+        inbox: Inbox,
+    }
+
+    impl Mailbox {
+        fn new(judge: Arc<At>) -> Mailbox {
+            let door = Arc::new(Door::new(judge));
+            Mailbox { inbox: Inbox::new(Arc::clone(&door), here()), door }
+        }
+
+        fn send(&mut self, from: Address, message: Control) {
+            let letters = self.door.send(from, here(), message);
+            letters.into_iter().flatten().for_each(|letter| self.inbox.push(letter));
+        }
+
+        /// What is handed over now.
+        fn taken(&mut self) -> Vec<String> {
+            let mut taken = Vec::new();
+            self.inbox.take_in(&mut Context::from_waker(Waker::noop()), |message| {
+                taken.push(match message {
+                    Control::Trigger(barrier) => format!("trigger {}", barrier.checkpoint),
+                    Control::BarrierAnnounced { barrier, .. } => format!("barrier {}", barrier.checkpoint),
+                    _ => "other".to_owned(),
+                });
+            });
+            taken
+        }
+    }
+
+    #[test]
+    fn what_follows_a_held_message_from_the_same_sender_waits_behind_it_and_nothing_else_does() {
+        for point in [Point::TriggerSent, Point::TriggerReceived] {
+            let judge = At::new(point, wait);
+            let mut mailbox = Mailbox::new(Arc::clone(&judge));
+            mailbox.send(Address::Coordinator, trigger(1));
+            mailbox.send(Address::Coordinator, Control::GoOn);
+            mailbox.send(there(), announced(1));
+            assert_eq!(mailbox.taken(), ["barrier 1"], "{point}");
+            mailbox.send(Address::Coordinator, trigger(2));
+            assert!(mailbox.taken().is_empty() && mailbox.inbox.next().is_some(), "{point}");
+            judge.release(1);
+            assert_eq!(mailbox.taken(), ["trigger 1", "other"], "{point}");
+            judge.release(2);
+            assert_eq!(mailbox.taken(), ["trigger 2"], "{point}");
+            assert!(mailbox.inbox.next().is_none(), "{point}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_lost_or_doubled_where_the_judge_says_so() {
+        for (blow, taken) in [
+            ((|_| Blow::Drop) as fn(u64) -> Blow, &["barrier 1"][..]),
+            (|_| Blow::Duplicate, &["trigger 1", "trigger 1", "barrier 1"]),
+        ] {
+            for point in [Point::TriggerSent, Point::TriggerReceived] {
+                let mut mailbox = Mailbox::new(At::new(point, blow));
+                mailbox.send(Address::Coordinator, trigger(1));
+                mailbox.send(there(), announced(1));
+                assert_eq!(mailbox.taken(), taken, "{point}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_actor_that_reaches_a_wait_goes_no_further_and_what_it_sends_behind_it_waits_too() {
+        let judge = At::new(Point::SnapshotSynchronous, wait);
+        let mut mailbox = Mailbox::new(Arc::clone(&judge));
+        let door = Arc::clone(&mailbox.door);
+        let acted = mailbox.inbox.act(|| {
+            let before = door.send(here(), there(), announced(1));
+            assert_eq!(door.reach(&Hit::of(Point::SnapshotSynchronous, here())), Reaction::Go);
+            (before, door.send(here(), there(), announced(2)))
+        });
+        let (before, behind) = acted.unwrap();
+        let gates = |letters: &[Option<Letter>; 2]| letters[0].as_ref().unwrap().gates.len();
+        assert_eq!((gates(&before), gates(&behind)), (0, 1));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(mailbox.inbox.stands(&mut context));
+        judge.release(1);
+        assert!(!mailbox.inbox.stands(&mut context));
+    }
+
+    #[test]
+    fn blocking_work_waits_on_its_thread_until_the_job_is_over() {
+        let judge = At::new(Point::ManifestWrite, wait);
+        let door = Arc::new(Door::new(judge));
+        let working = Arc::clone(&door);
+        let work = Hit::work(Point::ManifestWrite, crate::ports::points::Who::Job);
+        let thread = std::thread::spawn(move || working.reach(&work));
+        door.close();
+        assert_eq!(thread.join().unwrap(), Reaction::Go);
+    }
+
+    #[test]
+    fn a_kill_unwinds_where_a_message_is_sent_and_where_it_is_taken_in() {
+        let mut mailbox = Mailbox::new(At::new(Point::TriggerReceived, |_| Blow::Kill));
+        mailbox.send(Address::Coordinator, trigger(1));
+        let end = catch_unwind(AssertUnwindSafe(|| mailbox.taken())).unwrap_err();
+        assert_eq!(end.downcast_ref(), Some(&InjectedEnd::Kill));
+        let mut mailbox = Mailbox::new(At::new(Point::TriggerSent, |_| Blow::Panic));
+        let sent = catch_unwind(AssertUnwindSafe(|| mailbox.send(Address::Coordinator, trigger(1))));
+        assert_eq!(sent.unwrap_err().downcast_ref(), Some(&InjectedPanic(Point::TriggerSent)));
+    }
+}
