@@ -1,6 +1,8 @@
 //! Rules of the runtime that are broken on purpose (`actors/protocol/mutation.rs`): the simulation finds every one, with the same schedules for all of them, and
 //! the same schedules find nothing in the runtime as it is.
 
+mod orders;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Mutex;
@@ -17,6 +19,8 @@ use crate::regions::{Panics, Regions};
 use crate::schedules::quiet;
 use crate::second_job::SecondJob;
 use crate::union::Union;
+
+use orders::{Kind, billing};
 
 /// So many schedules are enough to find any of them.
 const ENOUGH: u64 = 500;
@@ -36,17 +40,17 @@ const RARE: &[Mutation] = &[
 fn hunt(number: u64) -> Result<Report, Trouble> {
     let simulation = Simulation::new(number / JOBS);
     match number % JOBS {
-        0 => simulation.run(&mut SecondJob::new(2)),
-        1 => simulation.run(&mut Flights::new(100, 2)),
-        2 => simulation.run(&mut Ways::new()),
-        3 => simulation.run(&mut Regions::new(Panics::Both)),
-        4 => simulation.run(&mut Cancelled::default()),
-        5 => simulation.run(&mut Union::new()),
-        6 => simulation.run(&mut SecondJob::new(1)),
-        7 => simulation.run(&mut SecondJob::larger()),
-        8 => simulation.run(&mut Union::in_one_go()),
-        9 => simulation.run(&mut Union::slow()),
-        10 => simulation.run(&mut random_graph::of(simulation)),
+        0 => simulation.run(&mut billing(Kind::Usual).scenario()),
+        1 => simulation.run(&mut SecondJob::new(2)),
+        2 => simulation.run(&mut random_graph::of(simulation)),
+        3 => simulation.run(&mut billing(Kind::Stopped).scenario()),
+        4 => simulation.run(&mut Flights::new(100, 2)),
+        5 => simulation.run(&mut Ways::new()),
+        6 => simulation.run(&mut Regions::new(Panics::Both)),
+        7 => simulation.run(&mut Cancelled::default()),
+        8 => simulation.run(&mut billing(Kind::Slow).scenario()),
+        9 => simulation.run(&mut SecondJob::larger()),
+        10 => simulation.run(&mut Union::in_one_go()),
         _ => simulation.run(&mut Union::stopped()),
     }
 }

@@ -1,20 +1,30 @@
 //! No blob of the checkpoint store is lost, and none leaks.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use alluvium_actors::ids::{CheckpointId, Moment};
+use alluvium_actors::ports::listener::JobEvent;
 use alluvium_actors::ports::store::{BlobHandle, CheckpointKind, Manifest};
 use alluvium_actors::protocol::lifecycle::JobState;
 
 use super::{Check, Scene, Verdict, Violation, few};
-use crate::snapshot::stored_manifest;
+use crate::snapshot::{checkpoint_of_blob, stored_manifest};
 
-/// The store on the simulated disk: while the job runs, every blob that a manifest names is there in its length; when it has finished, one final checkpoint is left, and no
-/// blob that it does not name.
+/// So long the blobs of an aborted checkpoint may be there: their deletion waits behind other work.
+const LINGERS: Duration = Duration::from_secs(1);
+
+/// The store on the simulated disk: while the job runs, every blob that a manifest names is there in its length, and those of an aborted checkpoint are gone within a second
+/// if nothing has failed since; when it has finished, one final checkpoint is left, and no blob that it does not name.
 #[derive(Debug, Default)]
 pub struct StoreFiles {
     /// What the manifests that are there name, as far as they were read.
     read: Vec<(PathBuf, Manifest)>,
+    /// How many processes and events of the job's history were read.
+    heard: (usize, usize),
+    /// When checkpoints were aborted, since anything failed. What a failure leaves behind, the next run removes.
+    aborted: BTreeMap<CheckpointId, Moment>,
 }
 
 impl StoreFiles {
@@ -49,6 +59,44 @@ impl StoreFiles {
         }
         Ok(files)
     }
+
+    fn hear(&mut self, scene: &Scene<'_>) {
+        let (processes, events) = (scene.history.processes().len(), scene.history.events());
+        if processes > self.heard.0 || !scene.world.calm {
+            self.aborted.clear();
+        }
+        for (at, event) in &events[self.heard.1..] {
+            match event {
+                JobEvent::Aborted { checkpoint, .. } if scene.world.calm => {
+                    self.aborted.insert(*checkpoint, *at);
+                }
+                JobEvent::Failed(_) | JobEvent::Restarting { .. } | JobEvent::RunBegan { .. } => self.aborted.clear(),
+                _ => {}
+            }
+        }
+        self.heard = (processes, events.len());
+    }
+
+    /// The blobs that should have been deleted with their aborted checkpoints.
+    fn lingering(&self, scene: &Scene<'_>, store: &Path, files: &BTreeSet<PathBuf>) -> Result<(), Violation> {
+        let now = scene.world.now;
+        let due: BTreeMap<CheckpointId, Moment> =
+            self.aborted.iter().map(|(id, at)| (*id, *at)).filter(|(_, at)| now.since(*at) > LINGERS).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        for path in files {
+            let name = path.strip_prefix(store).ok().and_then(|name| name.to_str()).unwrap_or_default();
+            let Some(checkpoint) = checkpoint_of_blob(name) else { continue };
+            if let Some(at) = due.get(&checkpoint) {
+                return Err(Violation::new(format!(
+                    "checkpoint {checkpoint} was aborted {:?} ago, nothing has failed since, and its blob {name} is still there: the store fills up",
+                    now.since(*at)
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn is_lost(manifest: &Manifest, blob: &BlobHandle, found: &str) -> Violation {
@@ -71,7 +119,8 @@ impl Check for StoreFiles {
                 return Err(is_lost(manifest, lost, "it is gone"));
             }
         }
-        Ok(())
+        self.hear(scene);
+        self.lingering(scene, store, &files)
     }
 
     fn ended(&mut self, scene: &Scene<'_>) -> Result<Verdict, Violation> {
