@@ -96,16 +96,17 @@ impl Head for OperatorHead {
                 self.working = Some(channel);
             }
             Frame::Barrier(barrier) => {
-                core.remember(barrier);
                 if is_active(Mutation::ForwardBeforeSnapshot) {
+                    core.remember(barrier);
                     core.flush(task)?;
-                    core.outputs.send_barrier(core.host.as_ref(), barrier);
+                    core.outputs.send_barrier(core.host.as_ref(), core.address(), barrier);
                 }
-                let (checkpoint, triggered) = (barrier.checkpoint, barrier.triggered);
-                core.align(align::Event::Marker { channel, checkpoint, triggered }, task)?;
+                core.marker(channel, barrier, task)?;
+                core.tell_cut(self.gate.records());
             }
             Frame::Cancel(checkpoint) => {
                 core.align(align::Event::CancelMarker { channel, checkpoint }, task)?;
+                core.tell_cut(self.gate.records());
             }
             Frame::EndOfData => {
                 if self.gate.end_of_data(channel) && core.state == SubtaskState::Running {
@@ -115,6 +116,7 @@ impl Head for OperatorHead {
             Frame::EndOfChannel => {
                 self.gate.ended(channel);
                 core.align(align::Event::ChannelEnded { channel }, task)?;
+                core.tell_cut(self.gate.records());
             }
         }
         Ok(Step::Again)

@@ -14,11 +14,14 @@ mod history;
 mod host;
 mod lanes;
 mod outside;
+mod points;
 mod process;
 mod run;
 mod story;
+mod suspended;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +32,7 @@ use alluvium_actors::ids::{CheckpointId, Moment};
 use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::host::Address;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
+use alluvium_actors::ports::points::Point;
 use alluvium_actors::protocol::coordinator::StatisticsSnapshot;
 use alluvium_actors::protocol::lifecycle::JobState;
 
@@ -184,7 +188,7 @@ pub struct World<'a> {
     pub complete: Option<CheckpointId>,
     /// The state of the job.
     pub state: JobState,
-    /// Whether nothing goes wrong with the disk in this process.
+    /// Whether nothing goes wrong in this process, neither with the disk nor, up to now, at a named point.
     pub calm: bool,
     /// The virtual time since the run began.
     pub now: Moment,
@@ -209,6 +213,12 @@ pub struct Report {
     pub time: Duration,
     /// A hash over everything that happened, without encoded records.
     pub fingerprint: u64,
+    /// How often each fault point was reached, those that were reached at all.
+    pub reached: BTreeMap<Point, u64>,
+    /// How often a fault struck at a point.
+    pub struck: u64,
+    /// The faults at points that never struck, as text: their point was not reached by whom the filters allow.
+    pub unstruck: Vec<String>,
 }
 
 /// A run that did not go well.
@@ -235,7 +245,7 @@ impl Trouble {
     /// The run that found it.
     #[must_use]
     pub fn simulation(&self) -> Simulation {
-        self.simulation
+        self.simulation.clone()
     }
 }
 
@@ -252,7 +262,7 @@ impl fmt::Display for Trouble {
 impl std::error::Error for Trouble {}
 
 /// A run: the seed and what goes wrong in it. Its text is what `ALLUVIUM_SIMULATION_SEED` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Simulation {
     seed: u64,
     faults: Faults,
@@ -293,7 +303,7 @@ impl Simulation {
     /// What the scenario found wrong, a driver that panicked, a job that failed though nothing went wrong around it, a hang, or a broken promise
     /// about checkpoints: ids that do not ascend, a completed checkpoint that was lost.
     pub fn run(&self, scenario: &mut dyn Scenario) -> Result<Report, Trouble> {
-        self.tell(scenario).0
+        self.clone().tell(scenario).0
     }
 
     /// Runs two jobs that are built alike, which must do the same.
@@ -301,17 +311,17 @@ impl Simulation {
     /// # Errors
     /// As [`Simulation::run`], or the first difference: chance, time or a hash order that does not come from the host.
     pub fn run_twice<S: Scenario>(&self, mut build: impl FnMut() -> S) -> Result<Report, Trouble> {
-        let (first, story) = self.tell(&mut build());
-        let (second, again) = self.tell(&mut build());
+        let (first, story) = self.clone().tell(&mut build());
+        let (second, again) = self.clone().tell(&mut build());
         if let Some(difference) = story.difference(&again) {
-            return Err(Trouble { simulation: *self, reason: difference, story: again.last_events() });
+            return Err(Trouble { simulation: self.clone(), reason: difference, story: again.last_events() });
         }
         first.and(second)
     }
 
     fn tell(self, scenario: &mut dyn Scenario) -> (Result<Report, Trouble>, Story) {
         let story = Arc::new(Mutex::new(Story::default()));
-        let outcome = Run::new(self, scenario, Arc::clone(&story)).finish();
+        let outcome = Run::new(self.clone(), scenario, Arc::clone(&story)).finish();
         let story = std::mem::take(&mut *story.lock().unwrap_or_else(PoisonError::into_inner));
         let outcome = match outcome {
             Ok(report) => Ok(Report { fingerprint: story.fingerprint(), events: story.events(), ..report }),

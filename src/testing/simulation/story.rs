@@ -10,6 +10,7 @@ use alluvium_actors::ids::Moment;
 use alluvium_actors::ports::blocking::Lane;
 use alluvium_actors::ports::host::{Address, Step};
 use alluvium_actors::ports::listener::JobEvent;
+use alluvium_actors::ports::points::Point;
 
 /// How many events a failure shows.
 const SHOWN: usize = 300;
@@ -48,6 +49,10 @@ pub(super) enum What {
     Panicked,
     /// Blocking work was carried out.
     Worked { lane: Lane, effects: u64 },
+    /// A fault point was reached, and a fault struck there or not.
+    Reached { point: Point, place: String, struck: Option<String> },
+    /// Blocking work stands still in its middle.
+    Stands { lane: Lane, effects: u64 },
     /// The device was busy with it until now.
     Answered { lane: Lane },
     /// The job told its listener.
@@ -72,6 +77,11 @@ impl Story {
     pub(super) fn tell_job(&mut self, event: &JobEvent) {
         let time = self.lines.last().map(|line| line.time).unwrap_or_default();
         self.lines.push(Line { time, actor: None, what: What::Told { event: format!("{event:?}") } });
+    }
+
+    /// Adds what belongs to the event that is under way.
+    pub(super) fn tell_aside(&mut self, time: Moment, what: What) {
+        self.lines.push(Line { time, actor: None, what });
     }
 
     /// Adds what an outside system did.
@@ -145,8 +155,13 @@ impl Line {
             What::Built => formatter.write_str("is built"),
             What::Received { message } => write!(formatter, "receives {message}"),
             What::Stepped { outcome } => write!(formatter, "steps: {outcome}"),
+            What::Reached { point, place, struck: None } => write!(formatter, "     at {point}: {place}"),
+            What::Reached { point, place, struck: Some(fault) } => {
+                write!(formatter, "  ** at {point}: {place}: {fault} **")
+            }
             What::Panicked => formatter.write_str("panics"),
             What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
+            What::Stands { lane, effects } => write!(formatter, "{lane:?} work stands still, effects {effects}"),
             What::Answered { lane } => write!(formatter, "{lane:?} work that was done is answered"),
             What::Told { event } => write!(formatter, "     {event}"),
             What::Noted { who, what } => write!(formatter, "     {who}: {what}"),
