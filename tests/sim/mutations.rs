@@ -1,6 +1,7 @@
 //! Rules of the runtime that are broken on purpose (`actors/protocol/mutation.rs`): the simulation finds every one, with the same schedules for all of them, and
 //! the same schedules find nothing in the runtime as it is.
 
+mod doubtful;
 mod orders;
 
 use std::collections::BTreeMap;
@@ -22,13 +23,14 @@ use crate::schedules::quiet;
 use crate::second_job::SecondJob;
 use crate::union::Union;
 
+use doubtful::Doubtful;
 use orders::{Kind, billing};
 
 /// So many schedules are enough to find any of them.
 const ENOUGH: u64 = 500;
 
 /// How many jobs take turns in the schedules.
-const JOBS: u64 = 13;
+const JOBS: u64 = 14;
 
 /// One schedule of the hunt, the same for all mutations: the jobs take turns, each with the seeds from 0 on.
 fn hunt(number: u64) -> Result<Report, Trouble> {
@@ -41,6 +43,7 @@ fn hunt(number: u64) -> Result<Report, Trouble> {
         3 => simulation.run(&mut billing(Kind::Stopped).scenario()),
         4 => simulation.run(&mut Flights::new(100, 2)),
         12 => simulation.run(&mut Ways::new()),
+        13 => simulation.run(&mut Doubtful(billing(Kind::Usual).scenario())),
         6 => simulation.run(&mut Regions::new(Panics::Both)),
         7 => simulation.run(&mut Cancelled::default()),
         8 => simulation.run(&mut billing(Kind::Slow).scenario()),

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use alluvium_actors::ids::{CheckpointId, Moment};
+use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::listener::JobEvent;
 use alluvium_actors::ports::store::{BlobHandle, CheckpointKind, Manifest};
 use alluvium_actors::protocol::lifecycle::JobState;
@@ -12,19 +11,18 @@ use alluvium_actors::protocol::lifecycle::JobState;
 use super::{Check, Scene, Verdict, Violation, few};
 use crate::snapshot::{checkpoint_of_blob, stored_manifest};
 
-/// So long the blobs of an aborted checkpoint may be there: their deletion waits behind other work.
-const LINGERS: Duration = Duration::from_secs(1);
-
-/// The store on the simulated disk: while the job runs, every blob that a manifest names is there in its length, and those of an aborted checkpoint are gone within a second
-/// if nothing has failed since; when it has finished, one final checkpoint is left, and no blob that it does not name.
+/// The store on the simulated disk: while the job runs, every blob that a manifest names is there in its length, and those of an aborted checkpoint are gone
+/// when a later one is complete, if nothing has failed since; when it has finished, one final checkpoint is left, and no blob that it does not name.
 #[derive(Debug, Default)]
 pub struct StoreFiles {
     /// What the manifests that are there name, as far as they were read.
     read: Vec<(PathBuf, Manifest)>,
     /// How many processes and events of the job's history were read.
     heard: (usize, usize),
-    /// When checkpoints were aborted, since anything failed. What a failure leaves behind, the next run removes.
-    aborted: BTreeMap<CheckpointId, Moment>,
+    /// The checkpoint that was triggered last.
+    triggered: CheckpointId,
+    /// Aborted checkpoints since anything failed, each with the newest that had been triggered. What a failure leaves behind, the next run removes.
+    aborted: BTreeMap<CheckpointId, CheckpointId>,
 }
 
 impl StoreFiles {
@@ -65,10 +63,11 @@ impl StoreFiles {
         if processes > self.heard.0 || !scene.world.calm {
             self.aborted.clear();
         }
-        for (at, event) in &events[self.heard.1..] {
+        for (_, event) in &events[self.heard.1..] {
             match event {
+                JobEvent::Triggered { checkpoint, .. } => self.triggered = *checkpoint,
                 JobEvent::Aborted { checkpoint, .. } if scene.world.calm => {
-                    self.aborted.insert(*checkpoint, *at);
+                    self.aborted.insert(*checkpoint, self.triggered);
                 }
                 JobEvent::Failed(_) | JobEvent::Restarting { .. } | JobEvent::RunBegan { .. } => self.aborted.clear(),
                 _ => {}
@@ -77,21 +76,24 @@ impl StoreFiles {
         self.heard = (processes, events.len());
     }
 
-    /// The blobs that should have been deleted with their aborted checkpoints.
-    fn lingering(&self, scene: &Scene<'_>, store: &Path, files: &BTreeSet<PathBuf>) -> Result<(), Violation> {
-        let now = scene.world.now;
-        let due: BTreeMap<CheckpointId, Moment> =
-            self.aborted.iter().map(|(id, at)| (*id, *at)).filter(|(_, at)| now.since(*at) > LINGERS).collect();
-        if due.is_empty() {
+    /// A blob that should have been deleted with its aborted checkpoint: a checkpoint that began after the abort is complete, with a blob of the same writer. Whoever writes
+    /// blobs deletes first what was aborted before.
+    fn lingering(&self, store: &Path, files: &BTreeSet<PathBuf>) -> Result<(), Violation> {
+        if self.aborted.is_empty() {
             return Ok(());
         }
-        for path in files {
-            let name = path.strip_prefix(store).ok().and_then(|name| name.to_str()).unwrap_or_default();
-            let Some(checkpoint) = checkpoint_of_blob(name) else { continue };
-            if let Some(at) = due.get(&checkpoint) {
+        let named = || self.read.iter().flat_map(|(_, manifest)| manifest.blobs().map(|blob| blob.name.as_str()));
+        let blobs = files.iter().filter_map(|path| path.strip_prefix(store).ok()?.to_str());
+        for blob in blobs {
+            let Some((checkpoint, writer)) = checkpoint_of_blob(blob) else { continue };
+            let Some(newest) = self.aborted.get(&checkpoint).filter(|_| named().all(|named| named != blob)) else {
+                continue;
+            };
+            let later = named().filter_map(checkpoint_of_blob).find(|(id, same)| id > newest && *same == writer);
+            if let Some((later, _)) = later {
                 return Err(Violation::new(format!(
-                    "checkpoint {checkpoint} was aborted {:?} ago, nothing has failed since, and its blob {name} is still there: the store fills up",
-                    now.since(*at)
+                    "checkpoint {checkpoint} was aborted, the later one {later} is complete, nothing has failed since, and the blob {blob} is still there: \
+                     the store fills up"
                 )));
             }
         }
@@ -120,7 +122,7 @@ impl Check for StoreFiles {
             }
         }
         self.hear(scene);
-        self.lingering(scene, store, &files)
+        self.lingering(store, &files)
     }
 
     fn ended(&mut self, scene: &Scene<'_>) -> Result<Verdict, Violation> {
