@@ -111,7 +111,7 @@ impl<'a> Run<'a> {
         self.scenario.prepare(&self.disk);
         loop {
             if self.report.processes == PROCESSES {
-                return Err(format!("the job hangs: it is not over after {PROCESSES} starts"));
+                return Err(self.hangs(&format!("it is not over after {PROCESSES} starts")));
             }
             self.report.processes += 1;
             let next = match self.process()? {
@@ -202,7 +202,7 @@ impl<'a> Run<'a> {
         loop {
             let events = self.events();
             if events >= EVENTS {
-                return Err(format!("the job hangs: it is not over after {EVENTS} events"));
+                return Err(self.hangs(&format!("it is not over after {EVENTS} events")));
             }
             if self.schedule.crashes_before(events) {
                 return Ok(End::Crashed);
@@ -231,9 +231,21 @@ impl<'a> Run<'a> {
         }
     }
 
+<<<<<<< HEAD
     /// Whether neither the disk may fail in this process nor a fault has struck at a named point.
     fn is_calm(&self) -> bool {
         !self.schedule.may_fail() && self.faults.struck() == self.struck_before
+=======
+    /// The job does not come to its end; the last failure may say why.
+    fn hangs(&self, how: &str) -> String {
+        let failure = self.outside.history(|history| {
+            history.events().iter().rev().find_map(|(_, event)| match event {
+                JobEvent::Failed(failure) => Some(format!("; its last failure was: {failure}")),
+                _ => None,
+            })
+        });
+        format!("the job hangs: {how}{}", failure.unwrap_or_default())
+>>>>>>> main
     }
 
     fn events(&self) -> u64 {
