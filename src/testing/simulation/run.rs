@@ -56,6 +56,8 @@ pub(super) struct Run<'a> {
     outside: Outside,
     /// When the scenario looked at the world last.
     looked: Moment,
+    /// How many faults had struck at named points when the process started.
+    struck_before: u64,
     now: Moment,
     report: Report,
 }
@@ -98,6 +100,7 @@ impl<'a> Run<'a> {
             watch: Arc::default(),
             outside,
             looked: Moment::default(),
+            struck_before: 0,
             now: Moment::default(),
             report,
         }
@@ -124,7 +127,7 @@ impl<'a> Run<'a> {
                 End::Over(state) => {
                     self.report.effects = self.disk.effects();
                     let complete = self.watch().complete();
-                    let calm = !self.schedule.may_fail();
+                    let calm = self.is_calm();
                     self.scenario.ended(&World { disk: &self.disk, complete, state, calm, now: self.now })?
                 }
             };
@@ -147,6 +150,7 @@ impl<'a> Run<'a> {
         self.watch().starts();
         self.outside.change_history().process_starts(self.now);
         self.schedule.process_starts(self.events(), &self.disk);
+        self.struck_before = self.faults.struck();
         let listener = Arc::new(Tell {
             story: Arc::clone(&self.story),
             watch: Arc::clone(&self.watch),
@@ -218,7 +222,7 @@ impl<'a> Run<'a> {
                 self.looked = now;
                 let complete = self.watch().complete();
                 let state = self.watch().state();
-                let calm = !self.schedule.may_fail();
+                let calm = self.is_calm();
                 self.scenario.observe(&World { disk: &self.disk, complete, state, calm, now })?;
             }
             if over {
@@ -227,6 +231,11 @@ impl<'a> Run<'a> {
         }
     }
 
+<<<<<<< HEAD
+    /// Whether neither the disk may fail in this process nor a fault has struck at a named point.
+    fn is_calm(&self) -> bool {
+        !self.schedule.may_fail() && self.faults.struck() == self.struck_before
+=======
     /// The job does not come to its end; the last failure may say why.
     fn hangs(&self, how: &str) -> String {
         let failure = self.outside.history(|history| {
@@ -236,6 +245,7 @@ impl<'a> Run<'a> {
             })
         });
         format!("the job hangs: {how}{}", failure.unwrap_or_default())
+>>>>>>> main
     }
 
     fn events(&self) -> u64 {
