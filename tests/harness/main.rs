@@ -5,6 +5,7 @@
 mod billing;
 mod checkers;
 mod cut;
+mod guide;
 mod job_test;
 mod ledger;
 mod records;

@@ -231,7 +231,10 @@ impl<T: Record> Records<T> {
         let last = next.saturating_sub(of);
         state.emitted = state.emitted.max(last + 1);
         drop(state);
-        self.tell(reader, format_args!("emits {records} records of split {split}, the last one is #{last}"));
+        match records {
+            1 => self.tell(reader, format_args!("emits #{last} of split {split}")),
+            more => self.tell(reader, format_args!("emits {more} records of split {split}, up to #{last}")),
+        }
     }
 
     pub(super) fn cut(&self, reader: u32, run: RunNumber, checkpoint: CheckpointId, positions: &[(u64, u64)]) {

@@ -115,16 +115,39 @@ impl Story {
         })
     }
 
-    /// The last events as text, without the mere steps of actors.
+    /// The last events as text, without the mere steps of actors. What one outside system did many times in a row is told by its first and its last line.
     pub(super) fn last_events(&self) -> String {
-        let is_shown = |line: &&Line| !matches!(line.what, What::Stepped { .. });
-        let mut last: Vec<&Line> = self.lines.iter().rev().filter(is_shown).take(SHOWN).collect();
-        last.reverse();
-        last.into_iter().map(|line| line.shown(&self.chains) + "\n").collect()
+        let mut shown: Vec<String> = Vec::new();
+        let mut rest = self.lines.iter().filter(|line| !matches!(line.what, What::Stepped { .. })).peekable();
+        while let Some(line) = rest.next() {
+            shown.push(line.shown(&self.chains));
+            let mut same = Vec::new();
+            while let Some(next) = rest.next_if(|next| line.is_by_the_same(next)) {
+                same.push(next);
+            }
+            if let Some(last) = same.pop() {
+                match same.as_slice() {
+                    [] => {}
+                    [one] => shown.push(one.shown(&self.chains)),
+                    more => shown.push(format!("{:>15}       ... {} more of them ...", "", more.len())),
+                }
+                shown.push(last.shown(&self.chains));
+            }
+        }
+        shown.drain(..shown.len().saturating_sub(SHOWN));
+        shown.join("\n") + "\n"
     }
 }
 
 impl Line {
+    /// Whether both tell of the same outside system.
+    fn is_by_the_same(&self, other: &Line) -> bool {
+        match (&self.what, &other.what) {
+            (What::Noted { who: one, .. }, What::Noted { who: other, .. }) => one == other,
+            _ => false,
+        }
+    }
+
     fn shown(&self, chains: &[String]) -> String {
         let mut text = String::new();
         // Into a string: it cannot fail.
