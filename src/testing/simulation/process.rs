@@ -17,6 +17,7 @@ use alluvium_actors::ports::host::{Address, Driver, DriverFactory, Placement, Ro
 use super::host::{Ready, Shared, SimulatedHost};
 use super::lanes::{Lanes, Position};
 use super::outside::Outside;
+use super::programs::{Program, Programs};
 use super::story::{Story, What, describe, outcome};
 use crate::testing::disk::SimulatedDisk;
 use crate::testing::random::Random;
@@ -37,6 +38,8 @@ pub(super) struct Process {
     commands: Vec<(Moment, Address, Control)>,
     story: Arc<Mutex<Story>>,
     disk: SimulatedDisk,
+    /// What runs beside the job.
+    programs: Programs,
 }
 
 /// What may happen next.
@@ -46,6 +49,7 @@ enum Choice {
     Receive(Address),
     Step(Address),
     Work(Position),
+    Program(usize),
 }
 
 impl Process {
@@ -66,7 +70,21 @@ impl Process {
         let host = SimulatedHost::of(Address::Supervisor, Rc::clone(&shared), lanes.door());
         let build = Box::new(move |host| Box::new(SupervisorDriver::new(host, setup)) as Box<dyn Driver>);
         host.spawn(Address::Supervisor, Placement::Coordination, DriverFactory { role: Role::Supervisor, build });
-        Process { shared, ready: Ready::default(), lanes, drivers: BTreeMap::new(), commands, story, disk }
+        Process {
+            shared,
+            ready: Ready::default(),
+            lanes,
+            drivers: BTreeMap::new(),
+            commands,
+            story,
+            disk,
+            programs: Programs::default(),
+        }
+    }
+
+    /// Starts the rest of the program.
+    pub(super) fn run_beside(&mut self, programs: Vec<Program>) {
+        self.programs = Programs::start(programs, &mut self.shared.borrow_mut().random);
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -96,6 +114,11 @@ impl Process {
             Choice::Step(address) => self.step(address),
             Choice::Work(position) => {
                 self.work(position);
+                Ok(false)
+            }
+            Choice::Program(index) => {
+                let (name, ended) = self.programs.poll(index);
+                self.tell(None, What::Polled { name, ended });
                 Ok(false)
             }
         }
@@ -164,6 +187,7 @@ impl Process {
             }
         }
         choices.extend(self.lanes.due(now).map(|position| (WORK_SPEED, Choice::Work(position))));
+        choices.extend(self.programs.ready().map(|(speed, index)| (speed, Choice::Program(index))));
         let all = choices.iter().map(|(speed, _)| speed).sum();
         let mut drawn = shared.random.below(all);
         choices.into_iter().find_map(|(speed, choice)| {

@@ -134,9 +134,10 @@ impl<'a> Run<'a> {
             outside: self.outside.clone(),
             random: &mut self.random,
             commands: Vec::new(),
+            programs: Vec::new(),
         };
         let built = self.scenario.boot(&mut boot);
-        let commands = boot.commands;
+        let (commands, programs) = (boot.commands, boot.programs);
         let mut process_slot = None;
         let end = match built {
             Ok(setup) => {
@@ -145,6 +146,7 @@ impl<'a> Run<'a> {
                 let outside = self.outside.clone();
                 let process = Process::new(setup, outside, self.now, random, story, self.disk.clone(), commands);
                 let process = process_slot.insert(process);
+                process.run_beside(programs);
                 let end = self.step_to_the_end(process)?;
                 self.now = process.now();
                 end

@@ -46,6 +46,8 @@ pub(super) enum What {
     Panicked,
     /// Blocking work was carried out.
     Worked { lane: Lane, effects: u64 },
+    /// A part of the program beside the job went on.
+    Polled { name: String, ended: bool },
     /// The job told its listener.
     Told { event: String },
     /// An outside system did something.
@@ -129,6 +131,9 @@ impl fmt::Display for Line {
             What::Stepped { outcome } => write!(formatter, "steps: {outcome}"),
             What::Panicked => formatter.write_str("panics"),
             What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
+            What::Polled { name, ended } => {
+                write!(formatter, "beside the job: {name} {}", if *ended { "has ended" } else { "goes on" })
+            }
             What::Told { event } => write!(formatter, "     {event}"),
             What::Noted { who, what } => write!(formatter, "     {who}: {what}"),
         }
