@@ -33,6 +33,7 @@ struct Inner {
     wake_at: RefCell<BTreeSet<Moment>>,
     wakes: Arc<Wakes>,
     blocking: Arc<WaitingWork>,
+    sent: RefCell<VecDeque<(Address, Control)>>,
 }
 
 #[derive(Default)]
@@ -45,10 +46,10 @@ impl Wake for Wakes {
 }
 
 #[derive(Default)]
-struct WaitingWork(Mutex<VecDeque<Work>>);
+struct WaitingWork(Mutex<VecDeque<Box<dyn Work>>>);
 
 impl Blocking for WaitingWork {
-    fn run(&self, _: Lane, work: Work) {
+    fn run(&self, _: Lane, work: Box<dyn Work>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(work);
     }
 }
@@ -64,6 +65,7 @@ impl ManualHost {
                 wake_at: RefCell::new(BTreeSet::new()),
                 wakes: Arc::new(Wakes::default()),
                 blocking: Arc::new(WaitingWork::default()),
+                sent: RefCell::default(),
             }),
         }
     }
@@ -92,6 +94,11 @@ impl ManualHost {
         Arc::strong_count(&self.inner.wakes) > 1
     }
 
+    /// Takes the message that was sent first.
+    pub(crate) fn take_sent(&self) -> Option<(Address, Control)> {
+        self.inner.sent.borrow_mut().pop_front()
+    }
+
     /// Whether blocking work waits.
     pub(crate) fn has_blocking(&self) -> bool {
         !self.inner.blocking.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
@@ -111,7 +118,7 @@ impl ManualHost {
     pub fn run_one_blocking(&self) -> bool {
         let work = self.inner.blocking.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         work.is_some_and(|work| {
-            work();
+            work.run();
             true
         })
     }
@@ -174,8 +181,10 @@ impl Host for ManualHost {
         self.inner.wake_at.borrow_mut().insert(moment);
     }
 
-    /// Drops the message: there is nobody.
-    fn send(&self, _: Address, _: Control) {}
+    /// Keeps the message for whoever moves the host by hand; with a connector there is nobody.
+    fn send(&self, to: Address, message: Control) {
+        self.inner.sent.borrow_mut().push_back((to, message));
+    }
 
     fn blocking(&self) -> Arc<dyn Blocking> {
         Arc::clone(&self.inner.blocking) as Arc<dyn Blocking>

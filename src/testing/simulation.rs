@@ -136,7 +136,8 @@ impl Boot<'_> {
         catalogue: Option<Arc<dyn Catalogue>>,
     ) -> Result<SupervisorSetup, StartError> {
         let options = options.clone().files(Arc::new(self.disk.clone()));
-        self.outside.store_is(options.store_directory());
+        let chains = graph.plan().nodes.iter().map(|node| node.name.clone()).collect();
+        self.outside.job_is(options.store_directory(), chains);
         let listener: Arc<dyn Listener> = match options.given_listener() {
             Some(given) => Arc::new(Both { first: Arc::clone(&self.listener), second: given }),
             None => Arc::clone(&self.listener),
@@ -236,6 +237,12 @@ impl Trouble {
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+
+    /// What happened before, in order: the last events, one a line.
+    #[must_use]
+    pub fn story(&self) -> &str {
+        &self.story
     }
 
     /// The run that found it.

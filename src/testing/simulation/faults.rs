@@ -166,7 +166,7 @@ impl Schedule {
     /// Ends a process, of itself or by a crash. Every handle of the disk that it had fails from now on. What a machine loses was not synced;
     /// what only a process loses is memory. True says that it was the machine.
     pub(super) fn process_ends(&mut self, disk: &SimulatedDisk) -> (SimulatedDisk, bool) {
-        disk.clear_faults();
+        disk.clear_numbered_faults();
         let machine = self.random.below(2) == 0;
         (if machine { disk.crash(self.random.next()) } else { disk.kill_process() }, machine)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use alluvium_actors::ids::Moment;
 use alluvium_actors::ports::blocking::{Blocking, Lane, Work};
@@ -16,15 +17,16 @@ const CONNECTOR_THREADS: usize = 2;
 
 /// Where the drivers put their work.
 #[derive(Default)]
-pub(super) struct Inbox(Mutex<Vec<(Lane, Work)>>);
+pub(super) struct Inbox(Mutex<Vec<(Lane, Box<dyn Work>)>>);
 
 impl Blocking for Inbox {
-    fn run(&self, lane: Lane, work: Work) {
+    fn run(&self, lane: Lane, work: Box<dyn Work>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((lane, work));
     }
 }
 
-/// The work that waits. Each piece is carried out as a whole at the moment at which it is done.
+/// The work that waits. A piece is carried out as a whole, some time after its turn has come. Its answer comes later by the time that the disk took for it;
+/// until then its thread is busy.
 #[derive(Default)]
 pub(super) struct Lanes {
     inbox: Arc<Inbox>,
@@ -32,9 +34,18 @@ pub(super) struct Lanes {
 }
 
 struct Queued {
-    /// When it is done, drawn when its turn has come.
-    done: Option<Moment>,
-    work: Work,
+    stage: Stage,
+    work: Box<dyn Work>,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Its turn has not come.
+    Waits,
+    /// It is carried out at this moment, drawn when its turn has come.
+    Begun(Moment),
+    /// It was carried out, and is answered at this moment.
+    CarriedOut(Moment),
 }
 
 /// Names one piece of work.
@@ -60,34 +71,53 @@ impl Lanes {
     pub(super) fn begin(&mut self, now: Moment, random: &mut Random) {
         for (lane, work) in std::mem::take(&mut *self.inbox.0.lock().unwrap_or_else(PoisonError::into_inner)) {
             let lane = LANES.iter().position(|known| *known == lane).expect("every lane is known");
-            self.queues[lane].push_back(Queued { done: None, work });
+            self.queues[lane].push_back(Queued { stage: Stage::Waits, work });
         }
         for (lane, queue) in self.queues.iter_mut().enumerate() {
             for queued in queue.iter_mut().take(threads(lane)) {
-                queued.done.get_or_insert_with(|| Moment(now.0 + latency(random)));
+                if matches!(queued.stage, Stage::Waits) {
+                    queued.stage = Stage::Begun(Moment(now.0 + latency(random)));
+                }
             }
         }
     }
 
-    /// What may be done by now.
+    /// What may be carried out or answered by now.
     pub(super) fn due(&self, now: Moment) -> impl Iterator<Item = Position> + '_ {
-        self.under_way().filter(move |(_, done)| *done <= now).map(|(position, _)| position)
+        self.under_way().filter(move |(_, at)| *at <= now).map(|(position, _)| position)
     }
 
-    /// When the next piece is done.
+    /// When the next piece is due.
     pub(super) fn next(&self) -> Option<Moment> {
-        self.under_way().map(|(_, done)| done).min()
+        self.under_way().map(|(_, at)| at).min()
     }
 
     fn under_way(&self) -> impl Iterator<Item = (Position, Moment)> + '_ {
         self.queues.iter().enumerate().flat_map(|(lane, queue)| {
             let begun = queue.iter().take(threads(lane)).enumerate();
-            begun.filter_map(move |(index, queued)| Some((Position { lane, index }, queued.done?)))
+            begun.filter_map(move |(index, queued)| match queued.stage {
+                Stage::Waits => None,
+                Stage::Begun(at) | Stage::CarriedOut(at) => Some((Position { lane, index }, at)),
+            })
         })
     }
 
-    pub(super) fn take(&mut self, position: Position) -> Work {
-        self.queues[position.lane].remove(position.index).expect("what is due is queued").work
+    /// Carries a piece out, unless it was, and answers it, unless its device is busy for some time; `cost` says for how long. True when it was
+    /// carried out now, false when only its answer was left.
+    pub(super) fn proceed(&mut self, position: Position, now: Moment, cost: impl FnOnce() -> Duration) -> bool {
+        let queue = &mut self.queues[position.lane];
+        let queued = queue.get_mut(position.index).expect("what is due is queued");
+        let only_answered = matches!(queued.stage, Stage::CarriedOut(_));
+        if !only_answered {
+            queued.work.carry_out();
+            let cost = cost();
+            if cost > Duration::ZERO {
+                queued.stage = Stage::CarriedOut(now + cost);
+                return true;
+            }
+        }
+        queue.remove(position.index).expect("it was there").work.answer();
+        !only_answered
     }
 }
 
@@ -98,7 +128,7 @@ fn threads(lane: usize) -> usize {
     }
 }
 
-/// How long a piece of work takes, in nanoseconds: mostly little, at times very long.
+/// How long a piece of work waits for its thread, in nanoseconds: mostly little, at times very long.
 fn latency(random: &mut Random) -> u64 {
     let most = match random.below(100) {
         0..70 => 200_000,

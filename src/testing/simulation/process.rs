@@ -250,9 +250,11 @@ impl Process {
     }
 
     fn work(&mut self, position: Position) {
-        let work = self.lanes.take(position);
-        work();
-        self.tell(None, What::Worked { lane: position.lane(), effects: self.disk.effects() });
+        let (now, disk) = (self.now(), &self.disk);
+        let carried_out = self.lanes.proceed(position, now, || disk.take_busy());
+        let lane = position.lane();
+        let what = if carried_out { What::Worked { lane, effects: disk.effects() } } else { What::Answered { lane } };
+        self.tell(None, what);
     }
 
     /// The job is over: what was queued before is still carried out, as under actix.
