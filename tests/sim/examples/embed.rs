@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alluvium::JobState;
+use alluvium::{CheckpointId, JobState};
 use alluvium::connect::deliver::NotDelivered;
 use alluvium::connect::{Delivery, Push};
 use alluvium::testing::simulation::{Boot, Faults, Next, Outside, Scenario, Simulation, World};
@@ -19,10 +19,13 @@ use crate::{chance, files, schedules};
 const TILLS: u32 = 3;
 const SALES: u32 = 25;
 
-/// What the board shows. It outlives the process here, as one on the wall does.
+/// What the board shows. It outlives the process here, as one on the wall does, and so it has to know what it has taken: a new process delivers again what
+/// its checkpoint had prepared, under the same name.
 #[derive(Debug, Default)]
 struct Board {
     turnover: BTreeMap<String, u64>,
+    /// By the checkpoint that made them final.
+    taken: BTreeMap<Option<CheckpointId>, String>,
     wrong: Option<String>,
 }
 
@@ -30,6 +33,13 @@ impl Board {
     fn take(&mut self, outside: &Outside, delivery: Delivery<Turnover>) {
         if delivery.checkpoint.is_none_or(|checkpoint| !outside.is_covered(checkpoint)) {
             self.wrong.get_or_insert(format!("delivered before its checkpoint was complete: {delivery:?}"));
+        }
+        let records = format!("{:?}", delivery.records);
+        if let Some(taken) = self.taken.insert(delivery.checkpoint, records.clone()) {
+            if taken != records {
+                self.wrong.get_or_insert(format!("delivered again, but first it was {taken}: {delivery:?}"));
+            }
+            return;
         }
         for Turnover { article, cents } in delivery.records {
             let shown = self.turnover.entry(article.clone()).or_default();
@@ -144,8 +154,10 @@ impl Digits {
 impl Scenario for Digits {
     fn boot(&mut self, boot: &mut Boot<'_>) -> Result<SupervisorSetup, String> {
         let graph = program::digits(Path::new(OUTPUT)).map_err(|errors| errors.to_string())?;
-        let after = Duration::from_micros(20_000 + boot.random() % 60_000);
-        chance::stop_after(boot, after, &self.habits.promises);
+        // A stop whose checkpoint expires is answered so, and the job goes on: whoever wants it asks again.
+        for after in (20_000 + boot.random() % 60_000..).step_by(100_000).take(100) {
+            chance::stop_after(boot, Duration::from_micros(after), &self.habits.promises);
+        }
         self.habits.setup(boot, &graph)
     }
 

@@ -6,8 +6,14 @@ use alluvium::connect::sink::{Effect, Guarantee, Sink, SinkContext, SinkScope};
 use alluvium::record::Record;
 
 /// A [`Collect`] whose effects do not end with the process.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Outliving<T>(pub(crate) Collect<T>);
+
+impl<T> Default for Outliving<T> {
+    fn default() -> Outliving<T> {
+        Outliving(Collect::new())
+    }
+}
 
 impl<T: Record> Sink<T> for Outliving<T> {
     type Committable = <Collect<T> as Sink<T>>::Committable;
