@@ -112,7 +112,7 @@ impl<'a> JobTest<'a> {
                 text.parse().unwrap_or_else(|_| panic!("ALLUVIUM_SIMULATION_RUNS={text} is not a number of runs"));
             seeds.start.saturating_add(runs)
         });
-        (seeds.start..end).map(|seed| Simulation::new(seed).with(self.faults)).collect()
+        (seeds.start..end).map(|seed| Simulation::new(seed).with(self.faults.clone())).collect()
     }
 
     /// Makes one run, twice if not said otherwise.

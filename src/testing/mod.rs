@@ -12,6 +12,8 @@ pub mod operator;
 mod print;
 mod random;
 pub mod simulation;
+
+pub use crate::fault as faults;
 pub mod sinks;
 pub mod sources;
 

@@ -10,6 +10,7 @@ use alluvium_actors::ids::Moment;
 use alluvium_actors::ports::blocking::Lane;
 use alluvium_actors::ports::host::{Address, Step};
 use alluvium_actors::ports::listener::JobEvent;
+use alluvium_actors::ports::points::Point;
 
 /// How many events a failure shows.
 const SHOWN: usize = 300;
@@ -50,6 +51,10 @@ pub(super) enum What {
     Worked { lane: Lane, effects: u64 },
     /// A part of the program beside the job went on.
     Polled { name: String, ended: bool },
+    /// A fault point was reached, and a fault struck there or not.
+    Reached { point: Point, place: String, struck: Option<String> },
+    /// Blocking work stands still in its middle.
+    Stands { lane: Lane, effects: u64 },
     /// The device was busy with it until now.
     Answered { lane: Lane },
     /// The job told its listener.
@@ -74,6 +79,11 @@ impl Story {
     pub(super) fn tell_job(&mut self, event: &JobEvent) {
         let time = self.lines.last().map(|line| line.time).unwrap_or_default();
         self.lines.push(Line { time, actor: None, what: What::Told { event: format!("{event:?}") } });
+    }
+
+    /// Adds what belongs to the event that is under way.
+    pub(super) fn tell_aside(&mut self, time: Moment, what: What) {
+        self.lines.push(Line { time, actor: None, what });
     }
 
     /// Adds what an outside system did.
@@ -147,11 +157,16 @@ impl Line {
             What::Built => formatter.write_str("is built"),
             What::Received { message } => write!(formatter, "receives {message}"),
             What::Stepped { outcome } => write!(formatter, "steps: {outcome}"),
+            What::Reached { point, place, struck: None } => write!(formatter, "     at {point}: {place}"),
+            What::Reached { point, place, struck: Some(fault) } => {
+                write!(formatter, "  ** at {point}: {place}: {fault} **")
+            }
             What::Panicked => formatter.write_str("panics"),
             What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
             What::Polled { name, ended } => {
                 write!(formatter, "beside the job: {name} {}", if *ended { "has ended" } else { "goes on" })
             }
+            What::Stands { lane, effects } => write!(formatter, "{lane:?} work stands still, effects {effects}"),
             What::Answered { lane } => write!(formatter, "{lane:?} work that was done is answered"),
             What::Told { event } => write!(formatter, "     {event}"),
             What::Noted { who, what } => write!(formatter, "     {who}: {what}"),

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alluvium::{CheckpointId, JobState};
 use alluvium::connect::deliver::NotDelivered;
 use alluvium::connect::{Delivery, Push};
 use alluvium::testing::simulation::{Boot, Faults, Next, Outside, Scenario, Simulation, World};
+use alluvium::{CheckpointId, JobState};
 use alluvium_actors::drive::supervisor::SupervisorSetup;
 
 use super::Habits;
