@@ -25,6 +25,8 @@ struct Inner {
     groups: Mutex<BTreeSet<String>>,
     poison: Mutex<Option<String>>,
     unfinished: AtomicU64,
+    /// Unfinished objects that could not be removed. The next deletion tries again: a store that is emptied for good is not opened once more.
+    left: Mutex<Vec<PathBuf>>,
     _lock: Box<dyn FileLock>,
 }
 
@@ -64,6 +66,7 @@ impl FileStorage {
             groups: Mutex::new(groups.clone()),
             poison: Mutex::new(None),
             unfinished: AtomicU64::new(0),
+            left: Mutex::default(),
             _lock: lock,
         };
         inner.sync_directory(root)?;
@@ -253,6 +256,8 @@ impl CheckpointStorage for FileStorage {
 
     fn delete(&self, fence: &Fence, names: &[String]) -> Result<(), StoreError> {
         let mut directories = BTreeSet::new();
+        lock(&self.inner.left)
+            .retain(|left| self.inner.files.remove(left).is_err_and(|error| error.kind != FileErrorKind::NotFound));
         for name in names {
             check_name(name)?;
             self.inner.writable(fence)?;
@@ -359,11 +364,12 @@ impl ObjectWriter for FileObjectWriter {
 impl Drop for FileObjectWriter {
     fn drop(&mut self) {
         self.file = None;
-        // The name is unique, so this can hit no other attempt. What cannot be removed now goes at the next open.
+        // The name is unique, so this can hit no other attempt. What cannot be removed now goes with the next deletion, or when the store is opened again.
         if let Some(unfinished) = self.unfinished.take()
             && let Err(error) = self.inner.files.remove(&unfinished)
         {
-            tracing::debug!(%error, "an unfinished object stays until the store is opened again");
+            tracing::debug!(%error, "an unfinished object stays for now");
+            lock(&self.inner.left).push(unfinished);
         }
     }
 }

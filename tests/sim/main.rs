@@ -11,6 +11,7 @@ mod graph;
 mod many_seeds;
 mod mutations;
 mod points;
+mod poisoned;
 mod random_graph;
 mod regions;
 mod schedules;
