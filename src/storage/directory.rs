@@ -142,7 +142,10 @@ impl Inner {
         let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
         let target = self.path(name);
         let unfinished = self.path(&format!("{name}.{number}{UNFINISHED}"));
-        let file = self.files.create(&unfinished)?;
+        let file = self.files.create(&unfinished).inspect_err(|_| {
+            // It may be there all the same.
+            self.remove_unfinished(unfinished.clone());
+        })?;
         Ok(FileObjectWriter {
             inner: Arc::clone(self),
             fence: fence.clone(),
@@ -151,6 +154,18 @@ impl Inner {
             target,
             broken: None,
         })
+    }
+
+    /// Its name is unique, so this can hit no other attempt. What cannot be removed now goes with the next deletion, or when the store is opened again.
+    fn remove_unfinished(&self, unfinished: PathBuf) {
+        match self.files.remove(&unfinished) {
+            Ok(()) => {}
+            Err(error) if error.kind == FileErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::debug!(%error, "an unfinished object stays for now");
+                lock(&self.left).push(unfinished);
+            }
+        }
     }
 
     fn directory_of(&self, name: &str) -> PathBuf {
@@ -364,12 +379,8 @@ impl ObjectWriter for FileObjectWriter {
 impl Drop for FileObjectWriter {
     fn drop(&mut self) {
         self.file = None;
-        // The name is unique, so this can hit no other attempt. What cannot be removed now goes with the next deletion, or when the store is opened again.
-        if let Some(unfinished) = self.unfinished.take()
-            && let Err(error) = self.inner.files.remove(&unfinished)
-        {
-            tracing::debug!(%error, "an unfinished object stays for now");
-            lock(&self.inner.left).push(unfinished);
+        if let Some(unfinished) = self.unfinished.take() {
+            self.inner.remove_unfinished(unfinished);
         }
     }
 }

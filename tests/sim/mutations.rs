@@ -30,6 +30,8 @@ const RARE: &[Mutation] = &[
     Mutation::ReservationNotStored,
     Mutation::DeleteBlobsFirst,
     Mutation::LeakAbortedBlobs,
+    // Random graphs find it: see there.
+    Mutation::StopNotCalledOff,
 ];
 
 /// One schedule of the hunt, the same for all mutations: the jobs take turns, each with the seeds from 0 on.

@@ -116,12 +116,15 @@ fn an_unfinished_object_that_could_not_be_removed_goes_with_the_next_deletion() 
     let disk = SimulatedDisk::new();
     let store = open(&disk);
     let run = begin(&store, None).run;
-    let unfinished = || disk.files().iter().filter(|path| path.to_string_lossy().ends_with(".unfinished")).count();
-    disk.fail_next(FileOperation::Append, DiskFault::Error);
-    disk.fail_next(FileOperation::Remove, DiskFault::Error);
-    let outcome = store.publish(&fence(), &manifest(run, CheckpointId(1), None, true));
-    assert!(matches!(outcome, PublishOutcome::Failed(_)), "{outcome:?}");
-    assert_eq!(unfinished(), 1, "the removal failed: {:?}", disk.files());
+    let unfinished = || disk.files().iter().filter(|path| path.to_string_lossy().ends_with(".tmp")).count();
+    let fails = [(FileOperation::Append, DiskFault::Error), (FileOperation::Create, DiskFault::ErrorAfterwards)];
+    for (number, (operation, fault)) in (1..).zip(fails) {
+        disk.fail_next(operation, fault);
+        disk.fail_next(FileOperation::Remove, DiskFault::Error);
+        let outcome = store.publish(&fence(), &manifest(run, CheckpointId(number), None, true));
+        assert!(matches!(outcome, PublishOutcome::Failed(_)), "{outcome:?}");
+        assert_eq!(unfinished() as u64, number, "the removal failed: {:?}", disk.files());
+    }
     store.discard_all(&fence(), Default::default()).expect("the disk works again");
     assert_eq!(unfinished(), 0, "{:?}", disk.files());
 }
