@@ -3,6 +3,7 @@
 mod at_least_once;
 mod cancelled;
 mod chance;
+mod examples;
 mod files;
 mod flights;
 mod found;
@@ -10,6 +11,7 @@ mod graph;
 mod many_seeds;
 mod mutations;
 mod points;
+mod poisoned;
 mod random_graph;
 mod regions;
 mod schedules;

@@ -19,6 +19,7 @@ use super::host::{Actor, Mail, Ready, Shared, SimulatedHost};
 use super::lanes::{Lanes, Position, Proceeded};
 use super::outside::Outside;
 use super::points::SimulatedFaults;
+use super::programs::{Program, Programs};
 use super::story::{Story, What, describe, outcome};
 use crate::testing::disk::SimulatedDisk;
 use crate::testing::random::Random;
@@ -39,6 +40,8 @@ pub(super) struct Process {
     commands: Vec<(Moment, Address, Control)>,
     story: Arc<Mutex<Story>>,
     disk: SimulatedDisk,
+    /// What runs beside the job.
+    programs: Programs,
     faults: Arc<SimulatedFaults>,
     /// Whether blocking work may have to stand still in its middle.
     may_suspend: bool,
@@ -61,6 +64,7 @@ enum Choice {
     Receive(Address),
     Step(Address),
     Work(Position),
+    Program(usize),
 }
 
 impl Process {
@@ -93,7 +97,13 @@ impl Process {
             disk,
             faults,
             may_suspend,
+            programs: Programs::default(),
         }
+    }
+
+    /// Starts the rest of the program.
+    pub(super) fn run_beside(&mut self, programs: Vec<Program>) {
+        self.programs = Programs::start(programs, &mut self.shared.borrow_mut().random);
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -121,6 +131,11 @@ impl Process {
             Choice::Step(address) => self.step(address),
             Choice::Work(position) => {
                 self.work(position);
+                Ok(false)
+            }
+            Choice::Program(index) => {
+                let (name, ended) = self.programs.poll(index);
+                self.tell(None, What::Polled { name, ended });
                 Ok(false)
             }
         }
@@ -225,6 +240,7 @@ impl Process {
             }
         }
         choices.extend(self.lanes.due(now, &self.faults).map(|position| (WORK_SPEED, Choice::Work(position))));
+        choices.extend(self.programs.ready().map(|(speed, index)| (speed, Choice::Program(index))));
         let all = choices.iter().map(|(speed, _)| speed).sum();
         let mut drawn = shared.random.below(all);
         choices.into_iter().find_map(|(speed, choice)| {

@@ -163,9 +163,10 @@ impl<'a> Run<'a> {
             outside: self.outside.clone(),
             random: &mut self.random,
             commands: Vec::new(),
+            programs: Vec::new(),
         };
         let built = self.scenario.boot(&mut boot);
-        let commands = boot.commands;
+        let (commands, programs) = (boot.commands, boot.programs);
         // The start reads the store before anything else can happen.
         self.now = self.now + self.disk.take_busy();
         let mut process_slot = None;
@@ -181,6 +182,7 @@ impl<'a> Run<'a> {
                 let process =
                     Process::new(setup, outside, self.now, random, story, disk, commands, faults, may_suspend);
                 let process = process_slot.insert(process);
+                process.run_beside(programs);
                 let end = self.step_to_the_end(process)?;
                 self.now = process.now();
                 end

@@ -49,6 +49,8 @@ pub(super) enum What {
     Panicked,
     /// Blocking work was carried out.
     Worked { lane: Lane, effects: u64 },
+    /// A part of the program beside the job went on.
+    Polled { name: String, ended: bool },
     /// A fault point was reached, and a fault struck there or not.
     Reached { point: Point, place: String, struck: Option<String> },
     /// Blocking work stands still in its middle.
@@ -184,6 +186,9 @@ impl Line {
             }
             What::Panicked => formatter.write_str("panics"),
             What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
+            What::Polled { name, ended } => {
+                write!(formatter, "beside the job: {name} {}", if *ended { "has ended" } else { "goes on" })
+            }
             What::Stands { lane, effects } => write!(formatter, "{lane:?} work stands still, effects {effects}"),
             What::Answered { lane } => write!(formatter, "{lane:?} work that was done is answered"),
             What::Told { event } => write!(formatter, "     {event}"),

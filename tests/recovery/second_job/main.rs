@@ -10,11 +10,11 @@
 //! It tells the events of its life on its standard output, one line each. Faults at named points come from its environment; between them it can be told at which operation on a
 //! file to kill itself.
 
-mod input;
+pub(crate) mod input;
 mod join;
 mod kill;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,19 +78,24 @@ struct Arguments {
     timeout: Option<u64>,
 }
 
-fn build(arguments: &Arguments) -> Result<Graph, BuildErrors> {
-    let input = Input { seed: arguments.seed, percent: arguments.percent };
-    let job = Job::new("second job").parallelism(arguments.parallelism);
+/// The job. The simulator runs this very job, too.
+pub(crate) fn build(
+    input: Input,
+    speed: u64,
+    work: Duration,
+    parallelism: u32,
+    output: &Path,
+) -> Result<Graph, BuildErrors> {
+    let job = Job::new("second job").parallelism(parallelism);
     let source = |number: usize| {
         let (name, rate) = SOURCES[number];
-        let rate = (rate * arguments.speed / 100).max(1);
+        let rate = (rate * speed / 100).max(1);
         let records = Generator::bounded(input.count(number), move |index| {
             let id = Input::id(number, index);
             Numbered { id, key: input.key(id) }
         });
         job.source(name, records.rate(rate))
     };
-    let work = Duration::from_micros(arguments.work);
     let left = source(0).union(&[&source(1)]).key_by(|record| &record.key);
     let right = source(2).union(&[&source(3)]).rebalance().map(move |record| {
         // A slow call of user code: barriers wait behind its input while those of the other side are long there.
@@ -99,9 +104,9 @@ fn build(arguments: &Arguments) -> Result<Graph, BuildErrors> {
     });
     let right = right.key_by_value(move |id| input.key(*id));
     let joined = left.connect(&right).process("join", Join);
-    joined.map(Joined::line).sink("all", Lines::exactly_once(arguments.output.join("all")).suffix(".csv"));
+    joined.map(Joined::line).sink("all", Lines::exactly_once(output.join("all")).suffix(".csv"));
     let marked = joined.filter(move |joined| input.is_marked(joined.id)).rebalance().map(Joined::line);
-    marked.sink("marked", Lines::exactly_once(arguments.output.join("marked")).suffix(".csv"));
+    marked.sink("marked", Lines::exactly_once(output.join("marked")).suffix(".csv"));
     job.build()
 }
 
@@ -124,7 +129,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let graph = build(arguments)?;
+    let input = Input { seed: arguments.seed, percent: arguments.percent };
+    let work = Duration::from_micros(arguments.work);
+    let graph = build(input, arguments.speed, work, arguments.parallelism, &arguments.output)?;
     let switch = Arc::new(Switch::new(arguments.kill_at.clone()));
     let drill = FaultDrill::new();
     let files = KillingFiles::new(SystemFiles::new(), Arc::clone(&switch));
