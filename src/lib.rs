@@ -3,6 +3,7 @@
 
 pub mod connect;
 pub mod error;
+pub mod fault;
 pub mod graph;
 pub mod job;
 pub mod operator;

@@ -10,6 +10,7 @@ use crate::drive::control::Control;
 use crate::ids::{Moment, WallTime};
 use crate::ports::blocking::{Blocking, Lane, Work};
 use crate::ports::host::{Address, DriverFactory, Host, Placement};
+use crate::ports::points::Points;
 
 /// Counts the blocking work of one attempt.
 #[derive(Debug, Default)]
@@ -123,6 +124,10 @@ impl Host for AttemptHost {
 
     fn spawn(&self, address: Address, placement: Placement, factory: DriverFactory) {
         self.inner.spawn(address, placement, factory);
+    }
+
+    fn points(&self) -> Points {
+        self.inner.points()
     }
 
     fn workers(&self) -> u32 {

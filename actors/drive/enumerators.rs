@@ -5,7 +5,7 @@
 //! wrong is a failure of their region.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
@@ -19,9 +19,11 @@ use crate::ports::blocking::panic_text;
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Host};
+use crate::ports::points::{Hit, InjectedEnd, Point, Points, Reaction, Who};
 use crate::ports::source::{Assignment, Enumerator, EnumeratorContext, ReaderEvent};
-use crate::ports::store::{Manifest, OperatorSnapshot, Piece, PieceContent};
+use crate::ports::store::{Manifest, OperatorSnapshot, Piece, PieceContent, name_part};
 use crate::ports::task::Failure;
+use crate::protocol::mutation::{Mutation, is_active};
 use crate::protocol::supervise::Regions;
 
 /// The name of the piece of a checkpoint that holds an enumerator's state.
@@ -69,7 +71,7 @@ impl Enumerators {
                 files: Arc::clone(&self.files),
                 fence: resumed.fence.clone(),
             };
-            match build(source, context, restored) {
+            match build(source, context, restored, &self.host.points()) {
                 Ok(enumerator) => {
                     let (uid, fence) = (source.uid.clone(), resumed.fence.clone());
                     let running = Running { attempt, node: source.node, uid, fence, enumerator };
@@ -116,8 +118,13 @@ impl Enumerators {
     /// The state of every enumerator. None when one has none to give: it failed, or is gone with its region.
     pub(super) fn snapshot(&mut self, checkpoint: CheckpointId) -> Option<Vec<OperatorSnapshot>> {
         let mut snapshots = Vec::new();
+        let points = self.host.points();
         self.each(|running| {
-            let state = running.guarded(|enumerator| enumerator.snapshot(checkpoint))?;
+            let uid = running.uid.clone();
+            let state = running.guarded(|enumerator| {
+                pass(&points, Point::EnumeratorSnapshot, &uid, Some(checkpoint))?;
+                enumerator.snapshot(checkpoint)
+            })?;
             let piece = Piece { name: ENUMERATOR.to_owned(), content: PieceContent::Inline(state) };
             snapshots.push(OperatorSnapshot { uid: running.uid.clone(), subtask: 0, pieces: vec![piece] });
             Ok(())
@@ -186,22 +193,43 @@ fn build(
     source: &SourcePlan,
     context: EnumeratorContext,
     restored: Option<&Manifest>,
+    points: &Points,
 ) -> Result<Box<dyn Enumerator>, Failure> {
     let name = source.uid.as_str();
+    let checkpoint = restored.map(|manifest| manifest.checkpoint);
+    caught(name, || pass(points, Point::RestoreEnumerator, &source.uid, checkpoint))??;
     let mut enumerator = caught(name, || (source.enumerator)(context))??;
     let state = restored.and_then(|manifest| {
         let snapshot = manifest.enumerators.iter().find(|snapshot| snapshot.uid == source.uid)?;
         snapshot.piece(ENUMERATOR)
     });
-    if let Some(Piece { content: PieceContent::Inline(state), .. }) = state {
+    if let Some(Piece { content: PieceContent::Inline(state), .. }) = state
+        && !is_active(Mutation::SplitGivenTwice)
+    {
         caught(name, || enumerator.restore(state))??;
     }
     Ok(enumerator)
 }
 
+/// Passes a fault point of an enumerator.
+fn pass(points: &Points, point: Point, uid: &OperatorUid, checkpoint: Option<CheckpointId>) -> Result<(), Failure> {
+    if !points.are_armed() {
+        return Ok(());
+    }
+    let operator = name_part(uid.as_str());
+    let who = Who::Instance { operator: &operator, subtask: 0 };
+    match points.reach_at(&Hit { checkpoint, ..Hit::work(point, who) }) {
+        Reaction::Go => Ok(()),
+        Reaction::Fail => Err(Failure::retryable(uid.as_str(), format!("an injected error at {point}"))),
+    }
+}
+
 /// Calls the code of an enumerator.
 fn caught<T>(name: &str, call: impl FnOnce() -> T) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
+        if panic.is::<InjectedEnd>() {
+            resume_unwind(panic);
+        }
         let failure = Failure::panic(name, &panic_text(panic.as_ref()));
         drop_quietly(panic);
         failure

@@ -21,6 +21,8 @@ struct Input {
     blocked: bool,
     end_of_data: bool,
     ended: bool,
+    /// The records that were taken.
+    records: u64,
 }
 
 impl Gate {
@@ -29,7 +31,7 @@ impl Gate {
     pub fn new(edges: Vec<(usize, EdgeReceiver)>) -> Gate {
         let channels = edges
             .into_iter()
-            .map(|(input, edge)| Input { edge, input, blocked: false, end_of_data: false, ended: false })
+            .map(|(input, edge)| Input { edge, input, blocked: false, end_of_data: false, ended: false, records: 0 })
             .collect();
         Gate { channels, next: 0 }
     }
@@ -39,16 +41,24 @@ impl Gate {
         let count = self.channels.len();
         for offset in 0..count {
             let position = (self.next + offset) % count;
-            let channel = &self.channels[position];
+            let channel = &mut self.channels[position];
             if channel.blocked || channel.ended {
                 continue;
             }
             if let Poll::Ready(frame) = channel.edge.poll_frame(context) {
+                if let Frame::Batch(batch) = &frame {
+                    channel.records += batch.len() as u64;
+                }
                 self.next = (position + 1) % count;
                 return Poll::Ready((Channel(position as u32), frame));
             }
         }
         Poll::Pending
+    }
+
+    /// How many records were taken from each channel, in their order.
+    pub fn records(&self) -> impl Iterator<Item = (Channel, u64)> + '_ {
+        self.channels.iter().enumerate().map(|(position, channel)| (Channel(position as u32), channel.records))
     }
 
     /// Which input of the task a channel feeds.

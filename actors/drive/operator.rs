@@ -15,6 +15,7 @@ use crate::ports::host::{Host, Step};
 use crate::ports::task::{Failure, OperatorTask, Task};
 use crate::protocol::align::{self, Alignment, Channel};
 use crate::protocol::lifecycle::SubtaskState;
+use crate::protocol::mutation::{Mutation, is_active};
 
 /// Drives one operator subtask.
 pub type OperatorDriver = SubtaskDriver<OperatorHead>;
@@ -95,12 +96,17 @@ impl Head for OperatorHead {
                 self.working = Some(channel);
             }
             Frame::Barrier(barrier) => {
-                core.remember(barrier);
-                let (checkpoint, triggered) = (barrier.checkpoint, barrier.triggered);
-                core.align(align::Event::Marker { channel, checkpoint, triggered }, task)?;
+                if is_active(Mutation::ForwardBeforeSnapshot) {
+                    core.remember(barrier);
+                    core.flush(task)?;
+                    core.outputs.send_barrier(core.host.as_ref(), core.address(), barrier);
+                }
+                core.marker(channel, barrier, task)?;
+                core.tell_cut(self.gate.records());
             }
             Frame::Cancel(checkpoint) => {
                 core.align(align::Event::CancelMarker { channel, checkpoint }, task)?;
+                core.tell_cut(self.gate.records());
             }
             Frame::EndOfData => {
                 if self.gate.end_of_data(channel) && core.state == SubtaskState::Running {
@@ -110,6 +116,7 @@ impl Head for OperatorHead {
             Frame::EndOfChannel => {
                 self.gate.ended(channel);
                 core.align(align::Event::ChannelEnded { channel }, task)?;
+                core.tell_cut(self.gate.records());
             }
         }
         Ok(Step::Again)

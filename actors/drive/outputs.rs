@@ -12,7 +12,10 @@ use crate::drive::edge::{Barrier, EdgeSender, Frame};
 use crate::ids::CheckpointId;
 use crate::payload::Payload;
 use crate::ports::host::{Address, Host};
+use crate::ports::points::{ChannelEnd, Hit, Point};
+use crate::protocol::align::Channel;
 use crate::protocol::buffer_timeout::BufferTimeout;
+use crate::protocol::mutation::{Mutation, is_active};
 
 /// One channel of an output: an edge to one consumer.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub struct Outputs {
 struct Slot {
     channel: OutputChannel,
     waiting: VecDeque<Payload>,
+    /// The records that were handed over, those that wait included.
+    records: u64,
 }
 
 impl Outputs {
@@ -46,7 +51,9 @@ impl Outputs {
     pub fn new(outputs: Vec<Vec<OutputChannel>>) -> Outputs {
         let outputs = outputs
             .into_iter()
-            .map(|channels| channels.into_iter().map(|channel| Slot { channel, waiting: VecDeque::new() }).collect())
+            .map(|channels| {
+                channels.into_iter().map(|channel| Slot { channel, waiting: VecDeque::new(), records: 0 }).collect()
+            })
             .collect();
         Outputs { outputs, waiting: 0, buffer: BufferTimeout::default() }
     }
@@ -72,7 +79,9 @@ impl Outputs {
     /// Hands over a batch. It leaves at the next [`Outputs::poll_drained`] or at the next barrier.
     pub fn send(&mut self, output: usize, channel: usize, batch: Payload) {
         if !batch.is_empty() {
-            self.outputs[output][channel].waiting.push_back(batch);
+            let slot = &mut self.outputs[output][channel];
+            slot.records += batch.len() as u64;
+            slot.waiting.push_back(batch);
             self.waiting += 1;
         }
     }
@@ -104,8 +113,21 @@ impl Outputs {
 
     /// Pushes everything that waits past the credits, then the marker into every edge, then the message to every
     /// consumer's mailbox: in this order (rule 3).
-    pub fn send_barrier(&mut self, host: &dyn Host, barrier: Barrier) {
+    pub fn send_barrier(&mut self, host: &dyn Host, producer: Address, barrier: Barrier) {
+        if is_active(Mutation::BarrierOvertakesOutput) {
+            self.outputs.iter().flatten().for_each(|slot| slot.channel.edge.force_send(Frame::Barrier(barrier)));
+        }
         self.force(|| Frame::Barrier(barrier));
+        let points = host.points();
+        if points.are_armed() {
+            for slot in self.outputs.iter().flatten() {
+                let channel = Channel(slot.channel.consumer_channel as u32);
+                let end = ChannelEnd { consumer: slot.channel.consumer, channel, records: slot.records };
+                // Nothing here can fail: the marker is in the edge.
+                let _ = points
+                    .reach(|| Hit::of(Point::BarrierMarked, producer).checkpoint(barrier.checkpoint).channel(end));
+            }
+        }
         for slot in self.outputs.iter().flatten() {
             host.send(
                 slot.channel.consumer,

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use std::task::{Context, Poll};
 
@@ -15,9 +16,22 @@ use crate::ports::blocking::{Lane, Promise};
 use crate::ports::calls::{Call, CallWatch};
 use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Driver, Host, Step};
+use crate::ports::points::{Hit, Point, Points, Reaction, Who};
 use crate::ports::sink::{CommitAnswer, PreparedCheckpoint, SinkCommitter, SinkCommitterFactory, SinkScope};
 use crate::ports::store::OperatorSnapshot;
 use crate::ports::task::Failure;
+use crate::protocol::mutation::{Mutation, is_active};
+
+/// How long an injected error puts a commit off.
+const PUT_OFF: Duration = Duration::from_millis(5);
+
+/// Passes a fault point of blocking work that may fail.
+fn pass(points: &Points, point: Point, sink: u32, name: &str) -> Result<(), Failure> {
+    match points.reach(|| Hit::work(point, Who::Sink(sink))) {
+        Reaction::Go => Ok(()),
+        Reaction::Fail => Err(Failure::retryable(name, format!("an injected error at {point}"))),
+    }
+}
 
 /// What a sink driver is built from.
 pub struct SinkSetup {
@@ -85,7 +99,9 @@ impl SinkDriver {
         watch.begin(Call::Open);
         let name = scope.uid.as_str().to_owned();
         let fence = scope.fence.clone();
+        let points = host.points();
         let opening = Promise::start(host.blocking().as_ref(), Lane::Connectors, move || {
+            pass(&points, Point::RestoreSink, sink, scope.uid.as_str())?;
             let mut committer = factory(scope)?;
             committer.open(&restored)?;
             Ok(committer)
@@ -184,14 +200,29 @@ impl SinkDriver {
     /// What an idle committer does next; `None` (and it stays idle) when there is nothing.
     fn begin(&mut self, mut committer: Committer) -> Option<Stage> {
         let blocking = self.host.blocking();
-        if let Some(job) = self.jobs.front() {
+        if let Some(job) = self.jobs.front()
+            && (self.ready || !is_active(Mutation::CleanUpBeforeCommits))
+        {
             self.watch.begin(Call::Commit);
             let committables = job.committables.clone();
+            let points = self.host.points();
+            let begins =
+                Hit { checkpoint: Some(job.checkpoint), ..Hit::work(Point::CommitBegins, Who::Sink(self.sink)) };
+            let done = Hit { point: Point::CommitDone, ..begins };
             return Some(Stage::Committing(Promise::start(blocking.as_ref(), Lane::Connectors, move || {
+                let put_off = Some(CommitAnswer::RetryAfter(PUT_OFF));
                 let mut count = 0;
                 for committable in &committables {
+                    if points.reach(|| begins) == Reaction::Fail {
+                        return (committer, Committed { count, stopped_by: put_off });
+                    }
                     match committer.commit(committable) {
-                        CommitAnswer::Done | CommitAnswer::AlreadyDone => count += 1,
+                        CommitAnswer::Done | CommitAnswer::AlreadyDone => {
+                            if points.reach(|| done) == Reaction::Fail {
+                                return (committer, Committed { count, stopped_by: put_off });
+                            }
+                            count += 1;
+                        }
                         answer @ (CommitAnswer::RetryAfter(_) | CommitAnswer::Fatal(_)) => {
                             return (committer, Committed { count, stopped_by: Some(answer) });
                         }
@@ -202,7 +233,9 @@ impl SinkDriver {
         }
         if !self.ready {
             self.watch.begin(Call::CleanUp);
+            let (points, sink, name) = (self.host.points(), self.sink, self.name.clone());
             return Some(Stage::Cleaning(Promise::start(blocking.as_ref(), Lane::Connectors, move || {
+                pass(&points, Point::SinkCleanUp, sink, &name)?;
                 committer.clean_up()?;
                 Ok(committer)
             })));

@@ -4,7 +4,7 @@
 //! failure that names the operator, and the restart strategy decides (law 7).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -16,12 +16,14 @@ use crate::ids::{Attempt, CheckpointId, SubtaskId};
 use crate::ports::blocking::panic_text;
 use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Host, Step};
+use crate::ports::points::{ChannelEnd, Hit, InjectedEnd, Point, Points, Reaction};
 use crate::ports::store::{CheckpointKind, SubtaskSnapshot};
 use crate::ports::task::{Cut, Failure, Task};
 use crate::protocol::align::{self, Alignment, Channel};
 use crate::protocol::coordinator::DeclineReason;
 use crate::protocol::lifecycle::SubtaskState;
 use crate::protocol::machine::Machine;
+use crate::protocol::mutation::{Mutation, is_active};
 use crate::protocol::notices::Notices;
 
 /// How many entries of state a busy subtask encodes for open snapshots between two slices of records: about a fifth of its time.
@@ -33,6 +35,7 @@ const SNAPSHOT_ENTRIES_IDLE: usize = 16_384;
 /// The part of a subtask's driver that does not depend on its head.
 pub struct SubtaskCore {
     pub(super) host: Rc<dyn Host>,
+    pub(super) points: Points,
     pub(super) id: SubtaskId,
     pub(super) attempt: Attempt,
     /// That of its region: once it has ended nothing of the subtask is stored.
@@ -51,6 +54,9 @@ pub struct SubtaskCore {
     notices: Notices,
     /// The checkpoint after whose commits the subtask ends: a final or a stopping one that completed.
     ending: Option<CheckpointId>,
+    /// The last cut, until the head has heard of it.
+    cut: Option<CheckpointId>,
+    restore_began: bool,
     /// The restored cut lies behind the end of data: `finish` ran before it and must not run again.
     pub(super) finished_before: bool,
     /// A stopping checkpoint was cut: a source reads nothing until it is called off.
@@ -60,6 +66,8 @@ pub struct SubtaskCore {
 #[derive(Debug)]
 struct SnapshotUnderWay {
     finished: bool,
+    /// Whether the asynchronous part has begun.
+    began: bool,
 }
 
 impl SubtaskCore {
@@ -74,6 +82,7 @@ impl SubtaskCore {
         restored: Restored,
     ) -> SubtaskCore {
         SubtaskCore {
+            points: host.points(),
             host,
             id,
             attempt,
@@ -89,6 +98,8 @@ impl SubtaskCore {
             snapshots: BTreeMap::new(),
             notices: Notices::new(restored.checkpoint),
             ending: None,
+            cut: None,
+            restore_began: false,
             finished_before: restored.finished,
             stands_still: false,
         }
@@ -96,6 +107,9 @@ impl SubtaskCore {
 
     /// One slice of the restore. True when the subtask has its state and has said so.
     pub(super) fn poll_restore(&mut self, task: &mut dyn Task, context: &mut Context<'_>) -> Result<bool, Failure> {
+        if !std::mem::replace(&mut self.restore_began, true) {
+            self.pass(Point::RestoreSubtask, None, task)?;
+        }
         match guarded(&self.name, task, |task| task.poll_restore(context))? {
             Poll::Pending => Ok(false),
             Poll::Ready(restored) => {
@@ -128,7 +142,11 @@ impl SubtaskCore {
         match message {
             Control::Start => self.enter(SubtaskState::Running)?,
             Control::BarrierAnnounced { channel: _, barrier } => {
-                self.align(align::Event::Announcement { checkpoint: barrier.checkpoint }, task)?;
+                let checkpoint = barrier.checkpoint;
+                if checkpoint > self.alignment.resolved() && !self.barriers.contains_key(&checkpoint) {
+                    self.pass(Point::BarrierOvertakes, Some(checkpoint), task)?;
+                }
+                self.align(align::Event::Announcement { checkpoint }, task)?;
             }
             Control::Trigger(barrier) => self.trigger(barrier, task)?,
             Control::Completed { checkpoint, kind } => self.completed(checkpoint, kind, task)?,
@@ -245,6 +263,17 @@ impl SubtaskCore {
         Ok(())
     }
 
+    /// The marker of a barrier is at the head of a channel.
+    pub(super) fn marker(&mut self, channel: Channel, barrier: Barrier, task: &mut dyn Task) -> Result<(), Failure> {
+        let Barrier { checkpoint, triggered, .. } = barrier;
+        self.pass(Point::BarrierArrived, Some(checkpoint), task)?;
+        if checkpoint > self.alignment.resolved() && !self.barriers.contains_key(&checkpoint) {
+            self.pass(Point::AlignmentBegins, Some(checkpoint), task)?;
+        }
+        self.remember(barrier);
+        self.align(align::Event::Marker { channel, checkpoint, triggered }, task)
+    }
+
     /// Tells the head which channels to block and to unblock.
     pub(super) fn drain_blocks(&mut self, head: &mut impl Head) {
         for (channel, blocked) in self.blocks.drain(..) {
@@ -259,7 +288,12 @@ impl SubtaskCore {
             .barriers
             .remove(&checkpoint)
             .ok_or_else(|| Failure::unrecoverable(&self.name, format!("cut {checkpoint} without a barrier")))?;
-        let flushed = self.flush(task);
+        if self.alignment.open_channels() > 0 {
+            self.pass(Point::AlignmentEnds, Some(checkpoint), task)?;
+        }
+        let passed = self.pass(Point::SnapshotSynchronous, Some(checkpoint), task);
+        let flush_behind = is_active(Mutation::BatchBehindMarker);
+        let flushed = passed.and_then(|()| if flush_behind { Ok(()) } else { self.flush(task) });
         let closed = flushed.and_then(|()| guarded(&self.name, task, |task| task.close_epoch(Cut { checkpoint }))?);
         if let Err(failure) = closed {
             self.decline(checkpoint, DeclineReason::SynchronousPart, failure.clone());
@@ -269,8 +303,10 @@ impl SubtaskCore {
             }
             return Err(failure);
         }
-        self.outputs.send_barrier(self.host.as_ref(), barrier);
-        self.snapshots.insert(checkpoint, SnapshotUnderWay { finished: self.state == SubtaskState::EndOfData });
+        self.outputs.send_barrier(self.host.as_ref(), self.address(), barrier);
+        self.snapshots
+            .insert(checkpoint, SnapshotUnderWay { finished: self.state == SubtaskState::EndOfData, began: false });
+        self.cut = Some(checkpoint);
         Ok(())
     }
 
@@ -293,8 +329,17 @@ impl SubtaskCore {
         idle: bool,
         context: &mut Context<'_>,
     ) -> Result<(), Failure> {
-        let Some((&checkpoint, under_way)) = self.snapshots.first_key_value() else { return Ok(()) };
+        let Some((&checkpoint, under_way)) = self.snapshots.iter_mut().next() else { return Ok(()) };
         let finished = under_way.finished;
+        if !std::mem::replace(&mut under_way.began, true)
+            && let Err(failure) = self.pass(Point::SnapshotAsynchronous, Some(checkpoint), task)
+        {
+            if failure.panicked {
+                return Err(failure);
+            }
+            self.decline(checkpoint, DeclineReason::AsynchronousPart, failure);
+            return self.abandon(checkpoint, task);
+        }
         let budget = if idle { SNAPSHOT_ENTRIES_IDLE } else { SNAPSHOT_ENTRIES_BUSY };
         match guarded(&self.name, task, |task| task.poll_snapshot(checkpoint, budget, context))? {
             Poll::Pending => {}
@@ -306,6 +351,9 @@ impl SubtaskCore {
                 let snapshot = Box::new(SubtaskSnapshot { subtask: self.id, finished, operators });
                 self.host
                     .send(Address::Coordinator, Control::Acknowledge { attempt: self.attempt, checkpoint, snapshot });
+                if is_active(Mutation::CommitBeforeCompletion) {
+                    self.send_commits(task)?;
+                }
             }
             Poll::Ready(Err(failure)) => {
                 let reason = if self.fence.check().is_err() {
@@ -337,7 +385,8 @@ impl SubtaskCore {
 
     /// Whether the last checkpoint of this subtask is complete and all it prepared is committed: then it ends.
     pub(super) fn is_done(&self, task: &dyn Task) -> bool {
-        self.ending.is_some() && !task.has_open_commits()
+        let skips = self.state == SubtaskState::EndOfData && is_active(Mutation::SkipTheFinalCheckpoint);
+        (self.ending.is_some() || skips) && !task.has_open_commits()
     }
 
     /// Ends the channels of the outputs, and the subtask.
@@ -345,6 +394,41 @@ impl SubtaskCore {
         self.close(task);
         self.outputs.send_end_of_channel();
         Step::Finished
+    }
+
+    pub(super) fn address(&self) -> Address {
+        Address::Subtask(self.id, self.attempt)
+    }
+
+    /// Passes a fault point, where an injected panic is one of user code.
+    ///
+    /// # Errors
+    /// The injected failure.
+    pub(super) fn pass(
+        &self,
+        point: Point,
+        checkpoint: Option<CheckpointId>,
+        task: &mut dyn Task,
+    ) -> Result<(), Failure> {
+        if !self.points.are_armed() {
+            return Ok(());
+        }
+        let hit = Hit { checkpoint, ..Hit::of(point, self.address()) };
+        match guarded(&self.name, task, |_| self.points.reach_at(&hit))? {
+            Reaction::Go => Ok(()),
+            Reaction::Fail => Err(Failure::retryable(&self.name, format!("an injected error at {point}"))),
+        }
+    }
+
+    /// Tells who watches what was taken from each channel before the cut that was just made, if one was.
+    pub(super) fn tell_cut(&mut self, records: impl Iterator<Item = (Channel, u64)>) {
+        let Some(checkpoint) = self.cut.take().filter(|_| self.points.are_armed()) else { return };
+        let consumer = self.address();
+        for (channel, records) in records {
+            let end = ChannelEnd { consumer, channel, records };
+            // Nothing here can fail: the cut is made.
+            let _ = self.points.reach(|| Hit::of(Point::CutChannel, consumer).checkpoint(checkpoint).channel(end));
+        }
     }
 
     pub(super) fn tell_supervisor(&self, message: Control) {
@@ -370,6 +454,8 @@ pub(super) fn guarded<T: ?Sized + Task, R>(
     // The task is not used again after a panic, but for the name of the operator that ran and for its drop.
     match catch_unwind(AssertUnwindSafe(|| call(task))) {
         Ok(answer) => Ok(answer),
+        // Not user code: a fault ends the whole actor, or the process.
+        Err(panic) if panic.is::<InjectedEnd>() => resume_unwind(panic),
         Err(panic) => {
             let text = panic_text(panic.as_ref());
             let operator = task.current_operator();

@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use crate::ports::points::{InjectedEnd, InjectedPanic};
+
 /// Which queue of blocking work. The first two have one thread each and keep their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
@@ -110,6 +112,12 @@ impl<T> fmt::Debug for Promise<T> {
 /// The text of a caught panic.
 #[must_use]
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    if let Some(end) = panic.downcast_ref::<InjectedEnd>() {
+        return end.to_string();
+    }
+    if let Some(injected) = panic.downcast_ref::<InjectedPanic>() {
+        return injected.to_string();
+    }
     if let Some(text) = panic.downcast_ref::<&'static str>() {
         (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {

@@ -9,6 +9,7 @@ use std::task::Context;
 use crate::drive::control::Control;
 use crate::ids::{Attempt, Moment, SubtaskId, WallTime};
 use crate::ports::blocking::Blocking;
+use crate::ports::points::Points;
 
 /// What an actor may ask of the host that runs it. One value per actor, on the actor's own thread.
 pub trait Host {
@@ -33,6 +34,11 @@ pub trait Host {
 
     /// Starts an actor. It can be written to as soon as this returns.
     fn spawn(&self, address: Address, placement: Placement, factory: DriverFactory);
+
+    /// The door for faults; nobody stands behind it as a rule.
+    fn points(&self) -> Points {
+        Points::default()
+    }
 
     /// How many workers there are to place subtasks on.
     fn workers(&self) -> u32 {

@@ -15,7 +15,7 @@ mod error;
 mod names;
 
 pub use self::error::StoreError;
-pub use self::names::{blob_name, name_part};
+pub use self::names::{BlobNameParts, blob_name, name_part, parse_blob_name};
 
 /// The name of the piece that holds what a sink prepared and has not committed yet. A sink with nothing to commit
 /// leaves the piece out: its presence tells that the outside may hold output of this checkpoint.

@@ -10,13 +10,15 @@ use std::task::{Context, Poll};
 
 use alluvium_actors::drive::outputs::Outputs;
 use alluvium_actors::ids::{CheckpointId, OperatorUid, Token};
+use alluvium_actors::ports::points::{Hit, Point, Reaction, Who};
 use alluvium_actors::ports::sink::PreparedCheckpoint;
-use alluvium_actors::ports::store::{COMMITTABLES, OperatorSnapshot, Piece};
+use alluvium_actors::ports::store::{COMMITTABLES, OperatorSnapshot, Piece, name_part};
 use alluvium_actors::ports::task::{CommitRequest, Cut, Failure};
 use alluvium_actors::protocol::commit::{CommitAnswer, Effect, Event, Ledger};
 use alluvium_actors::protocol::machine::Machine;
 
 use super::sink::{Sink, SinkContext, SinkWriter};
+use crate::error::OperatorError;
 use crate::operator::assembly::Site;
 use crate::operator::link::{Link, Member};
 use crate::operator::piece::{PieceWriting, delete_blobs, encode};
@@ -117,6 +119,7 @@ impl<T: Record, S: Sink<T>> SinkLink<T, S> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(prepared) => prepared.map_err(|error| self.site.place.fail(error)),
             };
+            let prepared = prepared.and_then(|prepared| self.pass(Point::PreCommitted, next).map(|()| prepared));
             let label = self.site.place.label();
             let encoded = prepared.and_then(|committables| {
                 committables.iter().map(|committable| encode(committable, label)).collect::<Result<Transactions, _>>()
@@ -145,6 +148,22 @@ impl<T: Record, S: Sink<T>> SinkLink<T, S> {
             .filter(|prepared| prepared.checkpoint <= checkpoint)
             .map(|prepared| PreparedCheckpoint { checkpoint: prepared.checkpoint, committables: prepared.committable })
             .collect()
+    }
+
+    /// Passes a fault point of the writer.
+    fn pass(&self, point: Point, checkpoint: CheckpointId) -> Result<(), Failure> {
+        let points = self.site.task.host.points();
+        if !points.are_armed() {
+            return Ok(());
+        }
+        let operator = name_part(self.uid.as_str());
+        let who = Who::Instance { operator: &operator, subtask: self.site.task.subtask.index };
+        match points.reach_at(&Hit::work(point, who).checkpoint(checkpoint)) {
+            Reaction::Go => Ok(()),
+            Reaction::Fail => {
+                Err(self.site.place.fail(OperatorError::retryable(format!("an injected error at {point}"))))
+            }
+        }
     }
 
     fn check_failed(&self) -> Result<(), Failure> {
@@ -182,6 +201,7 @@ impl<T: Record, S: Sink<T>> Member for SinkLink<T, S> {
 
     fn close_epoch(&mut self, cut: Cut) -> Result<(), Failure> {
         self.check_failed()?;
+        self.pass(Point::PreCommitBegins, cut.checkpoint)?;
         self.writer.prepare(cut.checkpoint).map_err(|error| self.site.place.fail(error))?;
         self.preparing.push(cut.checkpoint);
         let state = self.writer.snapshot(cut.checkpoint);

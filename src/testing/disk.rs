@@ -141,6 +141,11 @@ impl SimulatedDisk {
         self.machine().powered_off
     }
 
+    /// Cuts the power: everything fails until [`SimulatedDisk::crash`] or [`SimulatedDisk::kill_process`] is called.
+    pub fn cut_power(&self) {
+        self.machine().powered_off = true;
+    }
+
     /// Cuts the power and switches on again: the disk as it is found then. `seed` decides what of that which was
     /// not synced survives. Every other handle, and every open file, fails from now on.
     #[must_use]

@@ -14,11 +14,14 @@ mod history;
 mod host;
 mod lanes;
 mod outside;
+mod points;
 mod process;
 mod run;
 mod story;
+mod suspended;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +32,7 @@ use alluvium_actors::ids::{CheckpointId, Moment};
 use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::host::Address;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
+use alluvium_actors::ports::points::Point;
 use alluvium_actors::protocol::coordinator::StatisticsSnapshot;
 use alluvium_actors::protocol::lifecycle::JobState;
 
@@ -132,7 +136,8 @@ impl Boot<'_> {
         catalogue: Option<Arc<dyn Catalogue>>,
     ) -> Result<SupervisorSetup, StartError> {
         let options = options.clone().files(Arc::new(self.disk.clone()));
-        self.outside.store_is(options.store_directory());
+        let chains = graph.plan().nodes.iter().map(|node| node.name.clone()).collect();
+        self.outside.job_is(options.store_directory(), chains);
         let listener: Arc<dyn Listener> = match options.given_listener() {
             Some(given) => Arc::new(Both { first: Arc::clone(&self.listener), second: given }),
             None => Arc::clone(&self.listener),
@@ -208,6 +213,12 @@ pub struct Report {
     pub time: Duration,
     /// A hash over everything that happened, without encoded records.
     pub fingerprint: u64,
+    /// How often each fault point was reached, those that were reached at all.
+    pub reached: BTreeMap<Point, u64>,
+    /// How often a fault struck at a point.
+    pub struck: u64,
+    /// The faults at points that never struck, as text: their point was not reached by whom the filters allow.
+    pub unstruck: Vec<String>,
 }
 
 /// A run that did not go well.
@@ -225,10 +236,16 @@ impl Trouble {
         &self.reason
     }
 
+    /// What happened before, in order: the last events, one a line.
+    #[must_use]
+    pub fn story(&self) -> &str {
+        &self.story
+    }
+
     /// The run that found it.
     #[must_use]
     pub fn simulation(&self) -> Simulation {
-        self.simulation
+        self.simulation.clone()
     }
 }
 
@@ -245,7 +262,7 @@ impl fmt::Display for Trouble {
 impl std::error::Error for Trouble {}
 
 /// A run: the seed and what goes wrong in it. Its text is what `ALLUVIUM_SIMULATION_SEED` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Simulation {
     seed: u64,
     faults: Faults,
@@ -286,7 +303,7 @@ impl Simulation {
     /// What the scenario found wrong, a driver that panicked, a job that failed though nothing went wrong around it, a hang, or a broken promise
     /// about checkpoints: ids that do not ascend, a completed checkpoint that was lost.
     pub fn run(&self, scenario: &mut dyn Scenario) -> Result<Report, Trouble> {
-        self.tell(scenario).0
+        self.clone().tell(scenario).0
     }
 
     /// Runs two jobs that are built alike, which must do the same.
@@ -294,17 +311,17 @@ impl Simulation {
     /// # Errors
     /// As [`Simulation::run`], or the first difference: chance, time or a hash order that does not come from the host.
     pub fn run_twice<S: Scenario>(&self, mut build: impl FnMut() -> S) -> Result<Report, Trouble> {
-        let (first, story) = self.tell(&mut build());
-        let (second, again) = self.tell(&mut build());
+        let (first, story) = self.clone().tell(&mut build());
+        let (second, again) = self.clone().tell(&mut build());
         if let Some(difference) = story.difference(&again) {
-            return Err(Trouble { simulation: *self, reason: difference, story: again.last_events() });
+            return Err(Trouble { simulation: self.clone(), reason: difference, story: again.last_events() });
         }
         first.and(second)
     }
 
     fn tell(self, scenario: &mut dyn Scenario) -> (Result<Report, Trouble>, Story) {
         let story = Arc::new(Mutex::new(Story::default()));
-        let outcome = Run::new(self, scenario, Arc::clone(&story)).finish();
+        let outcome = Run::new(self.clone(), scenario, Arc::clone(&story)).finish();
         let story = std::mem::take(&mut *story.lock().unwrap_or_else(PoisonError::into_inner));
         let outcome = match outcome {
             Ok(report) => Ok(Report { fingerprint: story.fingerprint(), events: story.events(), ..report }),

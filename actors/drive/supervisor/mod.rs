@@ -26,6 +26,7 @@ use crate::drive::cleanup::CleanupDriver;
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
 use crate::drive::deploy::Deployment;
+use crate::drive::pointed_store::PointedStore;
 use crate::drive::recovery::{Recovered, Trouble};
 use crate::ids::{Attempt, CheckpointId, Moment, RegionId, SubtaskId};
 use crate::plan::Plan;
@@ -169,7 +170,8 @@ enum Ending {
 impl SupervisorDriver {
     /// Begins the job.
     #[must_use]
-    pub fn new(host: Rc<dyn Host>, setup: SupervisorSetup) -> SupervisorDriver {
+    pub fn new(host: Rc<dyn Host>, mut setup: SupervisorSetup) -> SupervisorDriver {
+        setup.store = PointedStore::around(setup.store, &host.points());
         let regions = Regions::of_plan(&setup.plan);
         let machine = Supervisor::new(regions.clone(), setup.failover, setup.restart, setup.cancellation_timeout);
         let fences = FenceSource::new();

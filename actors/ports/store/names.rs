@@ -8,6 +8,30 @@ pub fn blob_name(run: RunNumber, checkpoint: CheckpointId, uid: &OperatorUid, su
     format!("r{:010}-c{:020}-s{subtask}-{}-{}", run.0, checkpoint.0, name_part(uid.as_str()), name_part(piece))
 }
 
+/// What the name of a blob says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobNameParts<'a> {
+    /// The checkpoint that it was written for.
+    pub checkpoint: CheckpointId,
+    /// The operator's uid, as [`name_part`] writes it.
+    pub operator: &'a str,
+    /// Which instance of the operator wrote it.
+    pub subtask: u32,
+}
+
+/// Reads what [`blob_name`] made, with or without a directory in front of it.
+#[must_use]
+pub fn parse_blob_name(name: &str) -> Option<BlobNameParts<'_>> {
+    let file = name.rsplit('/').next()?;
+    let mut parts = file.splitn(5, '-');
+    parts.next()?.strip_prefix('r')?;
+    let checkpoint = CheckpointId(parts.next()?.strip_prefix('c')?.parse().ok()?);
+    let subtask = parts.next()?.strip_prefix('s')?.parse().ok()?;
+    let operator = parts.next()?;
+    parts.next()?;
+    Some(BlobNameParts { checkpoint, operator, subtask })
+}
+
 /// The longest part of a name that is taken over as it is.
 const LONGEST_NAME_PART: usize = 60;
 
@@ -39,6 +63,16 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn the_name_of_a_blob_says_whose_it_is() {
+        let uid = OperatorUid::new("a-b");
+        let name = blob_name(RunNumber(3), CheckpointId(7), &uid, 2, "keyed");
+        let parts = BlobNameParts { checkpoint: CheckpointId(7), operator: &name_part("a-b"), subtask: 2 };
+        assert_eq!(parse_blob_name(&name), Some(parts));
+        assert_eq!(parse_blob_name(&format!("blobs/{name}")), Some(parts));
+        assert_eq!(parse_blob_name("manifests/r1-c2"), None);
+    }
 
     #[test]
     fn parts_of_blob_names_never_collide_and_never_leave_their_directory() {

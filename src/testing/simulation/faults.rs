@@ -6,11 +6,12 @@ use std::str::FromStr;
 use alluvium_actors::ports::files::FileOperation;
 
 use super::Simulation;
+use crate::fault::{End, FaultPlan, ParseFaultError};
 use crate::testing::disk::{DiskFault, SimulatedDisk};
 use crate::testing::random::Random;
 
 /// What goes wrong in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Faults {
     /// Nothing.
     None,
@@ -20,20 +21,37 @@ pub enum Faults {
     CrashAtEffect(u64),
     /// Several crashes and faults of the disk, then none: a job has to come to its end.
     Random,
+    /// Faults at named points.
+    Points(FaultPlan),
 }
 
 /// The text is not that of a [`Simulation`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a simulation: give a seed, or seed/none, seed/event/number or seed/effect/number")]
-pub struct ParseSimulationError(String);
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseSimulationError {
+    /// It has not the form of one.
+    #[error(
+        "`{0}` is not a simulation: give a seed, or seed/none, seed/event/number, seed/effect/number or seed/points/faults"
+    )]
+    Form(String),
+    /// Its faults cannot be read.
+    #[error("in `{text}`: {error}")]
+    Faults {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        error: ParseFaultError,
+    },
+}
 
 impl fmt::Display for Simulation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.faults {
+        match &self.faults {
             Faults::Random => write!(formatter, "{}", self.seed),
             Faults::None => write!(formatter, "{}/none", self.seed),
             Faults::CrashAtEvent(number) => write!(formatter, "{}/event/{number}", self.seed),
             Faults::CrashAtEffect(number) => write!(formatter, "{}/effect/{number}", self.seed),
+            Faults::Points(plan) => write!(formatter, "{}/points/{plan}", self.seed),
         }
     }
 }
@@ -43,15 +61,20 @@ impl FromStr for Simulation {
 
     fn from_str(text: &str) -> Result<Simulation, ParseSimulationError> {
         let number = |text: &str| text.parse::<u64>().ok();
-        let parts: Vec<&str> = text.split('/').collect();
+        let parts: Vec<&str> = text.splitn(3, '/').collect();
         let parsed = match parts.as_slice() {
             [seed] => number(seed).map(|seed| (seed, Faults::Random)),
             [seed, "none"] => number(seed).map(|seed| (seed, Faults::None)),
             [seed, "event", at] => number(seed).zip(number(at)).map(|(seed, at)| (seed, Faults::CrashAtEvent(at))),
             [seed, "effect", at] => number(seed).zip(number(at)).map(|(seed, at)| (seed, Faults::CrashAtEffect(at))),
+            [seed, "points", plan] => {
+                let plan =
+                    plan.parse().map_err(|error| ParseSimulationError::Faults { text: text.to_owned(), error })?;
+                number(seed).map(|seed| (seed, Faults::Points(plan)))
+            }
             _ => None,
         };
-        let (seed, faults) = parsed.ok_or_else(|| ParseSimulationError(text.to_owned()))?;
+        let (seed, faults) = parsed.ok_or_else(|| ParseSimulationError::Form(text.to_owned()))?;
         Ok(Simulation::new(seed).with(faults))
     }
 }
@@ -97,7 +120,7 @@ impl Schedule {
         self.panic_at = None;
         self.meddled = false;
         match self.faults {
-            Faults::None => {}
+            Faults::None | Faults::Points(_) => {}
             Faults::CrashAtEvent(number) => self.crash_at = Some(number).filter(|number| *number > events),
             Faults::CrashAtEffect(number) => {
                 if number > disk.effects() {
@@ -163,11 +186,16 @@ impl Schedule {
         self.meddled
     }
 
-    /// Ends a process, of itself or by a crash. Every handle of the disk that it had fails from now on. What a machine loses was not synced;
+    /// Ends a process, of itself or by a crash, which may say what it takes along. Every handle of the disk that it had fails from now on. What a machine loses was not synced;
     /// what only a process loses is memory. True says that it was the machine.
-    pub(super) fn process_ends(&mut self, disk: &SimulatedDisk) -> (SimulatedDisk, bool) {
+    pub(super) fn process_ends(&mut self, disk: &SimulatedDisk, end: End) -> (SimulatedDisk, bool) {
         disk.clear_numbered_faults();
-        let machine = self.random.below(2) == 0;
+        let drawn = self.random.below(2) == 0;
+        let machine = match end {
+            End::Any => drawn,
+            End::Process => false,
+            End::Machine => true,
+        };
         (if machine { disk.crash(self.random.next()) } else { disk.kill_process() }, machine)
     }
 }

@@ -10,8 +10,10 @@ use alluvium_actors::drive::control::Control;
 use alluvium_actors::ids::{Moment, WallTime};
 use alluvium_actors::ports::blocking::Blocking;
 use alluvium_actors::ports::host::{Address, DriverFactory, Host, Placement};
+use alluvium_actors::ports::points::{Delivery, Faults, Points};
 
 use super::outside::Outside;
+use super::points::{Gate, SimulatedFaults};
 use crate::testing::random::Random;
 
 /// The calendar at the begin of a simulation, in milliseconds since 1970.
@@ -27,6 +29,9 @@ pub(super) struct Shared {
     pub(super) now: Moment,
     pub(super) random: Random,
     pub(super) actors: BTreeMap<Address, Actor>,
+    pub(super) faults: Arc<SimulatedFaults>,
+    /// What is on its way and may not arrive yet, in order, by sender and receiver.
+    links: BTreeMap<(Option<Address>, Address), VecDeque<(Option<Gate>, Mail)>>,
     /// How many slices the actor that is taking a step may still do.
     slices: u64,
 }
@@ -35,10 +40,20 @@ pub(super) struct Shared {
 pub(super) struct Actor {
     /// What it is built from, until it is.
     pub(super) factory: Option<DriverFactory>,
-    pub(super) mailbox: VecDeque<Control>,
+    pub(super) mailbox: VecDeque<Mail>,
     pub(super) alarms: BTreeSet<Moment>,
     /// How often it is chosen, compared to others: threads are not equally fast.
     pub(super) speed: u64,
+}
+
+/// A message in a mailbox.
+#[derive(Debug)]
+pub(super) struct Mail {
+    /// Who sent it; nobody of the job as a rule when it came from outside.
+    pub(super) from: Option<Address>,
+    pub(super) message: Control,
+    /// Whether the fault point of its receipt has let it pass.
+    pub(super) passed: bool,
 }
 
 impl Actor {
@@ -48,8 +63,8 @@ impl Actor {
 }
 
 impl Shared {
-    pub(super) fn new(outside: Outside, now: Moment, random: Random) -> Shared {
-        Shared { outside, now, random, actors: BTreeMap::new(), slices: 0 }
+    pub(super) fn new(outside: Outside, now: Moment, random: Random, faults: Arc<SimulatedFaults>) -> Shared {
+        Shared { outside, now, random, actors: BTreeMap::new(), faults, links: BTreeMap::new(), slices: 0 }
     }
 
     pub(super) fn set_now(&mut self, now: Moment) {
@@ -66,12 +81,51 @@ impl Shared {
         }
     }
 
-    pub(super) fn send(&mut self, to: Address, message: Control) {
-        // At once into the mailbox, as under actix: what was sent before another message could be known arrives before it. That a
-        // message takes time is that its receiver does not look yet.
-        if let Some(actor) = self.actors.get_mut(&to) {
-            actor.mailbox.push_back(message);
+    /// A message sets out. What becomes of it at its fault point is decided before.
+    pub(super) fn send(&mut self, from: Option<Address>, to: Address, message: Control, gate: Option<Gate>) {
+        let mail = Mail { from, message, passed: false };
+        match self.links.get_mut(&(from, to)) {
+            Some(link) => link.push_back((gate, mail)),
+            None if gate.is_some() => {
+                self.links.insert((from, to), VecDeque::from([(gate, mail)]));
+            }
+            None => self.arrive(to, mail),
         }
+    }
+
+    /// At once into the mailbox, as under actix: what was sent before another message could be known arrives before it. That a
+    /// message takes time is that its receiver does not look yet.
+    fn arrive(&mut self, to: Address, mail: Mail) {
+        if let Some(actor) = self.actors.get_mut(&to) {
+            actor.mailbox.push_back(mail);
+        }
+    }
+
+    /// What was taken out of a mailbox goes back in front of everything else that its sender has on its way to this receiver.
+    pub(super) fn hold_back(&mut self, to: Address, held: Vec<(Option<Gate>, Mail)>) {
+        for (gate, mail) in held.into_iter().rev() {
+            self.links.entry((mail.from, to)).or_default().push_front((gate, mail));
+        }
+    }
+
+    /// Lets arrive what may.
+    pub(super) fn deliver(&mut self) {
+        let (now, faults) = (self.now, Arc::clone(&self.faults));
+        let mut arrived = Vec::new();
+        self.links.retain(|(_, to), link| {
+            while link.front().is_some_and(|(gate, _)| gate.is_none_or(|gate| faults.is_open(gate, now))) {
+                arrived.extend(link.pop_front().map(|(_, mail)| (*to, mail)));
+            }
+            !link.is_empty()
+        });
+        for (to, mail) in arrived {
+            self.arrive(to, mail);
+        }
+    }
+
+    /// When the next message that is held back may arrive by itself.
+    pub(super) fn next_delivery(&self) -> Option<Moment> {
+        self.links.values().filter_map(|link| link.front()?.0.map(|gate| gate.at)).min()
     }
 
     fn spawn(&mut self, address: Address, factory: DriverFactory) {
@@ -95,8 +149,14 @@ impl SimulatedHost {
 }
 
 impl Host for SimulatedHost {
+    /// An actor that a fault delays is as far as that in time.
     fn now(&self) -> Moment {
-        self.shared.borrow().now
+        let shared = self.shared.borrow();
+        shared.faults.busy_until(self.address).map_or(shared.now, |busy| busy.max(shared.now))
+    }
+
+    fn points(&self) -> Points {
+        Points::armed(Arc::clone(&self.shared.borrow().faults) as Arc<dyn Faults>)
     }
 
     fn wall(&self) -> WallTime {
@@ -114,7 +174,26 @@ impl Host for SimulatedHost {
     }
 
     fn send(&self, to: Address, message: Control) {
-        self.shared.borrow_mut().send(to, message);
+        // Not borrowed while the point is reached: a fault may unwind from there.
+        let faults = Arc::clone(&self.shared.borrow().faults);
+        let delivery = message.sent(self.address, to).map_or(Delivery::Now, |hit| faults.deliver(&hit));
+        // What a busy actor sends leaves when it is done.
+        let busy = faults.busy_until(self.address).map(Gate::until);
+        let from = Some(self.address);
+        let mut shared = self.shared.borrow_mut();
+        match delivery {
+            Delivery::Now => shared.send(from, to, message, busy),
+            Delivery::Twice => {
+                let again = message.again();
+                shared.send(from, to, message, busy);
+                if let Some(again) = again {
+                    shared.send(from, to, again, None);
+                }
+            }
+            Delivery::Never => {}
+            Delivery::After(delay) => shared.send(from, to, message, Some(faults.after(delay))),
+            Delivery::Held(held) => shared.send(from, to, message, Some(faults.held(held))),
+        }
     }
 
     fn blocking(&self) -> Arc<dyn Blocking> {

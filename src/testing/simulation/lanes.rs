@@ -7,6 +7,8 @@ use std::time::Duration;
 use alluvium_actors::ids::Moment;
 use alluvium_actors::ports::blocking::{Blocking, Lane, Work};
 
+use super::points::{Gate, SimulatedFaults};
+use super::suspended::{self, Suspended, Worked};
 use crate::testing::random::Random;
 
 /// All lanes, in the order in which they are looked at.
@@ -25,7 +27,7 @@ impl Blocking for Inbox {
     }
 }
 
-/// The work that waits. A piece is carried out as a whole, some time after its turn has come. Its answer comes later by the time that the disk took for it;
+/// The work that waits. A piece is carried out as a whole, some time after its turn has come, unless a fault lets it stand still in its middle. Its answer comes later by the time that the disk took for it;
 /// until then its thread is busy.
 #[derive(Default)]
 pub(super) struct Lanes {
@@ -33,19 +35,28 @@ pub(super) struct Lanes {
     queues: [VecDeque<Queued>; LANES.len()],
 }
 
-struct Queued {
-    stage: Stage,
-    work: Box<dyn Work>,
+/// A piece of work.
+enum Queued {
+    /// Its turn has not come.
+    Waits(Box<dyn Work>),
+    /// It is carried out at this moment, drawn when its turn has come.
+    Begun(Box<dyn Work>, Moment),
+    /// It stands still in its middle.
+    Stands(Suspended, Gate),
+    /// It was carried out, and is answered at this moment.
+    CarriedOut(Box<dyn Work>, Moment),
+    /// It is at work.
+    AtWork,
 }
 
-#[derive(Clone, Copy)]
-enum Stage {
-    /// Its turn has not come.
-    Waits,
-    /// It is carried out at this moment, drawn when its turn has come.
-    Begun(Moment),
-    /// It was carried out, and is answered at this moment.
-    CarriedOut(Moment),
+/// What became of a piece of work.
+pub(super) enum Proceeded {
+    /// It was carried out now.
+    CarriedOut,
+    /// It stands still in its middle.
+    Stands,
+    /// Only its answer was left.
+    Answered,
 }
 
 /// Names one piece of work.
@@ -71,20 +82,26 @@ impl Lanes {
     pub(super) fn begin(&mut self, now: Moment, random: &mut Random) {
         for (lane, work) in std::mem::take(&mut *self.inbox.0.lock().unwrap_or_else(PoisonError::into_inner)) {
             let lane = LANES.iter().position(|known| *known == lane).expect("every lane is known");
-            self.queues[lane].push_back(Queued { stage: Stage::Waits, work });
+            self.queues[lane].push_back(Queued::Waits(work));
         }
         for (lane, queue) in self.queues.iter_mut().enumerate() {
             for queued in queue.iter_mut().take(threads(lane)) {
-                if matches!(queued.stage, Stage::Waits) {
-                    queued.stage = Stage::Begun(Moment(now.0 + latency(random)));
-                }
+                *queued = match std::mem::replace(queued, Queued::AtWork) {
+                    Queued::Waits(work) => Queued::Begun(work, Moment(now.0 + latency(random))),
+                    begun => begun,
+                };
             }
         }
     }
 
-    /// What may be carried out or answered by now.
-    pub(super) fn due(&self, now: Moment) -> impl Iterator<Item = Position> + '_ {
-        self.under_way().filter(move |(_, at)| *at <= now).map(|(position, _)| position)
+    /// What may be carried out, go on or be answered by now.
+    pub(super) fn due<'a>(&'a self, now: Moment, faults: &'a SimulatedFaults) -> impl Iterator<Item = Position> + 'a {
+        self.under_way()
+            .filter(move |(position, at)| match &self.queues[position.lane][position.index] {
+                Queued::Stands(_, gate) => faults.is_open(*gate, now),
+                Queued::Waits(_) | Queued::Begun(..) | Queued::CarriedOut(..) | Queued::AtWork => *at <= now,
+            })
+            .map(|(position, _)| position)
     }
 
     /// When the next piece is due.
@@ -95,29 +112,58 @@ impl Lanes {
     fn under_way(&self) -> impl Iterator<Item = (Position, Moment)> + '_ {
         self.queues.iter().enumerate().flat_map(|(lane, queue)| {
             let begun = queue.iter().take(threads(lane)).enumerate();
-            begun.filter_map(move |(index, queued)| match queued.stage {
-                Stage::Waits => None,
-                Stage::Begun(at) | Stage::CarriedOut(at) => Some((Position { lane, index }, at)),
+            begun.filter_map(move |(index, queued)| match queued {
+                Queued::Waits(_) | Queued::AtWork => None,
+                Queued::Begun(_, at) | Queued::CarriedOut(_, at) => Some((Position { lane, index }, *at)),
+                Queued::Stands(_, gate) => Some((Position { lane, index }, gate.at)),
             })
         })
     }
 
-    /// Carries a piece out, unless it was, and answers it, unless its device is busy for some time; `cost` says for how long. True when it was
-    /// carried out now, false when only its answer was left.
-    pub(super) fn proceed(&mut self, position: Position, now: Moment, cost: impl FnOnce() -> Duration) -> bool {
+    /// Carries a piece out, unless it was, and answers it, unless its device is busy for some time; `cost` says for how long. With `may_suspend` it may
+    /// stand still in its middle.
+    pub(super) fn proceed(
+        &mut self,
+        position: Position,
+        now: Moment,
+        may_suspend: bool,
+        cost: impl FnOnce() -> Duration,
+    ) -> Proceeded {
         let queue = &mut self.queues[position.lane];
         let queued = queue.get_mut(position.index).expect("what is due is queued");
-        let only_answered = matches!(queued.stage, Stage::CarriedOut(_));
-        if !only_answered {
-            queued.work.carry_out();
-            let cost = cost();
-            if cost > Duration::ZERO {
-                queued.stage = Stage::CarriedOut(now + cost);
-                return true;
+        let worked = match std::mem::replace(queued, Queued::AtWork) {
+            Queued::Begun(work, _) | Queued::Waits(work) if may_suspend => suspended::begin(work),
+            Queued::Begun(mut work, _) | Queued::Waits(mut work) => {
+                work.carry_out();
+                Worked::Done(Some(work))
+            }
+            Queued::Stands(suspended, _) => suspended.go_on(),
+            Queued::CarriedOut(work, _) => {
+                queue.remove(position.index);
+                work.answer();
+                return Proceeded::Answered;
+            }
+            Queued::AtWork => Worked::Done(None),
+        };
+        match worked {
+            Worked::Stands(suspended, gate) => {
+                *queued = Queued::Stands(suspended, gate);
+                Proceeded::Stands
+            }
+            Worked::Done(work) => {
+                let cost = cost();
+                match work {
+                    Some(work) if cost > Duration::ZERO => *queued = Queued::CarriedOut(work, now + cost),
+                    work => {
+                        queue.remove(position.index);
+                        if let Some(work) = work {
+                            work.answer();
+                        }
+                    }
+                }
+                Proceeded::CarriedOut
             }
         }
-        queue.remove(position.index).expect("it was there").work.answer();
-        !only_answered
     }
 }
 

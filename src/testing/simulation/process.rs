@@ -13,10 +13,12 @@ use alluvium_actors::drive::supervisor::{SupervisorDriver, SupervisorSetup};
 use alluvium_actors::ids::Moment;
 use alluvium_actors::ports::blocking::panic_text;
 use alluvium_actors::ports::host::{Address, Driver, DriverFactory, Placement, Role, Step};
+use alluvium_actors::ports::points::{Delivery, Faults, InjectedEnd, InjectedPanic};
 
-use super::host::{Ready, Shared, SimulatedHost};
-use super::lanes::{Lanes, Position};
+use super::host::{Actor, Mail, Ready, Shared, SimulatedHost};
+use super::lanes::{Lanes, Position, Proceeded};
 use super::outside::Outside;
+use super::points::SimulatedFaults;
 use super::story::{Story, What, describe, outcome};
 use crate::testing::disk::SimulatedDisk;
 use crate::testing::random::Random;
@@ -37,6 +39,19 @@ pub(super) struct Process {
     commands: Vec<(Moment, Address, Control)>,
     story: Arc<Mutex<Story>>,
     disk: SimulatedDisk,
+    faults: Arc<SimulatedFaults>,
+    /// Whether blocking work may have to stand still in its middle.
+    may_suspend: bool,
+}
+
+/// How an actor ended outside of its own words.
+enum Ended {
+    /// With the process.
+    Crash,
+    /// Alone, by a fault: with the text of it.
+    Alone(String),
+    /// By a defect of the runtime.
+    Defect(String),
 }
 
 /// What may happen next.
@@ -57,16 +72,28 @@ impl Process {
         story: Arc<Mutex<Story>>,
         disk: SimulatedDisk,
         commands: Vec<(Duration, Address, Control)>,
+        faults: Arc<SimulatedFaults>,
+        may_suspend: bool,
     ) -> Process {
         let mut commands: Vec<_> =
             commands.into_iter().map(|(delay, to, message)| (now + delay, to, message)).collect();
         commands.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
-        let shared = Rc::new(RefCell::new(Shared::new(outside, now, random)));
+        let shared = Rc::new(RefCell::new(Shared::new(outside, now, random, Arc::clone(&faults))));
         let lanes = Lanes::default();
         let host = SimulatedHost::of(Address::Supervisor, Rc::clone(&shared), lanes.door());
         let build = Box::new(move |host| Box::new(SupervisorDriver::new(host, setup)) as Box<dyn Driver>);
         host.spawn(Address::Supervisor, Placement::Coordination, DriverFactory { role: Role::Supervisor, build });
-        Process { shared, ready: Ready::default(), lanes, drivers: BTreeMap::new(), commands, story, disk }
+        Process {
+            shared,
+            ready: Ready::default(),
+            lanes,
+            drivers: BTreeMap::new(),
+            commands,
+            story,
+            disk,
+            faults,
+            may_suspend,
+        }
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -85,14 +112,12 @@ impl Process {
             }
             let next = self.next_moment().ok_or("the job hangs: nothing can happen any more")?;
             self.shared.borrow_mut().set_now(next);
+            self.shared.borrow_mut().deliver();
             self.command();
         };
         match choice {
-            Choice::Build(address) => self.build(address).map(|()| false),
-            Choice::Receive(address) => {
-                self.receive(address);
-                Ok(false)
-            }
+            Choice::Build(address) => self.build(address),
+            Choice::Receive(address) => self.receive(address),
             Choice::Step(address) => self.step(address),
             Choice::Work(position) => {
                 self.work(position);
@@ -101,15 +126,40 @@ impl Process {
         }
     }
 
+    /// Lets an actor act. None when it is gone.
+    ///
+    /// # Errors
+    /// It panicked outside of user code, and no fault was the cause.
+    fn act<T>(&mut self, address: Address, call: impl FnOnce(&mut Process) -> T) -> Result<Option<T>, String> {
+        self.faults.acts(self.now(), Some(address));
+        let acted = guarded(address, || call(self));
+        self.faults.acts(self.now(), None);
+        match acted {
+            Ok(answer) => Ok(Some(answer)),
+            // The power is off: the run sees that.
+            Err(Ended::Crash) => Ok(None),
+            Err(Ended::Alone(text)) => {
+                self.gone(address, text);
+                Ok(None)
+            }
+            Err(Ended::Defect(text)) => Err(text),
+        }
+    }
+
+    /// An actor is gone by a fault, and its host reports that.
+    fn gone(&mut self, address: Address, text: String) {
+        self.remove(address);
+        self.tell(Some(address), What::Panicked);
+        let gone = Control::DriverPanicked { address, text };
+        self.shared.borrow_mut().send(None, Address::Supervisor, gone, None);
+    }
+
     /// Lets one of the actors panic outside of user code. The supervisor is left out: the job ends with it, as by a crash.
     pub(super) fn panic(&mut self) {
         let candidates: Vec<Address> = self.drivers.keys().copied().filter(|at| *at != Address::Supervisor).collect();
         let drawn = self.shared.borrow_mut().random.below(candidates.len() as u64) as usize;
         let Some(address) = candidates.get(drawn).copied() else { return };
-        self.remove(address);
-        self.tell(Some(address), What::Panicked);
-        let text = "it was told to".to_owned();
-        self.shared.borrow_mut().send(Address::Supervisor, Control::DriverPanicked { address, text });
+        self.gone(address, "it was told to".to_owned());
     }
 
     /// Ends an actor.
@@ -126,6 +176,7 @@ impl Process {
         let now = Moment(shared.now.0 + passed);
         shared.set_now(now);
         self.lanes.begin(shared.now, &mut shared.random);
+        shared.deliver();
         drop(shared);
         self.command();
     }
@@ -134,16 +185,22 @@ impl Process {
     fn command(&mut self) {
         let now = self.now();
         while let Some((_, to, message)) = self.commands.pop_if(|(at, ..)| *at <= now) {
-            self.shared.borrow_mut().send(to, message);
+            self.shared.borrow_mut().send(None, to, message, None);
         }
     }
 
     /// When something can happen that cannot happen now.
     fn next_moment(&self) -> Option<Moment> {
         let shared = self.shared.borrow();
-        let alarms = shared.actors.values().filter_map(|actor| actor.alarms.first().copied());
+        let now = shared.now;
+        let next = |(address, actor): (&Address, &Actor)| {
+            // An actor that stands still may go on then; what wakes it before has to wait.
+            let standing = self.faults.standing(*address, now).map(|gate| gate.at);
+            standing.or_else(|| actor.alarms.first().copied())
+        };
+        let actors = shared.actors.iter().filter_map(next);
         let commands = self.commands.last().map(|(at, ..)| *at);
-        alarms.chain(self.lanes.next()).chain(commands).min()
+        actors.chain(self.lanes.next()).chain(commands).chain(shared.next_delivery()).min()
     }
 
     /// Draws one of the things that can happen now.
@@ -151,7 +208,11 @@ impl Process {
         let mut shared = self.shared.borrow_mut();
         let now = shared.now;
         let mut choices: Vec<(u64, Choice)> = Vec::new();
+        let somebody_stands = self.faults.somebody_stands();
         for (address, actor) in &shared.actors {
+            if somebody_stands && self.faults.standing(*address, now).is_some() {
+                continue;
+            }
             if actor.factory.is_some() {
                 choices.push((actor.speed, Choice::Build(*address)));
                 continue;
@@ -163,7 +224,7 @@ impl Process {
                 choices.push((actor.speed, Choice::Step(*address)));
             }
         }
-        choices.extend(self.lanes.due(now).map(|position| (WORK_SPEED, Choice::Work(position))));
+        choices.extend(self.lanes.due(now, &self.faults).map(|position| (WORK_SPEED, Choice::Work(position))));
         let all = choices.iter().map(|(speed, _)| speed).sum();
         let mut drawn = shared.random.below(all);
         choices.into_iter().find_map(|(speed, choice)| {
@@ -173,43 +234,92 @@ impl Process {
         })
     }
 
-    fn build(&mut self, address: Address) -> Result<(), String> {
+    fn build(&mut self, address: Address) -> Result<bool, String> {
         let factory = self.shared.borrow_mut().actors.get_mut(&address).and_then(|actor| actor.factory.take());
         let host = SimulatedHost::of(address, Rc::clone(&self.shared), self.lanes.door());
         self.tell(Some(address), What::Built);
         let build = factory.expect("an actor is built once").build;
-        let driver = guarded(address, || build(host))?;
-        self.drivers.insert(address, (driver, self.ready.waker(address)));
-        self.ready.wake(address);
-        Ok(())
+        if let Some(driver) = self.act(address, |_| build(host))? {
+            self.drivers.insert(address, (driver, self.ready.waker(address)));
+            self.ready.wake(address);
+        }
+        Ok(false)
     }
 
     /// Takes messages out of a mailbox: some, in their order.
-    fn receive(&mut self, address: Address) {
+    fn receive(&mut self, address: Address) -> Result<bool, String> {
         let mut shared = self.shared.borrow_mut();
         let waiting = shared.actors.get(&address).map_or(0, |actor| actor.mailbox.len() as u64);
         let count = if shared.random.below(2) == 0 { waiting } else { 1 + shared.random.below(waiting) };
-        let messages: Vec<Control> = shared
+        let messages: Vec<Mail> = shared
             .actors
             .get_mut(&address)
             .into_iter()
             .flat_map(|actor| actor.mailbox.drain(..count as usize))
             .collect();
         drop(shared);
-        for message in messages {
-            self.tell(Some(address), What::Received { message: describe(&message) });
-            if let Some((driver, _)) = self.drivers.get_mut(&address) {
-                driver.receive(message);
+        let mut held = Vec::new();
+        for mail in messages {
+            let is_behind = held.iter().any(|(_, earlier): &(_, Mail)| earlier.from == mail.from);
+            if is_behind {
+                held.push((None, mail));
+                continue;
+            }
+            let asked = (!mail.passed).then(|| mail.message.received(address)).flatten();
+            let delivery = match asked {
+                None => Delivery::Now,
+                Some(hit) => match self.act(address, |process| process.faults.deliver(&hit))? {
+                    Some(delivery) => delivery,
+                    None => return Ok(false),
+                },
+            };
+            let again = if delivery == Delivery::Twice { mail.message.again() } else { None };
+            match delivery {
+                Delivery::Now | Delivery::Twice => self.hand_over(address, mail.message),
+                Delivery::Never => {}
+                Delivery::After(delay) => held.push((Some(self.faults.after(delay)), Mail { passed: true, ..mail })),
+                Delivery::Held(number) => held.push((Some(self.faults.held(number)), Mail { passed: true, ..mail })),
+            }
+            if let Some(again) = again {
+                self.hand_over(address, again);
             }
         }
+        // What follows from the same sender, in the mailbox still, stays behind what is held back.
+        let mut shared = self.shared.borrow_mut();
+        if !held.is_empty()
+            && let Some(actor) = shared.actors.get_mut(&address)
+        {
+            let mut rest = std::mem::take(&mut actor.mailbox);
+            for mail in rest.drain(..) {
+                if held.iter().any(|(_, earlier)| earlier.from == mail.from) {
+                    held.push((None, mail));
+                } else {
+                    actor.mailbox.push_back(mail);
+                }
+            }
+            shared.hold_back(address, held);
+        }
+        drop(shared);
         self.ready.wake(address);
+        Ok(false)
+    }
+
+    /// A message reaches the driver.
+    fn hand_over(&mut self, address: Address, message: Control) {
+        self.tell(Some(address), What::Received { message: describe(&message) });
+        if let Some((driver, _)) = self.drivers.get_mut(&address) {
+            driver.receive(message);
+        }
     }
 
     fn step(&mut self, address: Address) -> Result<bool, String> {
         self.ready.take(address);
         self.shared.borrow_mut().begin_step(address);
-        let (driver, waker) = self.drivers.get_mut(&address).expect("an actor that takes steps is built");
-        let stepped = guarded(address, || driver.step(&mut Context::from_waker(waker)))?;
+        let stepped = self.act(address, |process| {
+            let (driver, waker) = process.drivers.get_mut(&address).expect("an actor that takes steps is built");
+            driver.step(&mut Context::from_waker(waker))
+        })?;
+        let Some(stepped) = stepped else { return Ok(false) };
         self.tell(Some(address), What::Stepped { outcome: outcome(stepped) });
         match stepped {
             Step::Again => self.ready.wake(address),
@@ -226,10 +336,15 @@ impl Process {
     }
 
     fn work(&mut self, position: Position) {
+        self.faults.acts(self.now(), None);
         let (now, disk) = (self.now(), &self.disk);
-        let carried_out = self.lanes.proceed(position, now, || disk.take_busy());
+        let proceeded = self.lanes.proceed(position, now, self.may_suspend, || disk.take_busy());
         let lane = position.lane();
-        let what = if carried_out { What::Worked { lane, effects: disk.effects() } } else { What::Answered { lane } };
+        let what = match proceeded {
+            Proceeded::CarriedOut => What::Worked { lane, effects: disk.effects() },
+            Proceeded::Stands => What::Stands { lane, effects: disk.effects() },
+            Proceeded::Answered => What::Answered { lane },
+        };
         self.tell(None, what);
     }
 
@@ -240,7 +355,7 @@ impl Process {
             let now = Moment(u64::MAX);
             self.lanes.begin(shared.now, &mut shared.random);
             drop(shared);
-            let Some(position) = self.lanes.due(now).next() else { break };
+            let Some(position) = self.lanes.due(now, &self.faults).next() else { break };
             self.work(position);
         }
     }
@@ -250,8 +365,15 @@ impl Process {
     }
 }
 
-/// Drivers guard user code themselves: a panic that comes out of one is a defect of the runtime.
-fn guarded<T>(address: Address, call: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(call))
-        .map_err(|panic| format!("the driver of {address:?} panicked: {}", panic_text(panic.as_ref())))
+/// Drivers guard user code themselves: a panic that comes out of one is a fault's, or a defect of the runtime.
+fn guarded<T>(address: Address, call: impl FnOnce() -> T) -> Result<T, Ended> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
+        let text = panic_text(panic.as_ref());
+        match panic.downcast_ref::<InjectedEnd>() {
+            Some(InjectedEnd::Crash) => Ended::Crash,
+            Some(InjectedEnd::Kill) => Ended::Alone(text),
+            None if panic.is::<InjectedPanic>() => Ended::Alone(text),
+            None => Ended::Defect(format!("the driver of {address:?} panicked: {text}")),
+        }
+    })
 }

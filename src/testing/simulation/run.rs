@@ -1,5 +1,6 @@
 //! A run from its first process to the end of the job.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -7,12 +8,15 @@ use alluvium_actors::ids::Moment;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::lifecycle::JobState;
 
+use super::Faults;
 use super::faults::Schedule;
 use super::outside::Outside;
+use super::points::SimulatedFaults;
 use super::process::Process;
 use super::story::{Story, What};
 use super::watch::Watch;
 use super::{Boot, Next, Report, Scenario, Simulation, World};
+use crate::fault::{FaultPlan, Names};
 use crate::testing::disk::SimulatedDisk;
 use crate::testing::random::Random;
 
@@ -47,6 +51,8 @@ pub(super) struct Run<'a> {
     disk: SimulatedDisk,
     story: Arc<Mutex<Story>>,
     watch: Arc<Mutex<Watch>>,
+    plan: FaultPlan,
+    faults: Arc<SimulatedFaults>,
     outside: Outside,
     /// When the scenario looked at the world last.
     looked: Moment,
@@ -68,13 +74,24 @@ impl<'a> Run<'a> {
             completed: 0,
             time: Duration::ZERO,
             fingerprint: 0,
+            reached: BTreeMap::new(),
+            struck: 0,
+            unstruck: Vec::new(),
         };
-        let disk = SimulatedDisk::new();
+        let schedule = Random::new(random.next());
+        let plan = match &simulation.faults {
+            Faults::Points(plan) => plan.clone(),
+            Faults::None | Faults::CrashAtEvent(_) | Faults::CrashAtEffect(_) | Faults::Random => FaultPlan::default(),
+        };
+        // A sequence of its own: without a probability in the plan nothing is drawn from it, and the rest of the run does not change.
+        let faults = SimulatedFaults::new(&plan, Random::new(simulation.seed ^ 0xfa01), Arc::clone(&story));
         // With chance of its own: what outside systems draw changes nothing in the order of events.
         let outside = Outside::new(Random::new(!simulation.seed).next(), Arc::clone(&story), disk.clone());
         Run {
             scenario,
-            schedule: Schedule::new(simulation.faults, Random::new(random.next())),
+            plan,
+            faults,
+            schedule: Schedule::new(simulation.faults, schedule),
             random,
             disk,
             story,
@@ -114,6 +131,9 @@ impl<'a> Run<'a> {
             if next == Next::Nothing {
                 let completed = self.watch().completed();
                 self.report.completed = completed;
+                self.report.reached = self.faults.reached();
+                self.report.struck = self.faults.struck();
+                self.report.unstruck = self.faults.unstruck();
                 self.report.time = self.now.since(Moment::default());
                 return Ok(self.report);
             }
@@ -149,8 +169,13 @@ impl<'a> Run<'a> {
             Ok(setup) => {
                 let random = Random::new(self.random.next());
                 let story = Arc::clone(&self.story);
-                let outside = self.outside.clone();
-                let process = Process::new(setup, outside, self.now, random, story, self.disk.clone(), commands);
+                let names = Names::of(&setup.plan);
+                self.faults.process_begins(number, names, setup.checkpoint_mode, self.disk.clone());
+                let may_suspend = self.faults.may_suspend_work(&self.plan);
+                let faults = Arc::clone(&self.faults);
+                let (outside, disk) = (self.outside.clone(), self.disk.clone());
+                let process =
+                    Process::new(setup, outside, self.now, random, story, disk, commands, faults, may_suspend);
                 let process = process_slot.insert(process);
                 let end = self.step_to_the_end(process)?;
                 self.now = process.now();
@@ -161,7 +186,7 @@ impl<'a> Run<'a> {
         };
         // The disk's generation ends first: what destructors write is ignored (rule 35).
         let effects = self.disk.effects();
-        let (disk, machine) = self.schedule.process_ends(&self.disk);
+        let (disk, machine) = self.schedule.process_ends(&self.disk, self.faults.crash().unwrap_or_default());
         drop(process_slot);
         self.disk = disk;
         self.tell(What::Ended { crashed: end == End::Crashed, machine, effects });
@@ -186,6 +211,7 @@ impl<'a> Run<'a> {
                 return Ok(End::Crashed);
             }
             self.watch().verdict()?;
+            self.faults.verdict()?;
             let now = process.now();
             if self.disk.effects() != effects || now.since(self.looked) >= LOOK {
                 effects = self.disk.effects();

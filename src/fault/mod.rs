@@ -1,0 +1,26 @@
+//! Faults that are let happen on purpose, at the named points of the protocol: which, where, when, how often.
+//!
+//! A [`FaultPlan`] is a list of [`Fault`]s and has a text form, so that it fits into an environment variable, into a file, and into the line that repeats a run:
+//!
+//! ```
+//! use alluvium::testing::faults::{Fault, FaultPlan, Point};
+//!
+//! let lost = Fault::drop(Point::AcknowledgeSent).operator("join").checkpoint(3);
+//! let plan = FaultPlan::of([lost?, Fault::crash(Point::ManifestWritten).hit(2)]);
+//! assert_eq!(plan.to_string(), "acknowledge.sent[operator=join,checkpoint=3]=drop; manifest.written[hit=2]=crash");
+//! assert_eq!(plan.to_string().parse::<FaultPlan>()?, plan);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Which points there are, what each means and what may happen at it: [`Point::ALL`].
+
+mod armed;
+mod names;
+mod plan;
+mod text;
+
+pub use alluvium_actors::ports::points::{Action, Actions, Point, UnknownPoint};
+pub(crate) use armed::{Armed, Strike};
+pub use names::Names;
+pub use plan::{End, Fault, FaultError, FaultPlan, LONGEST_HOLD, What};
+pub use text::ParseFaultError;

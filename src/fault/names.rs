@@ -1,0 +1,121 @@
+//! What the operators of a job are called: the points say numbers.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use alluvium_actors::plan::Plan;
+use alluvium_actors::ports::host::Address;
+use alluvium_actors::ports::points::{Hit, Who};
+use alluvium_actors::ports::store::name_part;
+
+/// The names of a job's chains, operators and sinks.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    chains: Vec<Chain>,
+    sinks: Vec<Arc<str>>,
+}
+
+#[derive(Clone, Debug)]
+struct Chain {
+    name: Arc<str>,
+    /// The name of the chain, those of its operators, and the uids, also as they stand in names of files.
+    known_as: BTreeSet<String>,
+}
+
+impl Names {
+    /// The names in a plan.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Names {
+        let chains = plan.nodes.iter().map(|node| {
+            let uids = node.uids.iter().map(|uid| uid.as_str().to_owned());
+            let parts = node.name.split(" -> ").map(str::to_owned);
+            let known_as = uids.chain(parts).chain([node.name.clone()]).collect();
+            Chain { name: Arc::from(node.name.as_str()), known_as }
+        });
+        let sinks = plan.sinks.iter().map(|sink| Arc::from(sink.uid.as_str()));
+        Names { chains: chains.collect(), sinks: sinks.collect() }
+    }
+
+    /// Whether it is at this operator that a point is reached.
+    pub(super) fn is_at(&self, operator: &str, hit: &Hit<'_>) -> bool {
+        match self.place(hit) {
+            Place::Chain(node, _) => self.chains.get(node).is_some_and(|chain| chain.known_as.contains(operator)),
+            Place::Instance(name, _) => name == name_part(operator),
+            Place::Sink(sink) => self.sinks.get(sink).is_some_and(|uid| **uid == *operator),
+            Place::Elsewhere => false,
+        }
+    }
+
+    /// The subtask that reaches a point.
+    pub(super) fn subtask(&self, hit: &Hit<'_>) -> Option<u32> {
+        match self.place(hit) {
+            Place::Chain(_, subtask) | Place::Instance(_, subtask) => Some(subtask),
+            Place::Sink(_) | Place::Elsewhere => None,
+        }
+    }
+
+    fn place<'a>(&self, hit: &Hit<'a>) -> Place<'a> {
+        let of = |address: Address| match address {
+            Address::Subtask(subtask, _) => Place::Chain(subtask.node.0 as usize, subtask.index),
+            Address::Sink(sink, _) => Place::Sink(sink as usize),
+            Address::Supervisor | Address::Coordinator => Place::Elsewhere,
+        };
+        match hit.who {
+            Who::Actor(address) => of(address),
+            // A message belongs to the subtask that sends it, or else to the one that it is for.
+            Who::Sender { from, to } => match of(from) {
+                Place::Elsewhere => of(to),
+                place => place,
+            },
+            Who::Instance { operator, subtask } => Place::Instance(operator, subtask),
+            Who::Sink(sink) => Place::Sink(sink as usize),
+            Who::Job => Place::Elsewhere,
+        }
+    }
+
+    /// The name of an actor: `join[1]`, `sink lines`, `coordinator`.
+    #[must_use]
+    pub fn actor(&self, address: Address) -> String {
+        match address {
+            Address::Supervisor => "supervisor".to_owned(),
+            Address::Coordinator => "coordinator".to_owned(),
+            Address::Sink(sink, _) => match self.sinks.get(sink as usize) {
+                Some(uid) => format!("sink {uid}"),
+                None => format!("sink {sink}"),
+            },
+            Address::Subtask(subtask, _) => match self.chains.get(subtask.node.0 as usize) {
+                Some(chain) => format!("{}[{}]", chain.name, subtask.index),
+                None => format!("subtask {subtask}"),
+            },
+        }
+    }
+
+    /// Where a point is reached, in words.
+    #[must_use]
+    pub fn tell(&self, hit: &Hit<'_>) -> String {
+        let mut text = match hit.who {
+            Who::Actor(address) => self.actor(address),
+            Who::Sender { from, to } => format!("{} to {}", self.actor(from), self.actor(to)),
+            Who::Instance { operator, subtask } => format!("{operator}[{subtask}]"),
+            Who::Sink(sink) => self.sinks.get(sink as usize).map_or_else(String::new, |uid| format!("sink {uid}")),
+            Who::Job => "the job".to_owned(),
+        };
+        if let Some(checkpoint) = hit.checkpoint {
+            let _ = write!(text, ", checkpoint {checkpoint}");
+        }
+        if let Some(end) = hit.channel {
+            let consumer = self.actor(end.consumer);
+            let _ = write!(text, ", channel {} of {consumer}, {} records", end.channel.0, end.records);
+        }
+        text
+    }
+}
+
+/// Where a point is reached.
+enum Place<'a> {
+    Chain(usize, u32),
+    Instance(&'a str, u32),
+    Sink(usize),
+    Elsewhere,
+}
