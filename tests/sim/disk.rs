@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alluvium::connect::{Generator, Lines};
-use alluvium::testing::disk::{DiskFault, DiskPlan, DiskRule, SimulatedDisk};
+use alluvium::testing::disk::SimulatedDisk;
+use alluvium::testing::faults::{DiskFault, DiskRule, FaultPlan};
 use alluvium::testing::simulation::{Boot, Faults, Next, Scenario, Simulation, World};
 use alluvium::{Graph, Job, Options};
 use alluvium_actors::drive::supervisor::SupervisorSetup;
@@ -19,7 +20,7 @@ const OUTPUT: &str = "/out";
 
 /// Counts by key, into files.
 struct Counted {
-    plan: DiskPlan,
+    plan: FaultPlan,
     options: Options,
     /// Whether a bit of the newest manifest flips when the second process starts; then lines may be there twice.
     flips_newest: bool,
@@ -88,14 +89,13 @@ impl Counted {
 
 impl Scenario for Counted {
     fn prepare(&mut self, disk: &SimulatedDisk) {
-        disk.arm(self.plan.clone());
+        disk.arm(self.plan.disk_rules().iter().cloned());
     }
 
     fn boot(&mut self, boot: &mut Boot<'_>) -> Result<SupervisorSetup, String> {
         if self.flips_newest && boot.number() == 2 {
             let manifests = boot.disk().files().into_iter().filter(|path| path.starts_with("/store/manifests"));
             let newest = manifests.last().ok_or("there is no manifest")?;
-            println!("DEBUG {newest:?} of {:?}", boot.disk().files());
             assert!(boot.disk().flip_bit(&newest, boot.random() % 800), "a manifest is that long");
         }
         let setup = boot.setup(&graph(), &self.options, None).map_err(|error| error.to_string());
@@ -104,7 +104,11 @@ impl Scenario for Counted {
     }
 
     fn ended(&mut self, world: &World<'_>) -> Result<Next, String> {
-        self.check(world.disk, world.state).map(|()| Next::Nothing)
+        self.check(world.disk, world.state)?;
+        if self.flips_newest && self.seen.failed {
+            return Err("the job failed".to_owned());
+        }
+        Ok(Next::Nothing)
     }
 }
 
@@ -118,14 +122,14 @@ fn a_slow_disk_makes_a_job_slower_and_nothing_wrong() {
         let play = || Counted::new(plan, every(10));
         Simulation::new(3).with(Faults::None).run_twice(play).unwrap_or_else(|trouble| panic!("{trouble}"))
     };
-    let (fast, slow) = (run(""), run("disk[operation=sync,count=all]=slow:40ms"));
+    let (fast, slow) = (run(""), run("disk[operation=sync,always]=slow(40ms)"));
     assert!(slow.completed > 0 && slow.completed * 2 < fast.completed, "{} and {}", slow.completed, fast.completed);
     assert!(slow.time > fast.time, "{:?} and {:?}", slow.time, fast.time);
 }
 
 #[test]
 fn a_write_that_takes_longer_than_the_checkpoint_timeout_fails_that_checkpoint_only() {
-    let plan = "disk[operation=sync,path=manifests/*,hit=3]=slow:5s";
+    let plan = "disk[operation=sync,path=manifests/*,hit=3]=slow(5s)";
     let options = every(10).checkpoint_timeout(Duration::from_secs(1)).tolerable_checkpoint_failures(3);
     let play = || Counted::new(plan, options.clone());
     let report = Simulation::new(5).with(Faults::None).run_twice(play).unwrap_or_else(|trouble| panic!("{trouble}"));
@@ -136,14 +140,14 @@ fn a_write_that_takes_longer_than_the_checkpoint_timeout_fails_that_checkpoint_o
 #[test]
 fn what_was_carried_out_and_not_answered_survives_a_crash_in_between() {
     // Every piece of work has a time in which it is done and nobody knows it: crashes come into it.
-    let slow = "disk[count=all]=slow:300us";
+    let slow = "disk[always]=slow(300us)";
     let plans = (0..60).map(Simulation::new);
     let tally = schedules::run("a slow disk", plans, || Counted::new(slow, every(10)));
     assert!(tally.is_asked || tally.crashes > 60, "{tally:?}");
 }
 
 /// Runs with crashes, and flips of this sort in the store.
-fn flips(name: &str, plan: impl Fn() -> DiskPlan, options: &Options) -> (u32, u32, u32) {
+fn flips(name: &str, plan: impl Fn() -> FaultPlan, options: &Options) -> (u32, u32, u32) {
     let (mut struck, mut failed, mut refused) = (0, 0, 0);
     for seed in 0..150 {
         let mut job = Counted { plan: plan(), ..Counted::new("", options.clone()) };
@@ -168,14 +172,14 @@ fn flips(name: &str, plan: impl Fn() -> DiskPlan, options: &Options) -> (u32, u3
 fn a_flipped_bit_in_the_store_is_an_error_that_names_the_file_and_never_an_output() {
     let at_rest = |operation| {
         let flip = DiskRule::new(DiskFault::FlipAtRest).operation(operation).path("/store/**").always();
-        move |chance| DiskPlan(vec![flip.clone().probability(chance)])
+        move |chance| FaultPlan::from(flip.clone().probability(chance))
     };
     for (operation, chance) in [(FileOperation::Open, 0.05), (FileOperation::Sync, 0.25)] {
         let (_, failed, refused) = flips("at rest", || at_rest(operation)(chance), &every(10));
         assert!(failed + refused > 10, "{operation:?}: {failed} {refused}");
     }
     let on_read = DiskRule::new(DiskFault::FlipOnRead).path("/store/**").probability(0.05).always();
-    let (_, failed, refused) = flips("on reads", || DiskPlan(vec![on_read.clone()]), &every(10));
+    let (_, failed, refused) = flips("on reads", || FaultPlan::from(on_read.clone()), &every(10));
     assert!(failed + refused > 10, "{failed} {refused}");
 }
 
@@ -185,7 +189,7 @@ fn a_job_that_may_fall_back_survives_a_flip_in_its_newest_manifest() {
         let cut = format!("disk[operation=create,path=manifests/*,hit={}]=power-cut", 3 + seed % 3);
         let mut job = Counted { flips_newest: true, ..Counted::new(&cut, options) };
         let outcome = Simulation::new(seed).with(Faults::None).run(&mut job);
-        (outcome.map_err(|trouble| trouble.reason().to_owned()), job.refused)
+        (outcome.map_err(|trouble| trouble.to_string()), job.refused)
     };
     for seed in 0..6 {
         let (refused, _) = outcome(every(10).retained_checkpoints(3), seed);

@@ -340,6 +340,9 @@ impl Process {
         let (now, disk) = (self.now(), &self.disk);
         let proceeded = self.lanes.proceed(position, now, self.may_suspend, || disk.take_busy());
         let lane = position.lane();
+        let mut story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
+        disk.newly_struck().iter().for_each(|struck| story.note(now, "disk".to_owned(), struck.to_string()));
+        drop(story);
         let what = match proceeded {
             Proceeded::CarriedOut => What::Worked { lane, effects: disk.effects() },
             Proceeded::Stands => What::Stands { lane, effects: disk.effects() },
