@@ -4,3 +4,10 @@
 
 mod billing;
 mod checkers;
+mod cut;
+mod job_test;
+mod ledger;
+mod records;
+mod service;
+mod uncontrolled;
+mod wrong_jobs;
