@@ -34,7 +34,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many records the job reads.
-    #[arg(long, default_value_t = 2_600)]
+    #[arg(long, default_value_t = 3_200)]
     records: u64,
     /// How many times the power goes.
     #[arg(long, default_value_t = 10)]

@@ -42,6 +42,8 @@ pub(super) struct Process {
     faults: Arc<SimulatedFaults>,
     /// Whether blocking work may have to stand still in its middle.
     may_suspend: bool,
+    /// Kept from event to event, for its room.
+    choices: Vec<(u64, Choice)>,
 }
 
 /// How an actor ended outside of its own words.
@@ -93,6 +95,7 @@ impl Process {
             disk,
             faults,
             may_suspend,
+            choices: Vec::new(),
         }
     }
 
@@ -207,7 +210,8 @@ impl Process {
     fn choose(&mut self) -> Option<Choice> {
         let mut shared = self.shared.borrow_mut();
         let now = shared.now;
-        let mut choices: Vec<(u64, Choice)> = Vec::new();
+        let mut choices = std::mem::take(&mut self.choices);
+        choices.clear();
         let somebody_stands = self.faults.somebody_stands();
         for (address, actor) in &shared.actors {
             if somebody_stands && self.faults.standing(*address, now).is_some() {
@@ -227,11 +231,14 @@ impl Process {
         choices.extend(self.lanes.due(now, &self.faults).map(|position| (WORK_SPEED, Choice::Work(position))));
         let all = choices.iter().map(|(speed, _)| speed).sum();
         let mut drawn = shared.random.below(all);
-        choices.into_iter().find_map(|(speed, choice)| {
-            let found = drawn < speed;
-            drawn = drawn.saturating_sub(speed);
-            found.then_some(choice)
-        })
+        let chosen = choices.iter().find_map(|(speed, choice)| {
+            let found = drawn < *speed;
+            drawn = drawn.saturating_sub(*speed);
+            found.then_some(*choice)
+        });
+        drop(shared);
+        self.choices = choices;
+        chosen
     }
 
     fn build(&mut self, address: Address) -> Result<bool, String> {
