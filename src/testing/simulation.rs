@@ -230,7 +230,8 @@ pub struct Report {
     pub reached: BTreeMap<Point, u64>,
     /// How often a fault struck at a point.
     pub struck: u64,
-    /// The faults at points that never struck, as text: their point was not reached by whom the filters allow.
+    /// The faults of the plan that never struck, as text: their point was not reached by whom the filters allow, or the disk was not asked for what they are
+    /// about.
     pub unstruck: Vec<String>,
 }
 

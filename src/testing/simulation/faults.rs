@@ -7,7 +7,7 @@ use alluvium_actors::ports::files::FileOperation;
 
 use super::Simulation;
 use crate::fault::{End, FaultPlan, ParseFaultError};
-use crate::testing::disk::{DiskFault, SimulatedDisk};
+use crate::testing::disk::{DiskFault, DiskRule, SimulatedDisk};
 use crate::testing::random::Random;
 
 /// What goes wrong in a run.
@@ -120,7 +120,8 @@ impl Schedule {
         self.panic_at = None;
         self.meddled = false;
         match self.faults {
-            Faults::None | Faults::Points(_) => {}
+            Faults::None => {}
+            Faults::Points(ref plan) => self.meddled = plan.disk_rules().iter().any(DiskRule::may_fail_a_job),
             Faults::CrashAtEvent(number) => self.crash_at = Some(number).filter(|number| *number > events),
             Faults::CrashAtEffect(number) => {
                 if number > disk.effects() {

@@ -45,6 +45,8 @@ pub(super) struct Process {
     faults: Arc<SimulatedFaults>,
     /// Whether blocking work may have to stand still in its middle.
     may_suspend: bool,
+    /// Kept from event to event, for its room.
+    choices: Vec<(u64, Choice)>,
 }
 
 /// How an actor ended outside of its own words.
@@ -98,6 +100,7 @@ impl Process {
             faults,
             may_suspend,
             programs: Programs::default(),
+            choices: Vec::new(),
         }
     }
 
@@ -222,7 +225,8 @@ impl Process {
     fn choose(&mut self) -> Option<Choice> {
         let mut shared = self.shared.borrow_mut();
         let now = shared.now;
-        let mut choices: Vec<(u64, Choice)> = Vec::new();
+        let mut choices = std::mem::take(&mut self.choices);
+        choices.clear();
         let somebody_stands = self.faults.somebody_stands();
         for (address, actor) in &shared.actors {
             if somebody_stands && self.faults.standing(*address, now).is_some() {
@@ -243,11 +247,14 @@ impl Process {
         choices.extend(self.programs.ready().map(|(speed, index)| (speed, Choice::Program(index))));
         let all = choices.iter().map(|(speed, _)| speed).sum();
         let mut drawn = shared.random.below(all);
-        choices.into_iter().find_map(|(speed, choice)| {
-            let found = drawn < speed;
-            drawn = drawn.saturating_sub(speed);
-            found.then_some(choice)
-        })
+        let chosen = choices.iter().find_map(|(speed, choice)| {
+            let found = drawn < *speed;
+            drawn = drawn.saturating_sub(*speed);
+            found.then_some(*choice)
+        });
+        drop(shared);
+        self.choices = choices;
+        chosen
     }
 
     fn build(&mut self, address: Address) -> Result<bool, String> {
@@ -356,6 +363,9 @@ impl Process {
         let (now, disk) = (self.now(), &self.disk);
         let proceeded = self.lanes.proceed(position, now, self.may_suspend, || disk.take_busy());
         let lane = position.lane();
+        let mut story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
+        disk.newly_struck().iter().for_each(|struck| story.note(now, "disk".to_owned(), struck.to_string()));
+        drop(story);
         let what = match proceeded {
             Proceeded::CarriedOut => What::Worked { lane, effects: disk.effects() },
             Proceeded::Stands => What::Stands { lane, effects: disk.effects() },

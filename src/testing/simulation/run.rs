@@ -109,6 +109,7 @@ impl<'a> Run<'a> {
     pub(super) fn finish(mut self) -> Result<Report, String> {
         self.scenario.begin(&self.outside);
         self.scenario.prepare(&self.disk);
+        self.disk.arm(self.plan.disk_rules().iter().cloned());
         loop {
             if self.report.processes == PROCESSES {
                 return Err(self.hangs(&format!("it is not over after {PROCESSES} starts")));
@@ -137,6 +138,7 @@ impl<'a> Run<'a> {
                 self.report.reached = self.faults.reached();
                 self.report.struck = self.faults.struck();
                 self.report.unstruck = self.faults.unstruck();
+                self.report.unstruck.extend(self.disk.unstruck().iter().map(ToString::to_string));
                 self.report.time = self.now.since(Moment::default());
                 return Ok(self.report);
             }
@@ -169,6 +171,9 @@ impl<'a> Run<'a> {
         let (commands, programs) = (boot.commands, boot.programs);
         // The start reads the store before anything else can happen.
         self.now = self.now + self.disk.take_busy();
+        for struck in self.disk.newly_struck() {
+            self.outside.tell("disk", struck);
+        }
         let mut process_slot = None;
         let end = match built {
             Ok(setup) => {
