@@ -94,8 +94,8 @@ impl Scenario for Counted {
 
     fn boot(&mut self, boot: &mut Boot<'_>) -> Result<SupervisorSetup, String> {
         if self.flips_newest && boot.number() == 2 {
-            let manifests = boot.disk().files().into_iter().filter(|path| path.starts_with("/store/manifests"));
-            let newest = manifests.last().ok_or("there is no manifest")?;
+            let mut manifests = boot.disk().files().into_iter().filter(|path| path.starts_with("/store/manifests"));
+            let newest = manifests.next_back().ok_or("there is no manifest")?;
             assert!(boot.disk().flip_bit(&newest, boot.random() % 800), "a manifest is that long");
         }
         let setup = boot.setup(&graph(), &self.options, None).map_err(|error| error.to_string());

@@ -10,27 +10,25 @@
 //! It tells the events of its life on its standard output, one line each. Faults at named points come from its environment; between them it can be told at which operation on a
 //! file to kill itself.
 
-pub(crate) mod input;
-mod join;
+mod graph;
 mod kill;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium::connect::{Generator, Lines};
+use alluvium::Options;
 use alluvium::drill::FaultDrill;
 use alluvium::storage::SystemFiles;
 use alluvium::testing::faults::FaultPlan;
-use alluvium::{BuildErrors, Graph, Job, Options};
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::mutation::{Mutation, activate};
 use clap::Parser;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use input::{Input, SOURCES};
-use join::{Join, Joined, Numbered};
+use graph::build;
+use graph::input::Input;
 use kill::{KillingFiles, Switch};
 
 /// A job for the recovery tests.
@@ -76,38 +74,6 @@ struct Arguments {
     /// Gives a checkpoint up after so many milliseconds, and bears that.
     #[arg(long)]
     timeout: Option<u64>,
-}
-
-/// The job. The simulator runs this very job, too.
-pub(crate) fn build(
-    input: Input,
-    speed: u64,
-    work: Duration,
-    parallelism: u32,
-    output: &Path,
-) -> Result<Graph, BuildErrors> {
-    let job = Job::new("second job").parallelism(parallelism);
-    let source = |number: usize| {
-        let (name, rate) = SOURCES[number];
-        let rate = (rate * speed / 100).max(1);
-        let records = Generator::bounded(input.count(number), move |index| {
-            let id = Input::id(number, index);
-            Numbered { id, key: input.key(id) }
-        });
-        job.source(name, records.rate(rate))
-    };
-    let left = source(0).union(&[&source(1)]).key_by(|record| &record.key);
-    let right = source(2).union(&[&source(3)]).rebalance().map(move |record| {
-        // A slow call of user code: barriers wait behind its input while those of the other side are long there.
-        std::thread::sleep(work);
-        record.id
-    });
-    let right = right.key_by_value(move |id| input.key(*id));
-    let joined = left.connect(&right).process("join", Join);
-    joined.map(Joined::line).sink("all", Lines::exactly_once(output.join("all")).suffix(".csv"));
-    let marked = joined.filter(move |joined| input.is_marked(joined.id)).rebalance().map(Joined::line);
-    marked.sink("marked", Lines::exactly_once(output.join("marked")).suffix(".csv"));
-    job.build()
 }
 
 fn main() -> ExitCode {

@@ -12,6 +12,5 @@ pub(crate) mod flights;
 #[allow(dead_code, reason = "the example is a program; its job is what is needed here")]
 #[path = "../../../examples/graph.rs"]
 pub(crate) mod graph;
-#[allow(dead_code, reason = "the job is a program; the job itself is what is needed here")]
-#[path = "../../recovery/second_job/main.rs"]
+#[path = "../../recovery/second_job/graph.rs"]
 pub(crate) mod second_job;
