@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alluvium::testing::catalogue::{CatalogueFate, SimulatedCatalogue};
+use alluvium::testing::catalogue::SimulatedCatalogue;
 use alluvium::testing::simulation::{Boot, Next, World};
 use alluvium::{CheckpointId, JobState, Options, RestartStrategy};
 use alluvium_actors::drive::control::{Control, Reply};
@@ -81,19 +81,16 @@ pub(crate) fn stop_after(boot: &mut Boot<'_>, after: Duration, promises: &Promis
     boot.send_after(after, Address::Supervisor, Control::Stop(promises.reply()));
 }
 
-/// The catalogue that a process finds: the one before, an earlier state of it, with gaps, empty, broken, slow, or none.
+/// The catalogue that a process finds: the one before, with gaps, empty, broken, or none.
 pub(crate) fn catalogue(boot: &mut Boot<'_>, kept: &SimulatedCatalogue) -> Option<Arc<SimulatedCatalogue>> {
-    let fate = match boot.random() % 10 {
+    kept.set_broken(false);
+    match boot.random() % 8 {
         0 => return None,
-        1 => CatalogueFate::Empty,
-        2 => CatalogueFate::PartlyLost,
-        3 => CatalogueFate::Broken,
-        4 | 5 => CatalogueFate::Earlier,
-        _ => CatalogueFate::Kept,
-    };
-    kept.open_again(fate, boot.random());
-    let each = if boot.random().is_multiple_of(4) { Duration::from_millis(3) } else { Duration::ZERO };
-    kept.set_slow(each, &boot.disk());
+        1 => kept.lose_everything(),
+        2 => kept.lose_some(boot.random()),
+        3 => kept.set_broken(true),
+        _ => {}
+    }
     Some(Arc::new(kept.clone()))
 }
 
