@@ -19,11 +19,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium::connect::{Generator, Lines};
+use alluvium::connect::{AtLeastOnce, Generator, Lines};
 use alluvium::drill::FaultDrill;
 use alluvium::storage::SystemFiles;
 use alluvium::testing::faults::FaultPlan;
-use alluvium::{BuildErrors, Graph, Job, Options};
+use alluvium::{BuildErrors, CheckpointMode, Graph, Job, Options};
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::mutation::{Mutation, activate};
 use clap::Parser;
@@ -76,6 +76,12 @@ struct Arguments {
     /// Gives a checkpoint up after so many milliseconds, and bears that.
     #[arg(long)]
     timeout: Option<u64>,
+    /// Lets no channel wait for another: records may count again.
+    #[arg(long)]
+    at_least_once: bool,
+    /// Adds a region of its own, with so many records.
+    #[arg(long)]
+    apart: Option<u64>,
 }
 
 fn build(arguments: &Arguments) -> Result<Graph, BuildErrors> {
@@ -99,9 +105,26 @@ fn build(arguments: &Arguments) -> Result<Graph, BuildErrors> {
     });
     let right = right.key_by_value(move |id| input.key(*id));
     let joined = left.connect(&right).process("join", Join);
-    joined.map(Joined::line).sink("all", Lines::exactly_once(arguments.output.join("all")).suffix(".csv"));
+    let all = joined.map(Joined::line);
     let marked = joined.filter(move |joined| input.is_marked(joined.id)).rebalance().map(Joined::line);
-    marked.sink("marked", Lines::exactly_once(arguments.output.join("marked")).suffix(".csv"));
+    for (name, lines) in [("all", all), ("marked", marked)] {
+        let sink = Lines::exactly_once(arguments.output.join(name)).suffix(".csv");
+        if arguments.at_least_once {
+            lines.sink(name, AtLeastOnce::new(sink));
+        } else {
+            lines.sink(name, sink);
+        }
+    }
+    if let Some(count) = arguments.apart {
+        let rate = (count * arguments.speed / 100).max(1);
+        job.source("apart", Generator::bounded(count, |index| index).splits(1).rate(rate))
+            .key_by_value(|index| index % input::KEYS_APART)
+            .aggregate("counting apart", 0_u64, |_, count, index| {
+                *count += 1;
+                format!("{index},{count}")
+            })
+            .sink("lines apart", Lines::exactly_once(arguments.output.join("apart")).suffix(".csv"));
+    }
     job.build()
 }
 
@@ -135,6 +158,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         .files(Arc::new(files))
         .listener(Arc::new(Telling { switch, drill: drill.clone(), in_last: arguments.faults_in_last.clone() }))
         .faults(drill);
+    if arguments.at_least_once {
+        options = options.checkpoint_mode(CheckpointMode::AtLeastOnce);
+    }
     if let Some(timeout) = arguments.timeout {
         options = options.checkpoint_timeout(Duration::from_millis(timeout)).continue_on_checkpoint_errors();
     }
