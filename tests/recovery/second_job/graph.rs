@@ -8,21 +8,31 @@ mod join;
 use std::path::Path;
 use std::time::Duration;
 
-use alluvium::connect::{Generator, Lines};
+use alluvium::connect::{AtLeastOnce, Generator, Lines};
 use alluvium::{BuildErrors, Graph, Job};
 
 use input::{Input, SOURCES};
 use join::{Join, Joined, Numbered};
 
+/// What differs from one run of the job to the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) input: Input,
+    /// How fast the sources are, in hundredths.
+    pub(crate) speed: u64,
+    /// How long the slow work takes for a record.
+    pub(crate) work: Duration,
+    pub(crate) parallelism: u32,
+    /// Whether the sinks promise no more than at least once.
+    pub(crate) at_least_once: bool,
+    /// The records of a region of its own, if there is one.
+    pub(crate) apart: Option<u64>,
+}
+
 /// The job. The simulator runs this very job, too.
-pub(crate) fn build(
-    input: Input,
-    speed: u64,
-    work: Duration,
-    parallelism: u32,
-    output: &Path,
-) -> Result<Graph, BuildErrors> {
-    let job = Job::new("second job").parallelism(parallelism);
+pub(crate) fn build(shape: Shape, output: &Path) -> Result<Graph, BuildErrors> {
+    let Shape { input, speed, work, .. } = shape;
+    let job = Job::new("second job").parallelism(shape.parallelism);
     let source = |number: usize| {
         let (name, rate) = SOURCES[number];
         let rate = (rate * speed / 100).max(1);
@@ -40,8 +50,25 @@ pub(crate) fn build(
     });
     let right = right.key_by_value(move |id| input.key(*id));
     let joined = left.connect(&right).process("join", Join);
-    joined.map(Joined::line).sink("all", Lines::exactly_once(output.join("all")).suffix(".csv"));
+    let all = joined.map(Joined::line);
     let marked = joined.filter(move |joined| input.is_marked(joined.id)).rebalance().map(Joined::line);
-    marked.sink("marked", Lines::exactly_once(output.join("marked")).suffix(".csv"));
+    for (name, lines) in [("all", all), ("marked", marked)] {
+        let sink = Lines::exactly_once(output.join(name)).suffix(".csv");
+        if shape.at_least_once {
+            lines.sink(name, AtLeastOnce::new(sink));
+        } else {
+            lines.sink(name, sink);
+        }
+    }
+    if let Some(count) = shape.apart {
+        let rate = (count * speed / 100).max(1);
+        job.source("apart", Generator::bounded(count, |index| index).splits(1).rate(rate))
+            .key_by_value(|index| index % input::KEYS_APART)
+            .aggregate("counting apart", 0_u64, |_, count, index| {
+                *count += 1;
+                format!("{index},{count}")
+            })
+            .sink("lines apart", Lines::exactly_once(output.join("apart")).suffix(".csv"));
+    }
     job.build()
 }

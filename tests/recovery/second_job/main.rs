@@ -18,17 +18,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium::Options;
 use alluvium::drill::FaultDrill;
 use alluvium::storage::SystemFiles;
 use alluvium::testing::faults::FaultPlan;
+use alluvium::{CheckpointMode, Options};
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::mutation::{Mutation, activate};
 use clap::Parser;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use graph::build;
 use graph::input::Input;
+use graph::{Shape, build};
 use kill::{KillingFiles, Switch};
 
 /// A job for the recovery tests.
@@ -74,6 +74,12 @@ struct Arguments {
     /// Gives a checkpoint up after so many milliseconds, and bears that.
     #[arg(long)]
     timeout: Option<u64>,
+    /// Lets no channel wait for another: records may count again.
+    #[arg(long)]
+    at_least_once: bool,
+    /// Adds a region of its own, with so many records.
+    #[arg(long)]
+    apart: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -96,8 +102,15 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let input = Input { seed: arguments.seed, percent: arguments.percent };
-    let work = Duration::from_micros(arguments.work);
-    let graph = build(input, arguments.speed, work, arguments.parallelism, &arguments.output)?;
+    let shape = Shape {
+        input,
+        speed: arguments.speed,
+        work: Duration::from_micros(arguments.work),
+        parallelism: arguments.parallelism,
+        at_least_once: arguments.at_least_once,
+        apart: arguments.apart,
+    };
+    let graph = build(shape, &arguments.output)?;
     let switch = Arc::new(Switch::new(arguments.kill_at.clone()));
     let drill = FaultDrill::new();
     let files = KillingFiles::new(SystemFiles::new(), Arc::clone(&switch));
@@ -108,6 +121,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         .files(Arc::new(files))
         .listener(Arc::new(Telling { switch, drill: drill.clone(), in_last: arguments.faults_in_last.clone() }))
         .faults(drill);
+    if arguments.at_least_once {
+        options = options.checkpoint_mode(CheckpointMode::AtLeastOnce);
+    }
     if let Some(timeout) = arguments.timeout {
         options = options.checkpoint_timeout(Duration::from_millis(timeout)).continue_on_checkpoint_errors();
     }

@@ -75,7 +75,15 @@ impl SecondJob {
 impl Scenario for SecondJob {
     fn boot(&mut self, boot: &mut Boot<'_>) -> Result<SupervisorSetup, String> {
         let speed = [30, 60, 150][boot.random() as usize % 3];
-        let built = program::second_job::build(self.input, speed, Duration::ZERO, self.parallelism, Path::new(OUTPUT));
+        let shape = program::second_job::Shape {
+            input: self.input,
+            speed,
+            work: Duration::ZERO,
+            parallelism: self.parallelism,
+            at_least_once: false,
+            apart: None,
+        };
+        let built = program::second_job::build(shape, Path::new(OUTPUT));
         self.habits.setup(boot, &built.map_err(|errors| errors.to_string())?)
     }
 
