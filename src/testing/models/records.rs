@@ -23,7 +23,7 @@ const STRETCH: u64 = 32;
 /// use alluvium::testing::models::Records;
 /// use alluvium::testing::simulation::Outside;
 ///
-/// let orders = Records::list(&Outside::detached(1), "orders", vec!["tea", "cups"]).splits(2).rate(1_000);
+/// let orders = Records::list(&Outside::detached(1), "orders", vec!["tea".to_owned(), "cups".to_owned()]).splits(2).rate(1_000);
 /// # let _ = orders.name();
 /// ```
 pub struct Records<T> {
