@@ -231,11 +231,11 @@ impl<'a> Run<'a> {
         }
     }
 
-<<<<<<< HEAD
     /// Whether neither the disk may fail in this process nor a fault has struck at a named point.
     fn is_calm(&self) -> bool {
         !self.schedule.may_fail() && self.faults.struck() == self.struck_before
-=======
+    }
+
     /// The job does not come to its end; the last failure may say why.
     fn hangs(&self, how: &str) -> String {
         let failure = self.outside.history(|history| {
@@ -245,7 +245,6 @@ impl<'a> Run<'a> {
             })
         });
         format!("the job hangs: {how}{}", failure.unwrap_or_default())
->>>>>>> main
     }
 
     fn events(&self) -> u64 {
