@@ -5,8 +5,8 @@
 //! ```
 //! use alluvium::testing::faults::{Fault, FaultPlan, Point};
 //!
-//! let lost = Fault::drop(Point::AcknowledgeSent).operator("join").checkpoint(3);
-//! let plan = FaultPlan::of([lost?, Fault::crash(Point::ManifestWritten).hit(2)]);
+//! let lost = Fault::drop(Point::AcknowledgeSent)?.operator("join").checkpoint(3);
+//! let plan = FaultPlan::of([lost, Fault::crash(Point::ManifestWritten).hit(2)]);
 //! assert_eq!(plan.to_string(), "acknowledge.sent[operator=join,checkpoint=3]=drop; manifest.written[hit=2]=crash");
 //! assert_eq!(plan.to_string().parse::<FaultPlan>()?, plan);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
