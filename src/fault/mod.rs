@@ -17,10 +17,14 @@
 mod armed;
 mod names;
 mod plan;
+mod shape;
+mod table;
 mod text;
 
 pub use alluvium_actors::ports::points::{Action, Actions, Point, UnknownPoint};
 pub(crate) use armed::{Armed, Strike};
 pub use names::Names;
+pub(crate) use names::Spot;
 pub use plan::{End, Fault, FaultError, FaultPlan, LONGEST_HOLD, What};
+pub use table::page;
 pub use text::ParseFaultError;
