@@ -63,15 +63,24 @@ struct CountedBlocking {
 }
 
 impl Blocking for CountedBlocking {
-    fn run(&self, lane: Lane, work: Work) {
-        let counted = self.count.begin();
-        self.inner.run(
-            lane,
-            Box::new(move || {
-                work();
-                drop(counted);
-            }),
-        );
+    fn run(&self, lane: Lane, work: Box<dyn Work>) {
+        self.inner.run(lane, Box::new(CountedWork { work, _counted: self.count.begin() }));
+    }
+}
+
+/// Under way until it was answered.
+struct CountedWork {
+    work: Box<dyn Work>,
+    _counted: Counted,
+}
+
+impl Work for CountedWork {
+    fn carry_out(&mut self) {
+        self.work.carry_out();
+    }
+
+    fn answer(self: Box<Self>) {
+        self.work.answer();
     }
 }
 

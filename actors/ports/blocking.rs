@@ -19,13 +19,27 @@ pub enum Lane {
     Connectors,
 }
 
-/// A unit of blocking work.
-pub type Work = Box<dyn FnOnce() + Send>;
+/// A unit of blocking work. Two calls, since in virtual time the device is busy between them: what was done is done, and nobody knows it yet.
+pub trait Work: Send {
+    /// Does what was asked. A second call does nothing.
+    fn carry_out(&mut self);
+
+    /// Tells who waits for it.
+    fn answer(self: Box<Self>);
+}
+
+impl dyn Work {
+    /// Carries it out and answers.
+    pub fn run(mut self: Box<Self>) {
+        self.carry_out();
+        self.answer();
+    }
+}
 
 /// Runs blocking work somewhere else and returns at once.
 pub trait Blocking: Send + Sync {
     /// Queues `work` on `lane`.
-    fn run(&self, lane: Lane, work: Work);
+    fn run(&self, lane: Lane, work: Box<dyn Work>);
 }
 
 /// The answer of blocking work that is still under way. Dropping it abandons the answer, not the work.
@@ -43,24 +57,36 @@ struct Shared<T> {
 #[error("blocking work panicked: {0}")]
 pub struct WorkPanicked(pub String);
 
+/// What a promise queues.
+struct Promised<T, F> {
+    work: Option<F>,
+    outcome: Option<Result<T, WorkPanicked>>,
+    shared: Arc<Mutex<Shared<T>>>,
+}
+
+impl<T: Send, F: FnOnce() -> T + Send> Work for Promised<T, F> {
+    fn carry_out(&mut self) {
+        if let Some(work) = self.work.take() {
+            let outcome = catch_unwind(AssertUnwindSafe(work));
+            self.outcome = Some(outcome.map_err(|panic| WorkPanicked(panic_text(panic.as_ref()))));
+        }
+    }
+
+    fn answer(self: Box<Self>) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.answer = self.outcome;
+        if let Some(waker) = shared.waker.take() {
+            drop(shared);
+            waker.wake();
+        }
+    }
+}
+
 impl<T: Send + 'static> Promise<T> {
     /// Starts `work` on a lane. A panic inside is caught and becomes the answer.
     pub fn start(blocking: &dyn Blocking, lane: Lane, work: impl FnOnce() -> T + Send + 'static) -> Promise<T> {
         let shared = Arc::new(Mutex::new(Shared { answer: None, waker: None }));
-        let answer_to = Arc::clone(&shared);
-        blocking.run(
-            lane,
-            Box::new(move || {
-                let answer =
-                    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| WorkPanicked(panic_text(panic.as_ref())));
-                let mut shared = answer_to.lock().unwrap_or_else(PoisonError::into_inner);
-                shared.answer = Some(answer);
-                if let Some(waker) = shared.waker.take() {
-                    drop(shared);
-                    waker.wake();
-                }
-            }),
-        );
+        blocking.run(lane, Box::new(Promised { work: Some(work), outcome: None, shared: Arc::clone(&shared) }));
         Promise { shared }
     }
 

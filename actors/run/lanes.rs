@@ -41,7 +41,7 @@ struct Queue {
 
 #[derive(Default)]
 struct QueueState {
-    work: VecDeque<Work>,
+    work: VecDeque<Box<dyn Work>>,
     closed: bool,
 }
 
@@ -114,13 +114,13 @@ fn spawn(name: String, queue: &Arc<Queue>, working: &Arc<Working>) -> io::Result
         let _works = works;
         while let Some(work) = queue.next() {
             // Promises catch panics of their work; this keeps the lane alive whatever else is queued.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work.run()));
         }
     })
 }
 
 impl Queue {
-    fn next(&self) -> Option<Work> {
+    fn next(&self) -> Option<Box<dyn Work>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(work) = state.work.pop_front() {
@@ -135,7 +135,7 @@ impl Queue {
 }
 
 impl Blocking for Lanes {
-    fn run(&self, lane: Lane, work: Work) {
+    fn run(&self, lane: Lane, work: Box<dyn Work>) {
         let queue = match lane {
             Lane::Metadata => &self.metadata,
             Lane::Blobs => &self.blobs,

@@ -2,14 +2,14 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use alluvium_actors::ports::files::{
     DirectoryEntry, FileError, FileErrorKind, FileKind, FileLock, FileMetadata, FileOperation, FileReader, FileWriter,
     Files,
 };
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 /// The files of this machine.
@@ -39,7 +39,8 @@ fn parent(path: &Path) -> &Path {
 
 fn sync_directory(directory: &Path) -> io::Result<()> {
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    File::open(directory)?.sync_all()
+    let flags = i32::try_from(OFlags::DIRECTORY.bits()).unwrap_or_default();
+    OpenOptions::new().read(true).custom_flags(flags).open(directory)?.sync_all()
 }
 
 fn metadata(found: &fs::Metadata) -> FileMetadata {
@@ -69,6 +70,11 @@ impl Files for SystemFiles {
 
     fn open(&self, path: &Path) -> Result<Box<dyn FileReader>, FileError> {
         let file = File::open(path).map_err(on(FileOperation::Open, path))?;
+        // The operating system opens directories too, and fails at the first read.
+        if file.metadata().map_err(on(FileOperation::Open, path))?.is_dir() {
+            let kind = FileErrorKind::Other(io::ErrorKind::IsADirectory);
+            return Err(FileError::new(FileOperation::Open, path, kind, "it is a directory"));
+        }
         Ok(Box::new(SystemReader { file, path: path.to_owned() }))
     }
 
@@ -109,6 +115,8 @@ impl Files for SystemFiles {
     }
 
     fn create_directories(&self, directory: &Path) -> Result<(), FileError> {
+        // Without a `.` at its end, which cannot be made.
+        let directory: &Path = &directory.components().collect::<PathBuf>();
         let mut missing: Vec<&Path> = Vec::new();
         for path in directory.ancestors().filter(|path| !path.as_os_str().is_empty()) {
             match fs::metadata(path) {

@@ -45,10 +45,10 @@ impl Wake for Wakes {
 }
 
 #[derive(Default)]
-struct WaitingWork(Mutex<VecDeque<Work>>);
+struct WaitingWork(Mutex<VecDeque<Box<dyn Work>>>);
 
 impl Blocking for WaitingWork {
-    fn run(&self, _: Lane, work: Work) {
+    fn run(&self, _: Lane, work: Box<dyn Work>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(work);
     }
 }
@@ -111,7 +111,7 @@ impl ManualHost {
     pub fn run_one_blocking(&self) -> bool {
         let work = self.inner.blocking.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         work.is_some_and(|work| {
-            work();
+            work.run();
             true
         })
     }

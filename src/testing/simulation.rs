@@ -274,6 +274,12 @@ impl Simulation {
         Simulation { faults, ..self }
     }
 
+    /// The number that decides everything.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The run that the environment variable `ALLUVIUM_SIMULATION_SEED` asks for, if it does.
     ///
     /// # Panics

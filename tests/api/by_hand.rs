@@ -264,7 +264,7 @@ impl Running {
     pub(crate) fn do_some_work(&self, most: usize) {
         for _ in 0..most {
             let Some(work) = self.host.take_work() else { break };
-            work();
+            work.run();
         }
     }
 

@@ -17,10 +17,10 @@ pub(crate) struct TestHost {
 }
 
 #[derive(Default)]
-struct Queue(Mutex<VecDeque<Work>>);
+struct Queue(Mutex<VecDeque<Box<dyn Work>>>);
 
 impl Blocking for Queue {
-    fn run(&self, _: Lane, work: Work) {
+    fn run(&self, _: Lane, work: Box<dyn Work>) {
         self.0.lock().unwrap().push_back(work);
     }
 }
@@ -58,7 +58,7 @@ impl Host for TestHost {
 
 impl TestHost {
     /// The next piece of blocking work, taken out of the queue.
-    pub(crate) fn take_work(&self) -> Option<Work> {
+    pub(crate) fn take_work(&self) -> Option<Box<dyn Work>> {
         self.work.0.lock().unwrap().pop_front()
     }
 

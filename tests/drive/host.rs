@@ -18,8 +18,8 @@ pub(crate) struct Recorder {
 struct AtOnce;
 
 impl Blocking for AtOnce {
-    fn run(&self, _: Lane, work: Work) {
-        work();
+    fn run(&self, _: Lane, work: Box<dyn Work>) {
+        work.run();
     }
 }
 

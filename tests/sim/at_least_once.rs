@@ -71,7 +71,7 @@ impl KeyedProcess for Count {
 #[derive(Clone, Debug, Default)]
 struct Repeats(Arc<Mutex<u64>>);
 
-struct Tracked {
+pub(crate) struct Tracked {
     mode: CheckpointMode,
     /// Outlives every process, as an outside system does.
     output: Collect<Counted>,
@@ -92,6 +92,11 @@ impl Listener for Restores {
 }
 
 impl Tracked {
+    /// At least once, when nobody counts the repeats.
+    pub(crate) fn relaxed() -> Tracked {
+        Tracked::new(CheckpointMode::AtLeastOnce, &Repeats::default())
+    }
+
     fn new(mode: CheckpointMode, repeats: &Repeats) -> Tracked {
         Tracked { mode, output: Collect::new(), restores: Arc::default(), repeats: repeats.clone() }
     }

@@ -22,7 +22,7 @@ const NUMBERS: u64 = 400;
 
 /// Copies numbers and is cancelled on the way.
 #[derive(Default)]
-struct Cancelled {
+pub(crate) struct Cancelled {
     /// The newest checkpoint that was seen complete.
     complete: Option<CheckpointId>,
     told: Arc<AtomicBool>,

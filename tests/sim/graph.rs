@@ -177,10 +177,10 @@ impl Outside {
     }
 }
 
-struct Ways(Outside);
+pub(crate) struct Ways(Outside);
 
 impl Ways {
-    fn new() -> Ways {
+    pub(crate) fn new() -> Ways {
         Ways(Outside::default())
     }
 }

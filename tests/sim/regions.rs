@@ -168,7 +168,7 @@ impl Listener for Hearing {
 
 /// When the code of the left side panics.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Panics {
+pub(crate) enum Panics {
     /// On the left side alone, several times.
     Left,
     /// On both, by chance.
@@ -177,7 +177,7 @@ enum Panics {
     Supervisor,
 }
 
-struct Regions {
+pub(crate) struct Regions {
     panics: Panics,
     failover: FailoverStrategy,
     catalogue: SimulatedCatalogue,
@@ -188,7 +188,7 @@ struct Regions {
 }
 
 impl Regions {
-    fn new(panics: Panics) -> Regions {
+    pub(crate) fn new(panics: Panics) -> Regions {
         Regions {
             panics,
             failover: FailoverStrategy::Region,

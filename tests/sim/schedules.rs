@@ -1,6 +1,8 @@
 //! Which runs a test makes.
 
-use alluvium::testing::simulation::{Faults, Report, Scenario, Simulation};
+use std::fmt;
+
+use alluvium::testing::simulation::{Faults, Report, Scenario, Simulation, Trouble};
 
 /// What a number of runs came to.
 #[derive(Debug, Default)]
@@ -8,6 +10,8 @@ pub(crate) struct Tally {
     /// Whether the environment asked for one certain run.
     pub(crate) is_asked: bool,
     pub(crate) runs: u64,
+    /// How many of them had faults planned.
+    pub(crate) faulty: u64,
     pub(crate) processes: u64,
     pub(crate) crashes: u64,
     pub(crate) failures: u64,
@@ -16,13 +20,38 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, report: &Report) {
+    pub(crate) fn add(&mut self, simulation: Simulation, report: &Report) {
         self.runs += 1;
+        self.faulty += u64::from(simulation != simulation.with(Faults::None));
         self.processes += u64::from(report.processes);
         self.crashes += u64::from(report.crashes);
         self.failures += u64::from(report.failures);
         self.completed += report.completed;
         self.events += report.events;
+    }
+}
+
+impl Tally {
+    pub(crate) fn merge(&mut self, other: &Tally) {
+        self.runs += other.runs;
+        self.faulty += other.faulty;
+        self.processes += other.processes;
+        self.crashes += other.crashes;
+        self.failures += other.failures;
+        self.completed += other.completed;
+        self.events += other.events;
+    }
+}
+
+/// The gate adds up the fault schedules of these lines.
+impl fmt::Display for Tally {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { runs, faulty, processes, crashes, failures, completed, events, .. } = self;
+        write!(
+            formatter,
+            "{runs} runs, {faulty} fault schedules: {processes} processes, {crashes} crashed, {failures} ended by a fault of the disk; \
+             {completed} checkpoints, {events} events"
+        )
     }
 }
 
@@ -32,6 +61,15 @@ pub(crate) fn run<S: Scenario>(
     simulations: impl IntoIterator<Item = Simulation>,
     build: impl Fn() -> S,
 ) -> Tally {
+    run_each(name, simulations, |_| build())
+}
+
+/// The same for a scenario that depends on the run, as on its seed.
+pub(crate) fn run_each<S: Scenario>(
+    name: &str,
+    simulations: impl IntoIterator<Item = Simulation>,
+    build: impl Fn(Simulation) -> S,
+) -> Tally {
     quiet::install();
     let asked = Simulation::from_environment();
     let mut tally = Tally { is_asked: asked.is_some(), ..Tally::default() };
@@ -40,15 +78,15 @@ pub(crate) fn run<S: Scenario>(
         None => simulations.into_iter().collect(),
     };
     for simulation in simulations {
-        match quiet::during(|| simulation.run_twice(&build)) {
-            Ok(report) => tally.add(&report),
+        match quiet::during(|| simulation.run_twice(|| build(simulation))) {
+            Ok(report) => tally.add(simulation, &report),
             Err(trouble) => {
                 println!("{trouble}");
                 panic!("{name}: {}", trouble.reason());
             }
         }
     }
-    println!("{name}: {tally:?}");
+    println!("{name}: {tally}");
     tally
 }
 
@@ -58,11 +96,29 @@ pub(crate) fn quietly<T>(play: impl FnOnce() -> T) -> T {
     quiet::during(play)
 }
 
+/// The first of these runs that finds something wrong: for rules that are broken on purpose.
+pub(crate) fn first_trouble<S: Scenario>(
+    simulations: impl IntoIterator<Item = Simulation>,
+    build: impl Fn(Simulation) -> S,
+) -> Option<Trouble> {
+    quiet::install();
+    let mut troubles = simulations.into_iter().map(|simulation| {
+        let mut scenario = build(simulation);
+        quiet::during(|| simulation.run(&mut scenario))
+    });
+    troubles.find_map(Result::err)
+}
+
 /// Runs with several crashes and faults each, as many as given or as `ALLUVIUM_SIMULATION_RUNS` says.
 pub(crate) fn random(first_seed: u64, runs: u64) -> impl Iterator<Item = Simulation> {
-    let asked = std::env::var("ALLUVIUM_SIMULATION_RUNS").ok();
-    let runs = asked.map_or(runs, |text| text.parse().expect("ALLUVIUM_SIMULATION_RUNS is a number"));
+    let runs = number("ALLUVIUM_SIMULATION_RUNS").unwrap_or(runs);
     (first_seed..first_seed + runs).map(Simulation::new)
+}
+
+/// The number in an environment variable.
+pub(crate) fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text}: a number is expected")))
 }
 
 /// One run per change of the disk that the job makes, crashed directly before it.
@@ -87,7 +143,7 @@ pub(crate) fn crashes_at_events<S: Scenario>(
 }
 
 /// Panics inside a simulation are part of the play and print nothing; all others do as usual.
-mod quiet {
+pub(crate) mod quiet {
     use std::cell::Cell;
     use std::sync::Once;
 
@@ -95,7 +151,7 @@ mod quiet {
         static SIMULATING: Cell<bool> = const { Cell::new(false) };
     }
 
-    pub(super) fn install() {
+    pub(crate) fn install() {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             let usual = std::panic::take_hook();
@@ -107,7 +163,7 @@ mod quiet {
         });
     }
 
-    pub(super) fn during<T>(play: impl FnOnce() -> T) -> T {
+    pub(crate) fn during<T>(play: impl FnOnce() -> T) -> T {
         SIMULATING.set(true);
         let played = play();
         SIMULATING.set(false);

@@ -15,13 +15,13 @@ use crate::schedules;
 const SLOW: u64 = 40;
 const FAST: u64 = 400;
 
-struct Union {
+pub(crate) struct Union {
     /// Outlives every process, as an outside system does.
     output: Collect<u64>,
 }
 
 impl Union {
-    fn new() -> Union {
+    pub(crate) fn new() -> Union {
         Union { output: Collect::new() }
     }
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use alluvium::storage::SystemFiles;
+use alluvium::testing::conformance::check_files;
 use alluvium::testing::disk::{DiskFault, SimulatedDisk};
-use alluvium_actors::ports::files::{FileErrorKind, FileOperation, Files};
+use alluvium_actors::ports::files::{FileOperation, Files};
 
 const FILE: &str = "/d/file";
 
@@ -22,50 +23,11 @@ fn write(files: &dyn Files, path: &Path, content: &[u8], sync: bool) {
     }
 }
 
-/// The contract that both sorts of files keep.
-fn keeps_the_contract(files: &dyn Files, root: &Path) {
-    let directory = root.join("a/b");
-    files.create_directories(&directory).unwrap();
-    files.create_directories(&directory).unwrap();
-    let (one, two) = (directory.join("one"), directory.join("two"));
-    write(files, &one, b"0123456789", true);
-    assert_eq!(files.create(&one).map(drop).unwrap_err().kind, FileErrorKind::AlreadyExists);
-    let reader = files.open(&one).unwrap();
-    assert_eq!(reader.length().unwrap(), 10);
-    let mut buffer = [0; 4];
-    assert_eq!(reader.read_at(8, &mut buffer).unwrap(), 2);
-    assert_eq!(&buffer[..2], b"89");
-    assert_eq!(reader.read_at(11, &mut buffer).unwrap(), 0);
-    write(files, &two, b"x", false);
-    assert_eq!(files.rename_without_replace(&one, &two).unwrap_err().kind, FileErrorKind::AlreadyExists);
-    assert_eq!(files.metadata(&two).unwrap().unwrap().length, 1);
-    let three = root.join("a/three");
-    files.rename_without_replace(&one, &three).unwrap();
-    files.sync_directory(&directory).unwrap();
-    files.sync_directory(&root.join("a")).unwrap();
-    assert_eq!(files.metadata(&one).unwrap(), None);
-    assert_eq!(reader.read_at(0, &mut buffer).unwrap(), 4, "an open file does not care for its name");
-    let names: Vec<String> = files.list(&root.join("a")).unwrap().into_iter().map(|entry| entry.name).collect();
-    assert_eq!(names, ["b", "three"]);
-    files.remove(&three).unwrap();
-    assert_eq!(files.remove(&three).unwrap_err().kind, FileErrorKind::NotFound);
-    assert_eq!(files.open(&three).map(drop).unwrap_err().kind, FileErrorKind::NotFound);
-    assert_eq!(files.list(&root.join("none")).unwrap_err().kind, FileErrorKind::NotFound);
-    assert_eq!(files.rename_without_replace(&one, &three).unwrap_err().kind, FileErrorKind::NotFound);
-    assert!(files.create_directories(&two).is_err());
-    let lock = files.lock(&root.join("lock")).unwrap();
-    let error = files.lock(&root.join("lock")).map(drop).unwrap_err();
-    assert_eq!(error.kind, FileErrorKind::Locked);
-    assert!(error.to_string().contains("lock"), "{error}");
-    drop(lock);
-    files.lock(&root.join("lock")).unwrap();
-}
-
 #[test]
 fn the_simulated_disk_and_the_file_system_keep_the_same_contract() {
-    keeps_the_contract(&SimulatedDisk::new(), Path::new("/var/data"));
+    check_files(&SimulatedDisk::new(), Path::new("/var/data")).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    keeps_the_contract(&SystemFiles::new(), directory.path());
+    check_files(&SystemFiles::new(), &directory.path().join("data")).unwrap();
 }
 
 #[test]

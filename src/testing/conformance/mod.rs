@@ -1,12 +1,13 @@
 //! What every [`Source`](crate::connect::source::Source) and every [`Sink`](crate::connect::sink::Sink) has to do, as suites that a stranger's can run:
-//! [`check_source`] and [`check_sink`].
+//! [`check_source`] and [`check_sink`]. What every door to files has to do is [`check_files`].
 //!
-//! Both play the runtime: they call a connector as the runtime does, in every order in which that may happen, let it die between any two calls, and compare records.
+//! The first two play the runtime: they call a connector as the runtime does, in every order in which that may happen, let it die between any two calls, and compare records.
 //! What they find is told as a story (which calls, in which order) with the records that are missing or there twice.
 
 mod count;
 mod doors;
 mod emitted;
+mod files;
 mod print;
 mod sink;
 mod sink_process;
@@ -16,6 +17,7 @@ mod source_process;
 
 use std::fmt;
 
+pub use files::check_files;
 pub use sink::{SinkReport, SinkUnderTest, check_sink};
 pub use source::{SourceReport, SourceUnderTest, check_source};
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use alluvium_actors::ids::Moment;
 use alluvium_actors::ports::blocking::{Blocking, Lane, Work};
@@ -18,35 +19,44 @@ const CONNECTOR_THREADS: usize = 2;
 
 /// Where the drivers put their work.
 #[derive(Default)]
-pub(super) struct Inbox(Mutex<Vec<(Lane, Work)>>);
+pub(super) struct Inbox(Mutex<Vec<(Lane, Box<dyn Work>)>>);
 
 impl Blocking for Inbox {
-    fn run(&self, lane: Lane, work: Work) {
+    fn run(&self, lane: Lane, work: Box<dyn Work>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((lane, work));
     }
 }
 
-/// The work that waits. Each piece is carried out as a whole at the moment at which it is done.
+/// The work that waits. A piece is carried out as a whole, some time after its turn has come, unless a fault lets it stand still in its middle. Its answer comes later by the time that the disk took for it;
+/// until then its thread is busy.
 #[derive(Default)]
 pub(super) struct Lanes {
     inbox: Arc<Inbox>,
     queues: [VecDeque<Queued>; LANES.len()],
 }
 
-struct Queued {
-    /// When it is done, drawn when its turn has come.
-    done: Option<Moment>,
-    work: Stage,
+/// A piece of work.
+enum Queued {
+    /// Its turn has not come.
+    Waits(Box<dyn Work>),
+    /// It is carried out at this moment, drawn when its turn has come.
+    Begun(Box<dyn Work>, Moment),
+    /// It stands still in its middle.
+    Stands(Suspended, Gate),
+    /// It was carried out, and is answered at this moment.
+    CarriedOut(Box<dyn Work>, Moment),
+    /// It is at work.
+    AtWork,
 }
 
-/// How far a piece of work is.
-enum Stage {
-    /// It has not begun.
-    Fresh(Work),
-    /// It stands in front of a gate.
-    Suspended(Suspended, Gate),
-    /// It is being carried out.
-    UnderWay,
+/// What became of a piece of work.
+pub(super) enum Proceeded {
+    /// It was carried out now.
+    CarriedOut,
+    /// It stands still in its middle.
+    Stands,
+    /// Only its answer was left.
+    Answered,
 }
 
 /// Names one piece of work.
@@ -72,55 +82,86 @@ impl Lanes {
     pub(super) fn begin(&mut self, now: Moment, random: &mut Random) {
         for (lane, work) in std::mem::take(&mut *self.inbox.0.lock().unwrap_or_else(PoisonError::into_inner)) {
             let lane = LANES.iter().position(|known| *known == lane).expect("every lane is known");
-            self.queues[lane].push_back(Queued { done: None, work: Stage::Fresh(work) });
+            self.queues[lane].push_back(Queued::Waits(work));
         }
         for (lane, queue) in self.queues.iter_mut().enumerate() {
             for queued in queue.iter_mut().take(threads(lane)) {
-                queued.done.get_or_insert_with(|| Moment(now.0 + latency(random)));
+                *queued = match std::mem::replace(queued, Queued::AtWork) {
+                    Queued::Waits(work) => Queued::Begun(work, Moment(now.0 + latency(random))),
+                    begun => begun,
+                };
             }
         }
     }
 
-    /// What may be done by now.
+    /// What may be carried out, go on or be answered by now.
     pub(super) fn due<'a>(&'a self, now: Moment, faults: &'a SimulatedFaults) -> impl Iterator<Item = Position> + 'a {
         self.under_way()
-            .filter(move |(position, done)| match &self.queues[position.lane][position.index].work {
-                Stage::Suspended(_, gate) => faults.is_open(*gate, now),
-                Stage::Fresh(_) | Stage::UnderWay => *done <= now,
+            .filter(move |(position, at)| match &self.queues[position.lane][position.index] {
+                Queued::Stands(_, gate) => faults.is_open(*gate, now),
+                Queued::Waits(_) | Queued::Begun(..) | Queued::CarriedOut(..) | Queued::AtWork => *at <= now,
             })
             .map(|(position, _)| position)
     }
 
-    /// When the next piece is done, or goes on.
+    /// When the next piece is due.
     pub(super) fn next(&self) -> Option<Moment> {
-        self.under_way().map(|(_, done)| done).min()
+        self.under_way().map(|(_, at)| at).min()
     }
 
     fn under_way(&self) -> impl Iterator<Item = (Position, Moment)> + '_ {
         self.queues.iter().enumerate().flat_map(|(lane, queue)| {
             let begun = queue.iter().take(threads(lane)).enumerate();
-            begun.filter_map(move |(index, queued)| Some((Position { lane, index }, queued.done?)))
+            begun.filter_map(move |(index, queued)| match queued {
+                Queued::Waits(_) | Queued::AtWork => None,
+                Queued::Begun(_, at) | Queued::CarriedOut(_, at) => Some((Position { lane, index }, *at)),
+                Queued::Stands(_, gate) => Some((Position { lane, index }, gate.at)),
+            })
         })
     }
 
-    /// Carries a piece out, or a part of it up to where it stands still. It keeps its place until it is done.
-    pub(super) fn carry_out(&mut self, position: Position, may_suspend: bool) {
+    /// Carries a piece out, unless it was, and answers it, unless its device is busy for some time; `cost` says for how long. With `may_suspend` it may
+    /// stand still in its middle.
+    pub(super) fn proceed(
+        &mut self,
+        position: Position,
+        now: Moment,
+        may_suspend: bool,
+        cost: impl FnOnce() -> Duration,
+    ) -> Proceeded {
         let queue = &mut self.queues[position.lane];
         let queued = queue.get_mut(position.index).expect("what is due is queued");
-        let worked = match std::mem::replace(&mut queued.work, Stage::UnderWay) {
-            Stage::Fresh(work) if may_suspend => suspended::begin(work),
-            Stage::Fresh(work) => {
-                work();
-                Worked::Done
+        let worked = match std::mem::replace(queued, Queued::AtWork) {
+            Queued::Begun(work, _) | Queued::Waits(work) if may_suspend => suspended::begin(work),
+            Queued::Begun(mut work, _) | Queued::Waits(mut work) => {
+                work.carry_out();
+                Worked::Done(Some(work))
             }
-            Stage::Suspended(suspended, _) => suspended.go_on(),
-            Stage::UnderWay => Worked::Done,
+            Queued::Stands(suspended, _) => suspended.go_on(),
+            Queued::CarriedOut(work, _) => {
+                queue.remove(position.index);
+                work.answer();
+                return Proceeded::Answered;
+            }
+            Queued::AtWork => Worked::Done(None),
         };
         match worked {
-            Worked::Done => drop(queue.remove(position.index)),
             Worked::Stands(suspended, gate) => {
-                queued.done = Some(gate.at);
-                queued.work = Stage::Suspended(suspended, gate);
+                *queued = Queued::Stands(suspended, gate);
+                Proceeded::Stands
+            }
+            Worked::Done(work) => {
+                let cost = cost();
+                match work {
+                    Some(work) if cost > Duration::ZERO => *queued = Queued::CarriedOut(work, now + cost),
+                    work => {
+                        queue.remove(position.index);
+                        if let Some(work) = work {
+                            work.answer();
+                        }
+                    }
+                }
+                Proceeded::CarriedOut
             }
         }
     }
@@ -133,7 +174,7 @@ fn threads(lane: usize) -> usize {
     }
 }
 
-/// How long a piece of work takes, in nanoseconds: mostly little, at times very long.
+/// How long a piece of work waits for its thread, in nanoseconds: mostly little, at times very long.
 fn latency(random: &mut Random) -> u64 {
     let most = match random.below(100) {
         0..70 => 200_000,

@@ -17,7 +17,7 @@ use alluvium_actors::ports::points::{Delivery, Faults, InjectedEnd, InjectedPani
 
 use super::faults::Order;
 use super::host::{Actor, Mail, Ready, Shared, SimulatedHost};
-use super::lanes::{Lanes, Position};
+use super::lanes::{Lanes, Position, Proceeded};
 use super::outside::Outside;
 use super::points::SimulatedFaults;
 use super::story::{Story, What, describe, outcome};
@@ -366,8 +366,15 @@ impl Process {
 
     fn work(&mut self, position: Position) {
         self.faults.acts(self.now(), None);
-        self.lanes.carry_out(position, self.may_suspend);
-        self.tell(None, What::Worked { lane: position.lane(), effects: self.disk.effects() });
+        let (now, disk) = (self.now(), &self.disk);
+        let proceeded = self.lanes.proceed(position, now, self.may_suspend, || disk.take_busy());
+        let lane = position.lane();
+        let what = match proceeded {
+            Proceeded::CarriedOut => What::Worked { lane, effects: disk.effects() },
+            Proceeded::Stands => What::Stands { lane, effects: disk.effects() },
+            Proceeded::Answered => What::Answered { lane },
+        };
+        self.tell(None, what);
     }
 
     /// The job is over: what was queued before is still carried out, as under actix.

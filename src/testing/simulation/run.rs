@@ -26,6 +26,9 @@ const PROCESSES: u32 = 200;
 /// How many events a run may have before it counts as hanging.
 const EVENTS: u64 = 400_000;
 
+/// Keeps the chances of the disk apart from those of the schedule.
+const DISK_SEED: u64 = 0xd15c_d15c_d15c_d15c;
+
 /// A scenario looks at the world at least this often.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -60,6 +63,8 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(super) fn new(simulation: Simulation, scenario: &'a mut dyn Scenario, story: Arc<Mutex<Story>>) -> Run<'a> {
         let mut random = Random::new(simulation.seed);
+        let disk = SimulatedDisk::new();
+        disk.set_seed(simulation.seed ^ DISK_SEED);
         let report = Report {
             events: 0,
             effects: 0,
@@ -158,6 +163,8 @@ impl<'a> Run<'a> {
         };
         let built = self.scenario.boot(&mut boot);
         let commands = boot.commands;
+        // The start reads the store before anything else can happen.
+        self.now = self.now + self.disk.take_busy();
         let mut process_slot = None;
         let end = match built {
             Ok(setup) => {

@@ -49,6 +49,10 @@ pub(super) enum What {
     Worked { lane: Lane, effects: u64 },
     /// A fault point was reached, and a fault struck there or not.
     Reached { point: Point, place: String, struck: Option<String> },
+    /// Blocking work stands still in its middle.
+    Stands { lane: Lane, effects: u64 },
+    /// The device was busy with it until now.
+    Answered { lane: Lane },
     /// The job told its listener.
     Told { event: String },
     /// An outside system did something.
@@ -141,6 +145,8 @@ impl fmt::Display for Line {
             }
             What::Panicked => formatter.write_str("panics"),
             What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
+            What::Stands { lane, effects } => write!(formatter, "{lane:?} work stands still, effects {effects}"),
+            What::Answered { lane } => write!(formatter, "{lane:?} work that was done is answered"),
             What::Told { event } => write!(formatter, "     {event}"),
             What::Noted { who, what } => write!(formatter, "     {who}: {what}"),
         }

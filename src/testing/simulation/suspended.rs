@@ -18,7 +18,7 @@ enum Said {
     /// It stands in front of a gate.
     Stands(Gate),
     /// It is done.
-    Done,
+    Done(Box<dyn Work>),
 }
 
 /// What the work holds.
@@ -42,22 +42,22 @@ pub(super) struct Suspended {
 
 /// What became of work.
 pub(super) enum Worked {
-    /// It is done.
-    Done,
+    /// It is done, and can be answered. Nothing is left of one whose process is gone.
+    Done(Option<Box<dyn Work>>),
     /// It stands in front of a gate.
     Stands(Suspended, Gate),
 }
 
 /// Begins work on a thread of its own, and waits until it is done or stands still.
-pub(super) fn begin(work: Work) -> Worked {
+pub(super) fn begin(mut work: Box<dyn Work>) -> Worked {
     let (say, said) = channel();
     let (go, gone) = channel();
     let body = move || {
         BATON.set(Some(Baton { said: say.clone(), go: gone }));
-        work();
+        work.carry_out();
         BATON.set(None);
-        // The simulation is there: it waits for this.
-        let _ = say.send(Said::Done);
+        // The simulation waits for it, unless the process is gone.
+        let _ = say.send(Said::Done(work));
     };
     let thread = Builder::new().name("simulated work".to_owned()).spawn(body).expect("a thread for simulated work");
     Suspended { said, go: Some(go), thread: Some(thread) }.hear()
@@ -89,7 +89,8 @@ impl Suspended {
     fn hear(self) -> Worked {
         match self.said.recv() {
             Ok(Said::Stands(gate)) => Worked::Stands(self, gate),
-            Ok(Said::Done) | Err(_) => Worked::Done,
+            Ok(Said::Done(work)) => Worked::Done(Some(work)),
+            Err(_) => Worked::Done(None),
         }
     }
 }
