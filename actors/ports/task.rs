@@ -15,7 +15,7 @@ use crate::ports::calls::CallWatch;
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
 use crate::ports::host::Host;
-use crate::ports::store::{CheckpointStore, Manifest, OperatorSnapshot};
+use crate::ports::store::{CheckpointStore, Manifest, OperatorShape, OperatorSnapshot};
 
 /// At most so many records go through a chain before the driver looks at the mailbox again.
 pub const SLICE_RECORDS: usize = 256;
@@ -68,6 +68,23 @@ impl TaskContext {
             .iter()
             .flat_map(|subtask| &subtask.operators)
             .find(|snapshot| snapshot.uid == *uid && snapshot.subtask == self.subtask.index)
+    }
+
+    /// What the restored checkpoint holds for operator `uid` of all its subtasks: another number of them than now, after rescaling.
+    pub fn restored_operators(&self, uid: &OperatorUid) -> impl Iterator<Item = &OperatorSnapshot> {
+        let subtasks = self.restored.iter().flat_map(|manifest| &manifest.subtasks);
+        subtasks.flat_map(|subtask| &subtask.operators).filter(move |snapshot| snapshot.uid == *uid)
+    }
+
+    /// How wide operator `uid` was when the restored checkpoint was taken; as now if the checkpoint does not say.
+    #[must_use]
+    pub fn restored_shape(&self, uid: &OperatorUid) -> OperatorShape {
+        let stored = self.restored.iter().flat_map(|manifest| &manifest.shapes).find(|shape| shape.uid == *uid);
+        stored.cloned().unwrap_or_else(|| OperatorShape {
+            uid: uid.clone(),
+            parallelism: self.parallelism,
+            max_parallelism: self.max_parallelism,
+        })
     }
 }
 

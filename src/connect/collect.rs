@@ -83,6 +83,16 @@ impl<T: Clone> Collect<T> {
     pub fn collected(&self) -> Vec<T> {
         self.lock().parts.values().flatten().cloned().collect()
     }
+
+    /// The same, each record with its checkpoint and its writer.
+    pub(crate) fn collected_parts(&self) -> Vec<(CheckpointId, u32, T)> {
+        let collection = self.lock();
+        let records = collection
+            .parts
+            .iter()
+            .flat_map(|(part, records)| records.iter().map(|record| (part.checkpoint, part.subtask, record.clone())));
+        records.collect()
+    }
 }
 
 impl<T> Default for Collect<T> {

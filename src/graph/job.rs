@@ -54,7 +54,7 @@ use crate::record::Record;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Job {
-    shared: Shared,
+    pub(super) shared: Shared,
 }
 
 impl Job {

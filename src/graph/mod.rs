@@ -20,6 +20,7 @@ mod promises;
 mod settings;
 mod sides;
 mod stream;
+mod taps;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub use guarantee::{CheckpointBasis, GuaranteeLink, GuaranteeNotHeld, GuaranteeR
 pub use job::Job;
 pub use keyed::KeyedStream;
 pub use stream::{Stream, StreamEnd};
+pub(crate) use taps::SideTap;
 
 /// A job that was built: chains, edges, sources and sinks. Immutable; cheap to clone.
 #[derive(Clone, Debug)]

@@ -9,6 +9,25 @@ use alluvium_actors::ports::task::Failure;
 /// # Errors
 /// Every mismatch at once, each with its mend. Unrecoverable: another attempt would find the same.
 pub(super) fn check_fit(plan: &Plan, manifest: &Manifest) -> Result<(), Failure> {
+    let mut problems = misfits(plan, manifest);
+    for stored in &manifest.shapes {
+        let Some(node) = plan.nodes.iter().find(|node| node.uids.contains(&stored.uid)) else { continue };
+        if node.parallelism != stored.parallelism {
+            problems.push(format!(
+                "`{}` has parallelism {} and had {} in the checkpoint: start it with {}, other widths cannot be restored yet",
+                stored.uid, node.parallelism, stored.parallelism, stored.parallelism
+            ));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let message = format!("checkpoint {} does not fit the job: {}", manifest.checkpoint, problems.join("; "));
+    Err(Failure::unrecoverable("restore", message))
+}
+
+/// What keeps a checkpoint from being restored at any parallelism, each with its mend.
+pub(crate) fn misfits(plan: &Plan, manifest: &Manifest) -> Vec<String> {
     let mut problems = Vec::new();
     for stored in &manifest.shapes {
         let Some(node) = plan.nodes.iter().find(|node| node.uids.contains(&stored.uid)) else {
@@ -24,16 +43,6 @@ pub(super) fn check_fit(plan: &Plan, manifest: &Manifest) -> Result<(), Failure>
                 stored.uid, node.max_parallelism, stored.max_parallelism, stored.max_parallelism
             ));
         }
-        if node.parallelism != stored.parallelism {
-            problems.push(format!(
-                "`{}` has parallelism {} and had {} in the checkpoint: start it with {}, other widths cannot be restored yet",
-                stored.uid, node.parallelism, stored.parallelism, stored.parallelism
-            ));
-        }
     }
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let message = format!("checkpoint {} does not fit the job: {}", manifest.checkpoint, problems.join("; "));
-    Err(Failure::unrecoverable("restore", message))
+    problems
 }

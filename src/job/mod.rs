@@ -1,6 +1,6 @@
 //! Running a job: options in, a handle out.
 
-mod fit;
+pub(crate) mod fit;
 mod guarantee;
 mod handle;
 mod monitor;

@@ -23,7 +23,7 @@ pub(crate) struct KeyedState<K, R, H> {
     pub(crate) table: Table<K, R, H>,
     pub(crate) site: Site,
     uid: OperatorUid,
-    restoring: Option<(StateReading, Option<StateMapping>)>,
+    restoring: Option<(StateReading, Vec<StateMapping>)>,
     /// Open snapshots, in the order of their cuts.
     writing: Vec<StateWriting>,
 }
@@ -33,9 +33,9 @@ impl<K: Key, R: Row, H: Hold<R>> KeyedState<K, R, H> {
     pub(crate) fn new(site: Site, uid: OperatorUid, states: Vec<StateDescriptor>) -> KeyedState<K, R, H> {
         let task = &site.task;
         let groups = key_group_range(task.subtask.index, task.parallelism, task.max_parallelism);
-        let table = Table::new(groups, task.max_parallelism, task.hash_seed, states);
-        let piece = task.restored_operator(&uid).and_then(|snapshot| snapshot.piece(KEYED));
-        let restoring = piece.map(|piece| (StateReading::start(task, piece), None));
+        let table = Table::new(groups.clone(), task.max_parallelism, task.hash_seed, states);
+        let reading = StateReading::start(task, &uid, groups, site.place.label());
+        let restoring = reading.map(|reading| (reading, Vec::new()));
         KeyedState { table, site, uid, restoring, writing: Vec::new() }
     }
 }
@@ -51,22 +51,21 @@ impl<K: Key, R: Row, H: Hold<R>> Member for KeyedState<K, R, H> {
     }
 
     fn poll_restore(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        while let Some((reading, mapping)) = &mut self.restoring {
+        while let Some((reading, mappings)) = &mut self.restoring {
             let label = self.site.place.label();
             let part = match reading.poll(&self.site.task, self.table.descriptors(), label, context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(part) => part?,
             };
             match part {
-                Part::Header { mapping: found, keys } => {
-                    *mapping = Some(found);
+                Part::Header { mappings: found, keys } => {
+                    *mappings = found;
                     self.table.reserve(keys);
                 }
-                Part::Chunks(chunks) => {
-                    let mapping = mapping.as_ref().expect("the header comes first");
+                Part::Chunks { piece, chunks } => {
                     for chunk in chunks {
                         self.table
-                            .restore_chunk(mapping, &chunk)
+                            .restore_chunk(&mappings[piece], &chunk)
                             .map_err(|error| self.site.place.unrecoverable(error))?;
                     }
                     // One part at a time: the mailbox wants to be looked at between two.

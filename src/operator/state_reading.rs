@@ -1,49 +1,94 @@
-//! Reading a keyed snapshot back: the piece's header first, then its chunks in parts, each read away from the arbiter.
+//! Reading keyed snapshots back: the headers of the pieces first, then their chunks in parts, each read away from the arbiter.
+//!
+//! A subtask reads the chunks of its own key groups, from every piece that holds some of them. At the parallelism of the checkpoint that is the one piece
+//! that it wrote itself; at another one the pieces of several former subtasks.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use alluvium_actors::ids::OperatorUid;
 use alluvium_actors::ports::blocking::{Lane, Promise};
-use alluvium_actors::ports::store::{Piece, StoreError};
+use alluvium_actors::ports::store::StoreError;
 use alluvium_actors::ports::task::{Failure, TaskContext};
 
 use super::piece::{decode, panic_failure, store_failure};
-use crate::snapshot::{PieceReader, StateReader};
-use crate::state::{StateDescriptor, StateKind, StateMapping};
+use super::state_writing::KEYED;
+use crate::record::key_group_range;
+use crate::snapshot::{ChunkInfo, PieceReader, StateReader};
+use crate::state::{StateDescriptor, StateError, StateKind, StateMapping};
 
 /// So many bytes of chunks are read at once.
 const PART_BYTES: u64 = 1024 * 1024;
 
 /// A snapshot that is being read.
 pub(crate) struct StateReading {
+    /// The key groups that are wanted.
+    groups: Range<u32>,
     stage: Stage,
 }
 
 enum Stage {
-    /// The header is being read.
-    Opening(Promise<Result<StateReader, StoreError>>),
-    /// Chunks up to `next` were asked for.
-    Chunks { reader: Arc<StateReader>, next: usize, part: Promise<Result<Vec<Vec<u8>>, StoreError>> },
+    /// The snapshot cannot be read by this operator.
+    Refused(Failure),
+    /// The headers are being read.
+    Opening(Promise<Result<Vec<Stored>, StoreError>>),
+    /// Chunks up to `next` of piece number `piece` were asked for.
+    Chunks { pieces: Arc<Vec<Stored>>, piece: usize, next: usize, part: Promise<Result<Vec<Vec<u8>>, StoreError>> },
     /// Everything was read.
     End,
 }
 
+/// What one former subtask stored.
+struct Stored {
+    reader: StateReader,
+    /// The key groups that were its own.
+    groups: Range<u32>,
+}
+
 /// What the reading gives, in this order.
 pub(crate) enum Part {
-    /// The header: how stored states match those of the operator, and how many keys to expect at least.
-    Header { mapping: StateMapping, keys: usize },
-    /// Some chunks.
-    Chunks(Vec<Vec<u8>>),
+    /// The headers: how the stored states of each piece match those of the operator, and how many keys to expect at least.
+    Header { mappings: Vec<StateMapping>, keys: usize },
+    /// Some chunks of one piece.
+    Chunks { piece: usize, chunks: Vec<Vec<u8>> },
     /// There is nothing more.
     End,
 }
 
 impl StateReading {
-    /// Begins to read.
-    pub(crate) fn start(task: &TaskContext, piece: &Piece) -> StateReading {
-        let input = PieceReader::new(Arc::clone(&task.store), &piece.content);
-        let open = move || StateReader::open(input);
-        StateReading { stage: Stage::Opening(Promise::start(task.host.blocking().as_ref(), Lane::Blobs, open)) }
+    /// Begins to read what the restored checkpoint holds of an operator's key `groups`. Nothing if it holds nothing of them.
+    pub(crate) fn start(
+        task: &TaskContext,
+        uid: &OperatorUid,
+        groups: Range<u32>,
+        operator: &str,
+    ) -> Option<StateReading> {
+        let shape = task.restored_shape(uid);
+        let snapshots = task.restored_operators(uid).filter_map(|snapshot| Some((snapshot, snapshot.piece(KEYED)?)));
+        let owned = |subtask| key_group_range(subtask, shape.parallelism, shape.max_parallelism);
+        let pieces: Vec<_> = snapshots
+            .map(|(snapshot, piece)| {
+                (PieceReader::new(Arc::clone(&task.store), &piece.content), owned(snapshot.subtask))
+            })
+            .filter(|(_, owned)| owned.start < groups.end && groups.start < owned.end)
+            .collect();
+        if pieces.is_empty() {
+            return None;
+        }
+        if shape.max_parallelism != task.max_parallelism {
+            let (stored, current) = (shape.max_parallelism, task.max_parallelism);
+            let message =
+                format!("it has max parallelism {current} and had {stored} in the checkpoint: set it to {stored}");
+            return Some(StateReading { groups, stage: Stage::Refused(Failure::unrecoverable(operator, message)) });
+        }
+        let open = move || {
+            let opened =
+                pieces.into_iter().map(|(input, groups)| Ok(Stored { reader: StateReader::open(input)?, groups }));
+            opened.collect()
+        };
+        let stage = Stage::Opening(Promise::start(task.host.blocking().as_ref(), Lane::Blobs, open));
+        Some(StateReading { groups, stage })
     }
 
     /// The next part.
@@ -55,23 +100,24 @@ impl StateReading {
         context: &mut Context<'_>,
     ) -> Poll<Result<Part, Failure>> {
         let answer = match &mut self.stage {
+            Stage::Refused(failure) => Err(failure.clone()),
             Stage::Opening(promise) => match promise.poll(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(Ok(reader))) => {
-                    let header = header(&reader, current, operator);
-                    self.stage = ask(task, Arc::new(reader), 0);
+                Poll::Ready(Ok(Ok(pieces))) => {
+                    let header = header(&pieces, &self.groups, current, operator);
+                    self.stage = ask(task, Arc::new(pieces), &self.groups, 0, 0);
                     return Poll::Ready(header);
                 }
                 Poll::Ready(Ok(Err(error))) => Err(store_failure(operator, &error)),
                 Poll::Ready(Err(panicked)) => Err(panic_failure(operator, &panicked)),
             },
-            Stage::Chunks { reader, next, part } => match part.poll(context) {
+            Stage::Chunks { pieces, piece, next, part } => match part.poll(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Ok(chunks))) => {
-                    let (reader, next) = (Arc::clone(reader), *next);
+                    let (pieces, piece, next) = (Arc::clone(pieces), *piece, *next);
                     // The next part is read while this one is put into the table.
-                    self.stage = ask(task, reader, next);
-                    Ok(Part::Chunks(chunks))
+                    self.stage = ask(task, pieces, &self.groups, piece, next);
+                    Ok(Part::Chunks { piece, chunks })
                 }
                 Poll::Ready(Ok(Err(error))) => Err(store_failure(operator, &error)),
                 Poll::Ready(Err(panicked)) => Err(panic_failure(operator, &panicked)),
@@ -82,37 +128,69 @@ impl StateReading {
     }
 }
 
-/// Asks for the chunks from number `from` on, as many as make a part; at least one.
-fn ask(task: &TaskContext, reader: Arc<StateReader>, from: usize) -> Stage {
-    let mut bytes = 0;
-    let rest = reader.chunks().get(from..).unwrap_or_default();
-    let taken = rest
-        .iter()
-        .take_while(|chunk| {
-            let first = bytes == 0;
-            bytes += u64::from(chunk.length);
-            first || bytes <= PART_BYTES
-        })
-        .count();
-    if taken == 0 {
-        return Stage::End;
+/// Asks for the wanted chunks from number `from` of piece number `piece` on, as many as make a part; at least one.
+fn ask(task: &TaskContext, pieces: Arc<Vec<Stored>>, groups: &Range<u32>, mut piece: usize, mut from: usize) -> Stage {
+    while let Some(stored) = pieces.get(piece) {
+        let rest = stored.reader.chunks_of(groups.clone()).get(from..).unwrap_or_default();
+        let mut bytes = 0;
+        let taken = rest
+            .iter()
+            .take_while(|chunk| {
+                let first = bytes == 0;
+                bytes += u64::from(chunk.length);
+                first || bytes <= PART_BYTES
+            })
+            .count();
+        if taken > 0 {
+            let chunks: Vec<ChunkInfo> = rest[..taken].to_vec();
+            let asked = Arc::clone(&pieces);
+            let read = move || chunks.iter().map(|chunk| asked[piece].reader.read(chunk)).collect();
+            let part = Promise::start(task.host.blocking().as_ref(), Lane::Blobs, read);
+            return Stage::Chunks { pieces, piece, next: from + taken, part };
+        }
+        (piece, from) = (piece + 1, 0);
     }
-    let next = from + taken;
-    let asked = Arc::clone(&reader);
-    let read = move || asked.chunks()[from..next].iter().map(|chunk| asked.read(chunk)).collect();
-    Stage::Chunks { reader, next, part: Promise::start(task.host.blocking().as_ref(), Lane::Blobs, read) }
+    Stage::End
 }
 
-fn header(reader: &StateReader, current: &[StateDescriptor], operator: &str) -> Result<Part, Failure> {
-    let stored: Vec<StateDescriptor> =
-        reader.descriptors().iter().map(|bytes| decode(bytes, operator)).collect::<Result<_, _>>()?;
-    let mapping = StateMapping::new(&stored, current).map_err(|error| Failure::unrecoverable(operator, error))?;
-    // A value is there once per key, so the fullest value state tells the least number of keys; the others tell nothing.
+fn header(
+    pieces: &[Stored],
+    groups: &Range<u32>,
+    current: &[StateDescriptor],
+    operator: &str,
+) -> Result<Part, Failure> {
+    let mut mappings = Vec::new();
+    let mut keys = 0;
+    for Stored { reader, groups: owned } in pieces {
+        // Only the wanted chunks are read, so that one in the wrong piece would be missed and not found.
+        if let Some(foreign) = reader.chunks().iter().find(|chunk| !owned.contains(&chunk.key_group)) {
+            let (first, last) = (owned.start, owned.end.saturating_sub(1));
+            let error = StateError::ForeignKeyGroup { group: foreign.key_group, first, last };
+            return Err(Failure::unrecoverable(operator, error));
+        }
+        let stored = descriptors(reader, operator)?;
+        let mapping = StateMapping::new(&stored, current).map_err(|error| Failure::unrecoverable(operator, error))?;
+        keys += least_keys(&stored, reader.chunks_of(groups.clone()));
+        mappings.push(mapping);
+    }
+    Ok(Part::Header { mappings, keys })
+}
+
+/// The states of a piece, as its header lists them.
+///
+/// # Errors
+/// When a descriptor does not decode.
+pub(crate) fn descriptors(reader: &StateReader, operator: &str) -> Result<Vec<StateDescriptor>, Failure> {
+    reader.descriptors().iter().map(|bytes| decode(bytes, operator)).collect()
+}
+
+/// How many keys the chunks hold at least. A value is there once per key, so the fullest value state tells; the others tell nothing.
+fn least_keys(stored: &[StateDescriptor], chunks: &[ChunkInfo]) -> usize {
     let mut keys = vec![0_usize; stored.len()];
-    for chunk in reader.chunks() {
+    for chunk in chunks {
         if stored[chunk.state as usize].kind == StateKind::Value {
             keys[chunk.state as usize] += chunk.count as usize;
         }
     }
-    Ok(Part::Header { mapping, keys: keys.into_iter().max().unwrap_or(0) })
+    keys.into_iter().max().unwrap_or(0)
 }

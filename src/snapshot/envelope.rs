@@ -22,6 +22,7 @@ pub(crate) enum Kind {
     Reservation = 3,
     State = 4,
     Summary = 5,
+    Archive = 6,
 }
 
 impl Kind {
@@ -32,6 +33,7 @@ impl Kind {
             Kind::Reservation => "reservation of ids",
             Kind::State => "state blob",
             Kind::Summary => "summary of a checkpoint",
+            Kind::Archive => "archived checkpoint",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Every stored byte is described in `docs/formats.md`. Reading checks everything: hostile bytes give errors that name
 //! the file, never a panic and never an allocation beyond the size of the file.
 
+mod archive;
 mod blob;
 mod collect;
 mod envelope;
@@ -14,8 +15,10 @@ mod piece;
 mod recovery;
 mod store;
 
+pub(crate) use self::archive::Archive;
 pub use self::blob::{ChunkInfo, StateReader, StateWriter};
 pub(crate) use self::names::complete_checkpoint;
+pub(crate) use self::objects::stored_manifest;
 pub use self::options::{DEFAULT_INLINE_LIMIT, LARGEST_INLINE_LIMIT, StoreOptions};
 pub use self::piece::{PieceReader, PieceWriter};
 pub use self::store::Store;

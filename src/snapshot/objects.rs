@@ -63,6 +63,12 @@ pub(crate) fn decode_manifest(
     Ok(manifest)
 }
 
+/// The manifest in a file of a store, by the name that the file has there. `None` if that is not the name of a manifest.
+pub(crate) fn stored_manifest(name: &str, content: impl FnOnce() -> Vec<u8>) -> Option<Result<Manifest, StoreError>> {
+    let (run, checkpoint) = names::parse_manifest(name)?;
+    Some(decode_manifest(&content(), run, checkpoint, name))
+}
+
 /// A blob's name stays inside the folder of blobs, whoever wrote the manifest.
 pub(crate) fn check_blob_name(name: &str) -> Result<(), String> {
     if name.starts_with(names::BLOBS) && check_name(name).is_ok() {

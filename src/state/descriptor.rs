@@ -80,7 +80,8 @@ impl StateDescriptor {
 /// Which state of the operator each state of a snapshot belongs to, found by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateMapping {
-    current: Vec<u16>,
+    /// Nothing for a stored state that is not wanted.
+    current: Vec<Option<u16>>,
 }
 
 impl StateMapping {
@@ -91,13 +92,27 @@ impl StateMapping {
     /// When a stored state is not declared any more, is stored twice, has another kind or another time to live, or was
     /// written in an unknown encoding.
     pub fn new(stored: &[StateDescriptor], current: &[StateDescriptor]) -> Result<StateMapping, StateError> {
+        let mapping = StateMapping::selecting(stored, current)?;
+        match mapping.current.iter().position(Option::is_none) {
+            None => Ok(mapping),
+            Some(unknown) => Err(StateError::UnknownState(stored[unknown].name.clone())),
+        }
+    }
+
+    /// As [`StateMapping::new`], for a reader that wants some of the stored states and passes over the others.
+    ///
+    /// # Errors
+    /// When one of the wanted states is stored twice, has another kind or another time to live, or was written in an unknown
+    /// encoding.
+    pub fn selecting(stored: &[StateDescriptor], wanted: &[StateDescriptor]) -> Result<StateMapping, StateError> {
         check_names(stored.iter().map(|descriptor| descriptor.name.as_str()))?;
         let mut mapping = Vec::with_capacity(stored.len());
         for old in stored {
-            let Some(number) = current.iter().position(|new| new.name == old.name) else {
-                return Err(StateError::UnknownState(old.name.clone()));
+            let Some(number) = wanted.iter().position(|new| new.name == old.name) else {
+                mapping.push(None);
+                continue;
             };
-            let new = &current[number];
+            let new = &wanted[number];
             if new.kind != old.kind {
                 return Err(StateError::KindChanged { name: old.name.clone(), stored: old.kind, current: new.kind });
             }
@@ -108,14 +123,15 @@ impl StateMapping {
             if old.time_to_live.is_some() != new.time_to_live.is_some() {
                 return Err(StateError::TimeToLiveChanged(old.name.clone()));
             }
-            mapping.push(number as u16);
+            mapping.push(Some(number as u16));
         }
         Ok(StateMapping { current: mapping })
     }
 
-    /// The operator's number of a stored state.
-    pub(super) fn current(&self, stored: u16) -> Option<u16> {
-        self.current.get(usize::from(stored)).copied()
+    /// The operator's number of a stored state; nothing if there is no such state, or it is passed over.
+    #[must_use]
+    pub fn current(&self, stored: u16) -> Option<u16> {
+        self.current.get(usize::from(stored)).copied().flatten()
     }
 }
 

@@ -25,14 +25,14 @@ pub enum StateError {
     /// Stored bytes are not what was written, or not of the types that read them.
     #[error("stored state is damaged or of another type: {0}")]
     Damaged(String),
-    /// A stored chunk belongs to a key group that the table does not own.
+    /// A stored chunk is of a key group that is not one of its table, or of the subtask that stored it.
     #[error("key group {group} does not belong to this table, which owns {first} to {last}")]
     ForeignKeyGroup {
         /// The key group of the chunk.
         group: u32,
-        /// The first key group of the table.
+        /// The first key group of the table or the subtask.
         first: u32,
-        /// The last key group of the table.
+        /// The last one.
         last: u32,
     },
     /// A stored key hashes to another key group than the one that it was stored under.

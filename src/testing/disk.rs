@@ -108,6 +108,11 @@ impl SimulatedDisk {
         self.machine().struck.clone()
     }
 
+    /// How many faults that is.
+    pub(crate) fn count_struck(&self) -> usize {
+        self.machine().struck.len()
+    }
+
     /// Lets every later sync succeed and do nothing, as a disk does that lies: to prove that a test would notice a sync that is missing.
     pub fn ignore_syncs(&self) {
         self.machine().ignores_syncs = true;

@@ -33,6 +33,7 @@ struct Inner {
     wake_at: RefCell<BTreeSet<Moment>>,
     wakes: Arc<Wakes>,
     blocking: Arc<WaitingWork>,
+    sent: RefCell<VecDeque<(Address, Control)>>,
 }
 
 #[derive(Default)]
@@ -64,6 +65,7 @@ impl ManualHost {
                 wake_at: RefCell::new(BTreeSet::new()),
                 wakes: Arc::new(Wakes::default()),
                 blocking: Arc::new(WaitingWork::default()),
+                sent: RefCell::default(),
             }),
         }
     }
@@ -90,6 +92,11 @@ impl ManualHost {
     /// Whether somebody keeps a waker of this host.
     pub(crate) fn waker_is_kept(&self) -> bool {
         Arc::strong_count(&self.inner.wakes) > 1
+    }
+
+    /// Takes the message that was sent first.
+    pub(crate) fn take_sent(&self) -> Option<(Address, Control)> {
+        self.inner.sent.borrow_mut().pop_front()
     }
 
     /// Whether blocking work waits.
@@ -174,8 +181,10 @@ impl Host for ManualHost {
         self.inner.wake_at.borrow_mut().insert(moment);
     }
 
-    /// Drops the message: there is nobody.
-    fn send(&self, _: Address, _: Control) {}
+    /// Keeps the message for whoever moves the host by hand; with a connector there is nobody.
+    fn send(&self, to: Address, message: Control) {
+        self.inner.sent.borrow_mut().push_back((to, message));
+    }
 
     fn blocking(&self) -> Arc<dyn Blocking> {
         Arc::clone(&self.inner.blocking) as Arc<dyn Blocking>

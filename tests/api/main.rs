@@ -10,6 +10,8 @@ mod guarantees;
 mod host;
 mod keyed;
 mod large;
+mod one_operator;
+mod one_operator_restores;
 mod operators;
 mod partitioning;
 mod planning;

@@ -362,6 +362,27 @@ fn a_damaged_piece_of_state_is_an_error_that_no_restart_mends() {
 }
 
 #[test]
+fn a_piece_that_another_subtask_wrote_is_found_and_not_passed_over() {
+    let seen = Seen::new();
+    let graph = everything_job(2, &seen);
+    let mut world = World::new(1024 * 1024);
+    let mut running = world.start(&graph, None).unwrap();
+    for _ in 0..6 {
+        running.step().unwrap();
+    }
+    let mut manifest = running.checkpoint(1).unwrap();
+    for operator in manifest.subtasks.iter_mut().flat_map(|subtask| &mut subtask.operators) {
+        if operator.uid.as_str() == "everything" {
+            operator.subtask = 1 - operator.subtask;
+        }
+    }
+    let failure = world.start(&graph, Some(manifest)).err().expect("the exchange is found");
+    assert_eq!(failure.origin, "everything");
+    assert_eq!(failure.severity, alluvium_actors::ports::task::Severity::Unrecoverable);
+    assert!(failure.message.contains("does not belong to this"), "{failure}");
+}
+
+#[test]
 fn asking_for_a_snapshot_that_was_not_cut_is_an_error() {
     let seen = Seen::new();
     let mut world = World::new(1024);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::print::text_of;
 use crate::connect::adapter::encode;
 use crate::record::Record;
+use crate::testing::print::text_of;
 
 /// So many records of a difference are shown.
 const SHOWN: usize = 5;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::count::Count;
-use super::print::text_of;
 use crate::connect::adapter::encode;
 use crate::record::Record;
+use crate::testing::print::text_of;
 
 /// Records, with the order in each split whose records are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,6 @@ mod count;
 mod doors;
 mod emitted;
 mod files;
-mod print;
 mod sink;
 mod sink_process;
 mod sink_scenes;

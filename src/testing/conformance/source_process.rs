@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use alluvium_actors::ids::CheckpointId;
 
 use super::doors::Arbiter;
-use super::print::text_of;
 use crate::connect::adapter::{decode, encode};
 use crate::connect::source::{
     Assigned, ReaderOutput, ReaderRequest, ReaderStatus, Source, SourceEnumerator, SourceReader, SplitAssigner,
@@ -17,6 +16,7 @@ use crate::error::OperatorError;
 use crate::record::Record;
 use crate::record::batch::Slice;
 use crate::testing::host::{ManualHost, Site};
+use crate::testing::print::text_of;
 use crate::testing::random::Random;
 
 /// A rule and what breaks it.

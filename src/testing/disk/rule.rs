@@ -174,6 +174,36 @@ impl DiskRule {
         self.fault
     }
 
+    /// The only process in which it strikes, if there is one.
+    #[must_use]
+    pub fn only_in_process(&self) -> Option<u64> {
+        self.process
+    }
+
+    /// The operation that fits from which on it strikes.
+    #[must_use]
+    pub fn first_hit(&self) -> u64 {
+        self.hit
+    }
+
+    /// How often it strikes; none for no limit.
+    #[must_use]
+    pub fn counts(&self) -> Option<u64> {
+        self.count
+    }
+
+    /// Whether chance decides at each operation that fits.
+    #[must_use]
+    pub fn has_a_chance(&self) -> bool {
+        self.chance.is_some()
+    }
+
+    /// The same without a chance.
+    #[must_use]
+    pub fn certainly(self) -> DiskRule {
+        DiskRule { chance: None, ..self }
+    }
+
     /// Whether an operation is one that the rule counts.
     pub(super) fn fits(&self, operation: FileOperation, path: &[u8], process: u64) -> bool {
         self.operation.map_or_else(|| self.fault.applies_to(operation), |wanted| wanted == operation)

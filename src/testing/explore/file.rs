@@ -90,7 +90,8 @@ impl ScheduleFile {
     #[must_use]
     pub fn to_text(&self) -> String {
         let line = |text: &str| text.lines().next().unwrap_or_default().trim().to_owned();
-        let mut text = format!("{HEADER} {VERSION}\nscenario: {}\nreason: {}\n", line(&self.scenario), line(&self.reason));
+        let mut text =
+            format!("{HEADER} {VERSION}\nscenario: {}\nreason: {}\n", line(&self.scenario), line(&self.reason));
         if let Some(repeat) = &self.repeat {
             let _ = writeln!(text, "repeat: {}", line(repeat));
         }
@@ -120,13 +121,15 @@ impl ScheduleFile {
         let (mut scenario, mut reason, mut repeat, mut seed, mut order) = (None, None, None, None, None);
         let mut faults = None;
         for (line, text) in lines {
-            let wrong = |reason: &str| ScheduleFileError::Line { line, text: text.to_owned(), reason: reason.to_owned() };
+            let wrong =
+                |reason: &str| ScheduleFileError::Line { line, text: text.to_owned(), reason: reason.to_owned() };
             if let Some(faults) = &mut faults {
                 let fault = text.parse().map_err(|error| ScheduleFileError::Fault { line, error })?;
                 Vec::push(faults, fault);
                 continue;
             }
-            let (name, value) = text.split_once(':').ok_or_else(|| wrong("a line before the faults reads `name: value`"))?;
+            let (name, value) =
+                text.split_once(':').ok_or_else(|| wrong("a line before the faults reads `name: value`"))?;
             let value = value.trim();
             match name {
                 "scenario" => scenario = Some(value.to_owned()),
@@ -176,13 +179,14 @@ impl ScheduleFile {
     }
 
     fn file_name(&self) -> String {
-        let plain = |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' };
+        let plain =
+            |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' };
         let scenario: String = self.scenario.chars().map(plain).collect();
         // FNV-1a over what decides the run; the reason may be worded better later.
         let run = self.simulation().to_string();
-        let hash = run.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let hash = run
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         format!("{scenario}-{:08x}.{EXTENSION}", hash >> 32)
     }
 }
@@ -241,7 +245,10 @@ mod tests {
             (text.replace("seed: 3", "seed: x"), "line 5, `seed: x`: a seed is a whole number"),
             (text.replace("order: plain", "order: fast"), "line 6, `order: fast`: the order is `seed` or `plain`"),
             (text.replace("order: plain", "speed: 1"), "known are scenario, reason"),
-            (text.replace("acknowledge.sent", "acknowledge.lost"), "line 9: there is no fault point `acknowledge.lost`"),
+            (
+                text.replace("acknowledge.sent", "acknowledge.lost"),
+                "line 9: there is no fault point `acknowledge.lost`",
+            ),
             (text.replace("hit=40", "hit=x"), "line 8: `event[process=1,hit=x]=crash(machine)` is not a fault"),
         ] {
             let error = ScheduleFile::parse(&text).expect_err(&text).to_string();

@@ -230,7 +230,8 @@ impl<'a> Exploration<'a> {
         let shrunk = shrink(first, self.most_shrinking, &*self.play);
         let failures = failures.iter().map(|trouble| (trouble.simulation(), first_line(trouble.reason()))).collect();
         let mut found = Found { name: self.name.clone(), shrunk, failures, report, saved: None };
-        found.saved = self.save.as_ref().map(|directory| found.file().save(directory).map_err(|error| error.to_string()));
+        found.saved =
+            self.save.as_ref().map(|directory| found.file().save(directory).map_err(|error| error.to_string()));
         Box::new(found)
     }
 }
@@ -294,7 +295,8 @@ impl<'a, 'b> Under<'a, 'b> {
         let mut plans: Vec<FaultPlan> =
             faults(&spots(&calm.places), hits, |_| true).into_iter().map(FaultPlan::from).collect();
         let mut known = calm.reached.clone();
-        for name in ["a fault at a point", "a fault at a point behind a fault", "a fault at a point behind two faults"] {
+        for name in ["a fault at a point", "a fault at a point behind a fault", "a fault at a point behind two faults"]
+        {
             let simulations: Vec<_> = plans.iter().cloned().map(with).collect();
             if simulations.is_empty() {
                 return;
@@ -304,7 +306,9 @@ impl<'a, 'b> Under<'a, 'b> {
             for (point, runs) in &leads {
                 for (position, spots) in runs {
                     let there = |reached: Point| reached == *point;
-                    behind.extend(faults(spots, hits, there).into_iter().map(|fault| plans[*position].clone().and(fault)));
+                    behind.extend(
+                        faults(spots, hits, there).into_iter().map(|fault| plans[*position].clone().and(fault)),
+                    );
                 }
             }
             known.extend(leads.keys().map(|point| (*point, 1)));
@@ -355,7 +359,10 @@ fn pairs(faults: &[Fault], most: u64, seed: u64) -> Vec<FaultPlan> {
     let all = faults.len() as u64;
     let pair = |one: u64, other: u64| FaultPlan::of([faults[one as usize].clone(), faults[other as usize].clone()]);
     if all * all.saturating_sub(1) / 2 <= most {
-        return (0..all).flat_map(|one| (0..one).map(move |other| (other, one))).map(|(one, other)| pair(one, other)).collect();
+        return (0..all)
+            .flat_map(|one| (0..one).map(move |other| (other, one)))
+            .map(|(one, other)| pair(one, other))
+            .collect();
     }
     let chosen = (0..most).map(|_| {
         let one = random.below(all);
@@ -428,16 +435,30 @@ impl fmt::Display for Found {
         for (simulation, reason) in failures {
             writeln!(formatter, "failed: {simulation}: {reason}")?;
         }
-        writeln!(formatter, "{} runs were made until then; the first that failed was made smaller in {} more:", report.runs(), shrunk.runs())?;
+        writeln!(
+            formatter,
+            "{} runs were made until then; the first that failed was made smaller in {} more:",
+            report.runs(),
+            shrunk.runs()
+        )?;
         match shrunk.simulation().faults() {
-            Faults::Exactly(schedule) if schedule.faults().is_empty() => writeln!(formatter, "    it fails without any fault")?,
-            Faults::Exactly(schedule) => schedule.faults().iter().try_for_each(|fault| writeln!(formatter, "    {fault}"))?,
+            Faults::Exactly(schedule) if schedule.faults().is_empty() => {
+                writeln!(formatter, "    it fails without any fault")?
+            }
+            Faults::Exactly(schedule) => {
+                schedule.faults().iter().try_for_each(|fault| writeln!(formatter, "    {fault}"))?
+            }
             _ => writeln!(formatter, "    {}", shrunk.simulation())?,
         }
         match saved {
-            Some(Ok(path)) => writeln!(formatter, "it is saved in {}: keep the file, and `Replay` runs it for ever", path.display())?,
+            Some(Ok(path)) => {
+                writeln!(formatter, "it is saved in {}: keep the file, and `Replay` runs it for ever", path.display())?
+            }
             Some(Err(error)) => writeln!(formatter, "it could not be saved: {error}")?,
-            None => writeln!(formatter, "to save it as a regression test, run again with ALLUVIUM_SIMULATION_SAVE=directory")?,
+            None => writeln!(
+                formatter,
+                "to save it as a regression test, run again with ALLUVIUM_SIMULATION_SAVE=directory"
+            )?,
         }
         write!(formatter, "to repeat it: {}", repeat_line(&shrunk.simulation()))
     }

@@ -130,7 +130,12 @@ impl<'a> Replay<'a> {
     pub fn run(&self) -> Replayed {
         self.try_run().unwrap_or_else(|errors| {
             let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            panic!("{} of the schedule files in {} fail:\n{}", errors.len(), self.directory.display(), texts.join("\n\n"))
+            panic!(
+                "{} of the schedule files in {} fail:\n{}",
+                errors.len(),
+                self.directory.display(),
+                texts.join("\n\n")
+            )
         })
     }
 

@@ -63,6 +63,22 @@ impl ExplorationReport {
         all.filter(|pair| !self.struck.contains_key(pair)).collect()
     }
 
+    /// Adds the runs of another one, but for its parts.
+    pub(super) fn merge(&mut self, other: &ExplorationReport) {
+        for (point, hits) in &other.reached {
+            *self.reached.entry(*point).or_default() += hits;
+        }
+        for (pair, times) in &other.struck {
+            *self.struck.entry(*pair).or_default() += times;
+        }
+        self.processes += other.processes;
+        self.crashes += other.crashes;
+        self.failures += other.failures;
+        self.completed += other.completed;
+        self.events += other.events;
+        self.is_out_of_time |= other.is_out_of_time;
+    }
+
     pub(super) fn add(&mut self, report: &Report) {
         for (point, hits) in &report.reached {
             *self.reached.entry(*point).or_default() += hits;
@@ -95,9 +111,10 @@ impl fmt::Display for ExplorationReport {
         }
         writeln!(formatter, "{:24} {:>10}  struck", "point", "reached")?;
         for (point, reached) in &self.reached {
-            let struck = point.actions().iter().map(|action| {
-                format!("{action} {}", self.struck.get(&(*point, action)).copied().unwrap_or(0))
-            });
+            let struck = point
+                .actions()
+                .iter()
+                .map(|action| format!("{action} {}", self.struck.get(&(*point, action)).copied().unwrap_or(0)));
             writeln!(formatter, "{:24} {reached:>10}  {}", point.name(), struck.collect::<Vec<_>>().join(", "))?;
         }
         let names: Vec<&str> = self.never_reached().into_iter().map(Point::name).collect();

@@ -60,7 +60,8 @@ fn at_point(fault: &Fault) -> Vec<Fault> {
 
 /// Actions from the plainest to the subtlest: a crash needs no explanation, an order of messages does.
 fn plainer(what: &What) -> Vec<What> {
-    let ranks = [What::Crash(End::Process), What::Crash(End::Machine), What::Kill, What::Error, What::Panic, What::Drop];
+    let ranks =
+        [What::Crash(End::Process), What::Crash(End::Machine), What::Kill, What::Error, What::Panic, What::Drop];
     let shorter = |delay: Duration| (delay > Duration::from_micros(1)).then(|| What::Delay(rounded(delay / 4)));
     match what {
         What::Crash(End::Any) => ranks[..2].to_vec(),

@@ -103,8 +103,10 @@ impl Outside {
         lock(&self.inner.history)
     }
 
-    pub(super) fn store_is(&self, store: Option<&Path>) {
+    /// A process has built its job: where it keeps its checkpoints, and what its chains are called.
+    pub(super) fn job_is(&self, store: Option<&Path>, chains: Vec<String>) {
         *lock(&self.inner.store) = store.map(Path::to_owned);
+        lock(&self.inner.story).call(chains);
     }
 }
 

@@ -11,9 +11,9 @@ use alluvium_actors::ports::points::{
 };
 use alluvium_actors::protocol::align::{Channel, CheckpointMode};
 
+use super::Place;
 use super::story::{Story, What as Told};
 use super::suspended;
-use super::Place;
 use crate::fault::{Armed, End, FaultPlan, LONGEST_HOLD, Names, Spot, Strike, What};
 use crate::testing::disk::SimulatedDisk;
 use crate::testing::random::Random;
@@ -101,14 +101,19 @@ impl SimulatedFaults {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The next process starts: what struck before was in others.
+    pub(super) fn process_starts(&self, process: u32) {
+        let mut state = self.state();
+        state.process = process;
+        state.struck_before = state.struck_so_far();
+        state.crash = None;
+    }
+
     /// A process begins, on this disk.
     pub(super) fn process_begins(&self, process: u32, names: Names, mode: CheckpointMode, disk: SimulatedDisk) {
         let mut state = self.state();
         state.armed.process_begins(process, names);
-        state.process = process;
-        state.struck_before = state.struck_so_far();
         state.disk = Some(disk);
-        state.crash = None;
         state.acting = None;
         state.standing.clear();
         state.held.clear();
@@ -193,7 +198,8 @@ impl SimulatedFaults {
         for ((point, spot, checkpoint, process), hits) in &state.reached {
             let (operator, subtask) = state.armed.names().filters(spot);
             let checkpoint = checkpoint.map(|checkpoint| checkpoint.0);
-            *places.entry(Place { point: *point, operator, subtask, checkpoint, process: *process }).or_default() += hits;
+            *places.entry(Place { point: *point, operator, subtask, checkpoint, process: *process }).or_default() +=
+                hits;
         }
         places
     }

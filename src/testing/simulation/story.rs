@@ -21,6 +21,8 @@ pub(super) struct Story {
     lines: Vec<Line>,
     /// The lines that are events: what the job tells in the course of one is part of it.
     events: u64,
+    /// What the chains are called.
+    chains: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +62,11 @@ pub(super) enum What {
 }
 
 impl Story {
+    /// What the chains of the job are called, in the order of the plan.
+    pub(super) fn call(&mut self, chains: Vec<String>) {
+        self.chains = chains;
+    }
+
     /// Adds an event.
     pub(super) fn tell(&mut self, time: Moment, actor: Option<Address>, what: What) {
         self.events += 1;
@@ -97,7 +104,7 @@ impl Story {
     pub(super) fn difference(&self, other: &Story) -> Option<String> {
         let common = self.lines.iter().zip(&other.lines).position(|(one, other)| one != other);
         let at = common.unwrap_or_else(|| self.lines.len().min(other.lines.len()));
-        let shown = |story: &Story| story.lines.get(at).map_or("the end".to_owned(), ToString::to_string);
+        let shown = |story: &Story| story.lines.get(at).map_or("the end".to_owned(), |line| line.shown(&story.chains));
         (self.lines.len() != other.lines.len() || common.is_some()).then(|| {
             format!(
                 "two runs of one seed differ at line {at}: chance, time or a hash order that does not come from the host\n  \
@@ -108,24 +115,33 @@ impl Story {
         })
     }
 
-    /// The last events as text.
+    /// The last events as text, without the mere steps of actors.
     pub(super) fn last_events(&self) -> String {
-        let mut text = String::new();
-        for line in &self.lines[self.lines.len().saturating_sub(SHOWN)..] {
-            let _ = writeln!(text, "{line}");
-        }
-        text
+        let is_shown = |line: &&Line| !matches!(line.what, What::Stepped { .. });
+        let mut last: Vec<&Line> = self.lines.iter().rev().filter(is_shown).take(SHOWN).collect();
+        last.reverse();
+        last.into_iter().map(|line| line.shown(&self.chains) + "\n").collect()
     }
 }
 
-impl fmt::Display for Line {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Line {
+    fn shown(&self, chains: &[String]) -> String {
+        let mut text = String::new();
+        // Into a string: it cannot fail.
+        let _ = self.write(&mut text, chains);
+        text
+    }
+
+    fn write(&self, formatter: &mut String, chains: &[String]) -> fmt::Result {
         write!(formatter, "{:>12.6} ms  ", self.time.0 as f64 / 1e6)?;
         match self.actor {
-            Some(Address::Supervisor) => formatter.write_str("supervisor ")?,
-            Some(Address::Coordinator) => formatter.write_str("coordinator ")?,
+            Some(Address::Supervisor) => formatter.push_str("supervisor "),
+            Some(Address::Coordinator) => formatter.push_str("coordinator "),
             Some(Address::Sink(sink, attempt)) => write!(formatter, "sink {sink} (attempt {attempt}) ")?,
-            Some(Address::Subtask(subtask, attempt)) => write!(formatter, "subtask {subtask} (attempt {attempt}) ")?,
+            Some(Address::Subtask(subtask, attempt)) => match chains.get(subtask.node.0 as usize) {
+                Some(chain) => write!(formatter, "{chain}[{}] (attempt {attempt}) ", subtask.index)?,
+                None => write!(formatter, "subtask {subtask} (attempt {attempt}) ")?,
+            },
             None => {}
         }
         match &self.what {

@@ -1,14 +1,52 @@
 //! Records as text for people, whatever their type: from their encoding, since a record need not be printable.
 
+use crate::connect::adapter::encode;
+use crate::record::Record;
+
 /// The longest text of one record.
 const LONGEST: usize = 120;
 
-/// The record behind an encoding, as text.
-pub(super) fn text_of(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    if (Reader { bytes, depth: 0 }).value(&mut text).is_none() {
-        text = format!("{} bytes", bytes.len());
+/// The record as text, cut where it becomes long.
+pub(crate) fn text_of_record<T: Record>(record: &T) -> String {
+    encode(record).map_or_else(|error| error.to_string(), |bytes| text_of(&bytes))
+}
+
+/// The whole record as text, the same for two records that are equal: the entries of maps are in the order of their texts, whatever order they were encoded in. So are
+/// elements of lists if `sorted`: a set is encoded as a list in its hash order.
+pub(crate) fn canonical<T: Record>(record: &T, sorted: bool) -> String {
+    let order = if sorted { Order::All } else { Order::Maps };
+    encode(record).map_or_else(|error| error.to_string(), |bytes| whole_text(&bytes, order))
+}
+
+/// A number that is the same for two runs of equal records.
+pub(crate) fn fingerprint<T: Record>(records: &[T]) -> u32 {
+    let mut all = String::new();
+    for record in records {
+        all.push_str(&canonical(record, true));
+        all.push('\n');
     }
+    crc32c::crc32c(all.as_bytes())
+}
+
+/// Which elements are put in order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    AsEncoded,
+    Maps,
+    All,
+}
+
+fn whole_text(bytes: &[u8], order: Order) -> String {
+    let mut text = String::new();
+    match (Reader { bytes, depth: 0, order }).value(&mut text) {
+        Some(()) => text,
+        None => format!("{} bytes", bytes.len()),
+    }
+}
+
+/// The record behind an encoding, as text.
+pub(crate) fn text_of(bytes: &[u8]) -> String {
+    let mut text = whole_text(bytes, Order::AsEncoded);
     if let Some((end, _)) = text.char_indices().nth(LONGEST) {
         text.truncate(end);
         text.push_str("...");
@@ -20,6 +58,7 @@ pub(super) fn text_of(bytes: &[u8]) -> String {
 struct Reader<'a> {
     bytes: &'a [u8],
     depth: usize,
+    order: Order,
 }
 
 impl Reader<'_> {
@@ -87,20 +126,24 @@ impl Reader<'_> {
 
     fn list(&mut self, length: u64, map: bool, text: &mut String) -> Option<()> {
         self.depth += 1;
-        text.push(if map { '{' } else { '[' });
-        for position in 0..length {
-            if position > 0 {
-                text.push_str(", ");
-            }
+        let mut elements = Vec::new();
+        for _ in 0..length {
+            let mut element = String::new();
             if map {
                 // A field's name, without its quotes.
                 let mut name = String::new();
                 self.value(&mut name)?;
-                text.push_str(name.trim_matches('"'));
-                text.push_str(": ");
+                element.push_str(name.trim_matches('"'));
+                element.push_str(": ");
             }
-            self.value(text)?;
+            self.value(&mut element)?;
+            elements.push(element);
         }
+        if self.order == Order::All || (map && self.order == Order::Maps) {
+            elements.sort_unstable();
+        }
+        text.push(if map { '{' } else { '[' });
+        text.push_str(&elements.join(", "));
         text.push(if map { '}' } else { ']' });
         self.depth -= 1;
         Some(())
@@ -127,6 +170,17 @@ mod tests {
         let order = Order { id: 70_000, item: "cup", price: 2.5, change: -300, parts: vec![None, Some(true)] };
         let bytes = rmp_serde::to_vec_named(&order).unwrap();
         assert_eq!(text_of(&bytes), r#"{id: 70000, item: "cup", price: 2.5, change: -300, parts: [nothing, true]}"#);
+    }
+
+    #[test]
+    fn equal_records_have_one_canonical_text_whatever_their_hash_order() {
+        use std::collections::{HashMap, HashSet};
+        let numbers = || (0..50).map(|number: u32| (number, number * 2));
+        let maps: [HashMap<u32, u32>; 2] = [numbers().collect(), numbers().rev().collect()];
+        assert_eq!(canonical(&maps[0], false), canonical(&maps[1], false));
+        let sets: [HashSet<u32>; 2] = [(0..50).collect(), (0..50).rev().collect()];
+        assert_eq!(fingerprint(&sets[..1]), fingerprint(&sets[1..]));
+        assert_ne!(canonical(&vec![1, 2], false), canonical(&vec![2, 1], false), "the order of a list counts");
     }
 
     #[test]

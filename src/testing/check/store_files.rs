@@ -1,0 +1,109 @@
+//! No blob of the checkpoint store is lost, and none leaks.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use alluvium_actors::ports::store::{BlobHandle, CheckpointKind, Manifest};
+use alluvium_actors::protocol::lifecycle::JobState;
+
+use super::{Check, Scene, Verdict, Violation, few};
+use crate::snapshot::stored_manifest;
+
+/// The store on the simulated disk: while the job runs, every blob that a manifest names is there in its length; when it has finished, one final checkpoint is left, and no
+/// blob that it does not name.
+#[derive(Debug, Default)]
+pub struct StoreFiles {
+    /// What the manifests that are there name, as far as they were read.
+    read: Vec<(PathBuf, Manifest)>,
+}
+
+impl StoreFiles {
+    /// Of the job's own store.
+    #[must_use]
+    pub fn new() -> StoreFiles {
+        StoreFiles::default()
+    }
+
+    /// Reads the manifests that are new, and forgets those that are gone. Answers the files that are there.
+    fn read(&mut self, scene: &Scene<'_>) -> Result<BTreeSet<PathBuf>, Violation> {
+        let Some(store) = scene.store else { return Ok(BTreeSet::new()) };
+        let files: BTreeSet<PathBuf> =
+            scene.world.disk.files().into_iter().filter(|path| path.starts_with(store)).collect();
+        self.read.retain(|(path, _)| files.contains(path));
+        for path in &files {
+            if self.read.iter().any(|(known, _)| known == path) {
+                continue;
+            }
+            let name = path.strip_prefix(store).ok().and_then(|name| name.to_str()).unwrap_or_default();
+            let content = || scene.world.disk.content(path).unwrap_or_default();
+            if let Some(manifest) = stored_manifest(name, content) {
+                let manifest = manifest.map_err(|error| format!("a manifest cannot be read: {error}"))?;
+                for blob in manifest.blobs() {
+                    let length = scene.world.disk.content(&store.join(&blob.name)).map(|bytes| bytes.len() as u64);
+                    if let Some(length) = length.filter(|length| *length != blob.length) {
+                        return Err(is_lost(&manifest, blob, &format!("it has {length} bytes")));
+                    }
+                }
+                self.read.push((path.clone(), manifest));
+            }
+        }
+        Ok(files)
+    }
+}
+
+fn is_lost(manifest: &Manifest, blob: &BlobHandle, found: &str) -> Violation {
+    let (checkpoint, name, length) = (manifest.checkpoint, &blob.name, blob.length);
+    Violation::new(format!(
+        "checkpoint {checkpoint} is complete and names the blob {name} of {length} bytes, and {found}: the state in it is lost"
+    ))
+}
+
+impl Check for StoreFiles {
+    fn rule(&self) -> &str {
+        "no blob lost or leaked"
+    }
+
+    fn observe(&mut self, scene: &Scene<'_>) -> Result<(), Violation> {
+        let Some(store) = scene.store else { return Ok(()) };
+        let files = self.read(scene)?;
+        for (_, manifest) in &self.read {
+            if let Some(lost) = manifest.blobs().find(|blob| !files.contains(&store.join(&blob.name))) {
+                return Err(is_lost(manifest, lost, "it is gone"));
+            }
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, scene: &Scene<'_>) -> Result<Verdict, Violation> {
+        self.observe(scene)?;
+        let Some(store) = scene.store.filter(|_| scene.world.state == JobState::Finished) else {
+            return Ok(Verdict::Kept);
+        };
+        let files = self.read(scene)?;
+        let left = |(_, manifest): &&(PathBuf, Manifest)| manifest.kind != CheckpointKind::Final;
+        if let Some((path, _)) = self.read.iter().find(left) {
+            return Ok(Verdict::LeftOver(format!(
+                "the job has finished, and the checkpoint {} is left over",
+                path.display()
+            )));
+        }
+        if self.read.len() != 1 {
+            let found = self.read.len();
+            return Err(Violation::new(format!(
+                "the job has finished, and its store has {found} final checkpoints instead of one"
+            )));
+        }
+        let named: BTreeSet<PathBuf> =
+            self.read.iter().flat_map(|(_, manifest)| manifest.blobs().map(|blob| store.join(&blob.name))).collect();
+        let blobs = store.join("blobs");
+        let leaked: Vec<String> = files
+            .iter()
+            .filter(|path| path.starts_with(&blobs) && !named.contains(*path))
+            .map(|path| path.display().to_string())
+            .collect();
+        if leaked.is_empty() {
+            return Ok(Verdict::Kept);
+        }
+        Ok(Verdict::LeftOver(format!("blobs that no checkpoint names are left over: {}", few(leaked))))
+    }
+}

@@ -1,0 +1,262 @@
+//! Keyed state outside of its operator: read from the pieces of a checkpoint, by the code that restores them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use alluvium_actors::ids::OperatorUid;
+use alluvium_actors::ports::store::{CheckpointStore, Manifest};
+
+use super::error::OperatorTestError;
+use super::tree::Tree;
+use crate::operator::state_reading::descriptors;
+use crate::operator::state_writing::KEYED;
+use crate::record::{Key, Record, hash_key};
+use crate::snapshot::{PieceReader, StateReader};
+use crate::state::{
+    AggregateFunction, Aggregating, ChunkHeader, List, Map, ReduceFunction, Reducing, StateDescriptor, StateError,
+    StateKind, StateMapping, StateSet, Table, Value,
+};
+
+/// The keyed state of one operator, of all its subtasks together, as it was at a cut. What is done with it changes nothing in the operator.
+///
+/// ```
+/// # use alluvium::testing::operator::{OperatorTest, OperatorTestError};
+/// # use alluvium::Stream;
+/// use alluvium::state::Value;
+///
+/// let sums = OperatorTest::new(|numbers: Stream<(String, u64)>| {
+///     numbers.key_by(|pair| &pair.0).aggregate("sums", 0_u64, |_, sum, (_, number)| {
+///         *sum += number;
+///         *sum
+///     })
+/// });
+/// let mut running = sums.start()?;
+/// running.push(("a".to_owned(), 3))?;
+/// running.push(("a".to_owned(), 4))?;
+/// // `aggregate` and `reduce` keep one state, called `value`.
+/// let stored = running.state("sums", Value::<u64>::named("value"))?;
+/// assert_eq!(stored.value(&"a".to_owned()), Some(7));
+/// assert_eq!(stored.keys(), ["a"]);
+/// # Ok::<(), OperatorTestError>(())
+/// ```
+pub struct KeyedStateView<K, S: StateSet> {
+    table: RefCell<Table<K, S::Row>>,
+}
+
+impl<K: Key, S: StateSet> KeyedStateView<K, S> {
+    /// Reads the `wanted` states of operator `uid`.
+    pub(super) fn read(
+        store: &Arc<impl CheckpointStore>,
+        manifest: &Manifest,
+        uid: &str,
+        wanted: &S,
+    ) -> Result<KeyedStateView<K, S>, OperatorTestError> {
+        let wanted = wanted.descriptors();
+        let of_other_type = |error| OperatorTestError::StateOfOtherType { uid: uid.to_owned(), error };
+        let max_parallelism = max_parallelism(manifest, uid)?;
+        let mut table = Table::new(0..max_parallelism, max_parallelism, manifest.hash_seed, wanted.clone());
+        for (reader, stored) in pieces(store, manifest, uid)? {
+            if let Some(missing) = wanted.iter().find(|state| stored.iter().all(|found| found.name != state.name)) {
+                let (uid, state) = (uid.to_owned(), missing.name.clone());
+                let stored = stored.into_iter().map(|state| state.name).collect();
+                return Err(OperatorTestError::NoSuchState { uid, state, stored });
+            }
+            let mapping = StateMapping::selecting(&stored, &wanted).map_err(of_other_type)?;
+            for chunk in reader.chunks().iter().filter(|chunk| mapping.current(chunk.state as u16).is_some()) {
+                table.restore_chunk(&mapping, &reader.read(chunk)?).map_err(of_other_type)?;
+            }
+        }
+        Ok(KeyedStateView { table: RefCell::new(table) })
+    }
+
+    /// Lends the states of a key to `look`, as the operator gets them.
+    ///
+    /// # Panics
+    /// When the key cannot be hashed, see [`KeyError`](crate::record::KeyError).
+    pub fn with<T>(&self, key: &K, look: impl FnOnce(S::Access<'_>) -> T) -> T {
+        let mut table = self.table.borrow_mut();
+        let hash = hash_key(table.seed(), key).unwrap_or_else(|error| panic!("{error}"));
+        table.with_states::<S, T>(hash, key, look)
+    }
+
+    /// The keys under which there is anything, in the order of their hashes.
+    #[must_use]
+    pub fn keys(&self) -> Vec<K> {
+        self.table.borrow().iter().map(|(key, _)| key.clone()).collect()
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.borrow().len()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<K: Key, T: Record> KeyedStateView<K, Value<T>> {
+    /// The value of a key.
+    #[must_use]
+    pub fn value(&self, key: &K) -> Option<T> {
+        self.with(key, |value| value.get().cloned())
+    }
+}
+
+impl<K: Key, T: Record> KeyedStateView<K, List<T>> {
+    /// The elements of a key, in order.
+    #[must_use]
+    pub fn list(&self, key: &K) -> Vec<T> {
+        self.with(key, |list| list.iter().cloned().collect())
+    }
+}
+
+impl<K: Key, U: Key, T: Record> KeyedStateView<K, Map<U, T>> {
+    /// The entries of a key, in the order of the user keys.
+    #[must_use]
+    pub fn map(&self, key: &K) -> BTreeMap<U, T>
+    where
+        U: Ord,
+    {
+        self.with(key, |map| map.iter().map(|(user_key, value)| (user_key.clone(), value.clone())).collect())
+    }
+}
+
+impl<K: Key, F: ReduceFunction> KeyedStateView<K, Reducing<F>> {
+    /// What was reduced under a key.
+    #[must_use]
+    pub fn reduced(&self, key: &K) -> Option<F::Value> {
+        self.with(key, |reduced| reduced.get().cloned())
+    }
+}
+
+impl<K: Key, F: AggregateFunction> KeyedStateView<K, Aggregating<F>> {
+    /// What the accumulator of a key stands for.
+    #[must_use]
+    pub fn result(&self, key: &K) -> Option<F::Out> {
+        self.with(key, |aggregated| aggregated.get())
+    }
+
+    /// The accumulator of a key.
+    #[must_use]
+    pub fn accumulator(&self, key: &K) -> Option<F::Accumulator> {
+        self.with(key, |aggregated| aggregated.accumulator().cloned())
+    }
+}
+
+impl<K: Key, S: StateSet> fmt::Debug for KeyedStateView<K, S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = self.table.borrow();
+        let names: Vec<&str> = table.descriptors().iter().map(|state| state.name.as_str()).collect();
+        write!(formatter, "KeyedStateView({names:?} of {} keys)", table.len())
+    }
+}
+
+/// All keyed state of a checkpoint, whatever its types are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Contents(pub(super) BTreeMap<Entry, Tree>);
+
+/// Where something stands in a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry {
+    pub(super) uid: String,
+    pub(super) state: String,
+    pub(super) key: Tree,
+}
+
+impl Contents {
+    /// Reads everything.
+    pub(super) fn read(store: &Arc<impl CheckpointStore>, manifest: &Manifest) -> Result<Contents, OperatorTestError> {
+        let mut contents = BTreeMap::new();
+        for uid in uids(manifest) {
+            for (reader, states) in pieces(store, manifest, &uid)? {
+                for chunk in reader.chunks() {
+                    let state = &states[chunk.state as usize];
+                    read_chunk(&reader.read(chunk)?, state, |key, content| {
+                        let entry = Entry { uid: uid.clone(), state: state.name.clone(), key };
+                        put(contents.entry(entry), content);
+                    })
+                    .map_err(|error| OperatorTestError::StateOfOtherType { uid: uid.clone(), error })?;
+                }
+            }
+        }
+        Ok(Contents(contents))
+    }
+}
+
+/// Reads the entries of one chunk: each a key, and what stands under it.
+fn read_chunk(bytes: &[u8], state: &StateDescriptor, mut take: impl FnMut(Tree, Tree)) -> Result<(), StateError> {
+    let (header, entries) = ChunkHeader::open(bytes)?;
+    let mut decoder = rmp_serde::Deserializer::from_read_ref(entries);
+    let mut next = || {
+        let tree: Result<Tree, _> = serde::Deserialize::deserialize(&mut decoder);
+        tree.map_err(|error| StateError::Damaged(format!("state {:?}: {error}", state.name)))
+    };
+    for _ in 0..header.count {
+        let key = next()?;
+        let content = match state.kind {
+            StateKind::Map => Tree::Map(vec![(next()?, next()?)]),
+            StateKind::Value | StateKind::List | StateKind::Reducing | StateKind::Aggregating => next()?,
+        };
+        take(key, content);
+    }
+    Ok(())
+}
+
+/// Adds an entry: long lists and maps stand in several.
+fn put(place: std::collections::btree_map::Entry<'_, Entry, Tree>, content: Tree) {
+    use std::collections::btree_map::Entry as Place;
+    match place {
+        Place::Vacant(vacant) => {
+            vacant.insert(content);
+        }
+        Place::Occupied(mut occupied) => match (occupied.get_mut(), content) {
+            (Tree::List(items), Tree::List(more)) => items.extend(more),
+            (Tree::Map(entries), Tree::Map(more)) => {
+                entries.extend(more);
+                entries.sort();
+            }
+            (stored, content) => *stored = content,
+        },
+    }
+}
+
+/// The uids of the operators with keyed state.
+pub(super) fn uids(manifest: &Manifest) -> Vec<String> {
+    let keyed = manifest.operators().filter(|snapshot| snapshot.piece(KEYED).is_some());
+    let mut uids: Vec<String> = keyed.map(|snapshot| snapshot.uid.to_string()).collect();
+    uids.sort();
+    uids.dedup();
+    uids
+}
+
+fn max_parallelism(manifest: &Manifest, uid: &str) -> Result<u32, OperatorTestError> {
+    let shape = manifest.shapes.iter().find(|shape| shape.uid.as_str() == uid);
+    let missing = || OperatorTestError::NoSuchOperator { uid: uid.to_owned(), stored: uids(manifest) };
+    shape.map(|shape| shape.max_parallelism).ok_or_else(missing)
+}
+
+/// The keyed pieces of an operator, of all its subtasks, each with the states in it.
+fn pieces(
+    store: &Arc<impl CheckpointStore>,
+    manifest: &Manifest,
+    uid: &str,
+) -> Result<Vec<(StateReader, Vec<StateDescriptor>)>, OperatorTestError> {
+    let key = OperatorUid::new(uid);
+    let mut pieces = Vec::new();
+    for piece in manifest.operators().filter(|snapshot| snapshot.uid == key).filter_map(|found| found.piece(KEYED)) {
+        let store = Arc::clone(store) as Arc<dyn CheckpointStore>;
+        let reader = StateReader::open(PieceReader::new(store, &piece.content))?;
+        let states = descriptors(&reader, uid)?;
+        pieces.push((reader, states));
+    }
+    if pieces.is_empty() {
+        return Err(OperatorTestError::NoSuchOperator { uid: uid.to_owned(), stored: uids(manifest) });
+    }
+    Ok(pieces)
+}

@@ -1,0 +1,6 @@
+//! The harness that users test their jobs with: its models, its checkers (each sees a wrong job, and passes a right one), and `JobTest`.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests end the test, as tests do")]
+
+mod billing;
+mod checkers;
