@@ -12,6 +12,6 @@ fn what_was_found_once_stays_mended() {
     for (name, simulation, found) in FOUND {
         let job = JOBS.iter().find(|job| job.name == name).unwrap_or_else(|| panic!("there is no job `{name}`"));
         let simulation = simulation.parse().unwrap_or_else(|error| panic!("{simulation}: {error}"));
-        job.twice(simulation).unwrap_or_else(|trouble| panic!("{trouble}\nit had found: {found}"));
+        job.twice(&simulation).unwrap_or_else(|trouble| panic!("{trouble}\nit had found: {found}"));
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Entry {
     test: &'static str,
     /// Of every 32 schedules.
     share: u64,
-    play: fn(Simulation, Times) -> Result<Report, Trouble>,
+    play: fn(&Simulation, Times) -> Result<Report, Trouble>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ enum Times {
     Twice,
 }
 
-fn play<S: Scenario>(simulation: Simulation, times: Times, build: impl Fn() -> S) -> Result<Report, Trouble> {
+fn play<S: Scenario>(simulation: &Simulation, times: Times, build: impl Fn() -> S) -> Result<Report, Trouble> {
     match times {
         Times::Once => simulation.run(&mut build()),
         Times::Twice => simulation.run_twice(build),
@@ -92,7 +92,7 @@ pub(crate) const JOBS: [Entry; 8] = [
 
 impl Entry {
     /// Makes a run twice. Panics inside of the job are part of the play.
-    pub(crate) fn twice(&self, simulation: Simulation) -> Result<Report, Trouble> {
+    pub(crate) fn twice(&self, simulation: &Simulation) -> Result<Report, Trouble> {
         quiet::during(|| (self.play)(simulation, Times::Twice))
     }
 }
@@ -185,11 +185,11 @@ impl Shared {
             for schedule in portion {
                 let (job, simulation) = (job_of(schedule), Simulation::new(FIRST_SEED + schedule));
                 let times = if schedule.is_multiple_of(TWICE) { Times::Twice } else { Times::Once };
-                let played = quiet::during(|| catch_unwind(AssertUnwindSafe(|| (job.play)(simulation, times))));
+                let played = quiet::during(|| catch_unwind(AssertUnwindSafe(|| (job.play)(&simulation, times))));
                 match played {
-                    Ok(Ok(report)) => tally.add(simulation, &report),
-                    Ok(Err(trouble)) => self.failed(job, simulation, trouble.reason(), &trouble.to_string()),
-                    Err(_) => self.failed(job, simulation, "the oracle panicked", "the oracle panicked"),
+                    Ok(Ok(report)) => tally.add(&simulation, &report),
+                    Ok(Err(trouble)) => self.failed(job, &simulation, trouble.reason(), &trouble.to_string()),
+                    Err(_) => self.failed(job, &simulation, "the oracle panicked", "the oracle panicked"),
                 }
             }
             let mut progress = self.progress();
@@ -199,7 +199,7 @@ impl Shared {
     }
 
     /// Keeps what is needed to repeat a failure.
-    fn failed(&self, job: &Entry, simulation: Simulation, reason: &str, story: &str) {
+    fn failed(&self, job: &Entry, simulation: &Simulation, reason: &str, story: &str) {
         let reason = reason.lines().next().unwrap_or_default();
         let again = format!("ALLUVIUM_SIMULATION_SEED={simulation} cargo test --test sim {}", job.test);
         let line = format!("{}: {reason}\n    {again}\n", job.name);

@@ -20,9 +20,9 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, simulation: Simulation, report: &Report) {
+    pub(crate) fn add(&mut self, simulation: &Simulation, report: &Report) {
         self.runs += 1;
-        self.faulty += u64::from(simulation != simulation.with(Faults::None));
+        self.faulty += u64::from(*simulation != simulation.clone().with(Faults::None));
         self.processes += u64::from(report.processes);
         self.crashes += u64::from(report.crashes);
         self.failures += u64::from(report.failures);
@@ -68,7 +68,7 @@ pub(crate) fn run<S: Scenario>(
 pub(crate) fn run_each<S: Scenario>(
     name: &str,
     simulations: impl IntoIterator<Item = Simulation>,
-    build: impl Fn(Simulation) -> S,
+    build: impl Fn(&Simulation) -> S,
 ) -> Tally {
     quiet::install();
     let asked = Simulation::from_environment();
@@ -78,8 +78,8 @@ pub(crate) fn run_each<S: Scenario>(
         None => simulations.into_iter().collect(),
     };
     for simulation in simulations {
-        match quiet::during(|| simulation.run_twice(|| build(simulation))) {
-            Ok(report) => tally.add(simulation, &report),
+        match quiet::during(|| simulation.run_twice(|| build(&simulation))) {
+            Ok(report) => tally.add(&simulation, &report),
             Err(trouble) => {
                 println!("{trouble}");
                 panic!("{name}: {}", trouble.reason());
@@ -99,11 +99,11 @@ pub(crate) fn quietly<T>(play: impl FnOnce() -> T) -> T {
 /// The first of these runs that finds something wrong: for rules that are broken on purpose.
 pub(crate) fn first_trouble<S: Scenario>(
     simulations: impl IntoIterator<Item = Simulation>,
-    build: impl Fn(Simulation) -> S,
+    build: impl Fn(&Simulation) -> S,
 ) -> Option<Trouble> {
     quiet::install();
     let mut troubles = simulations.into_iter().map(|simulation| {
-        let mut scenario = build(simulation);
+        let mut scenario = build(&simulation);
         quiet::during(|| simulation.run(&mut scenario))
     });
     troubles.find_map(Result::err)

@@ -165,7 +165,7 @@ impl Scenario for Watched<'_> {
 }
 
 /// The graph of a simulation's seed.
-pub(crate) fn of(simulation: Simulation) -> RandomGraph {
+pub(crate) fn of(simulation: &Simulation) -> RandomGraph {
     RandomGraph::new(simulation.seed())
 }
 
