@@ -4,3 +4,4 @@
 
 mod billing;
 mod checkers;
+mod exploring;

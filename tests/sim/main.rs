@@ -3,6 +3,7 @@
 mod at_least_once;
 mod cancelled;
 mod chance;
+mod exactly;
 mod files;
 mod flights;
 mod found;
