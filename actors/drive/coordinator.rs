@@ -28,6 +28,7 @@ use crate::protocol::coordinator::{
     Start, StatisticsSnapshot, SubtaskFigures,
 };
 use crate::protocol::machine::Machine;
+use crate::protocol::mutation::{Mutation, is_active};
 use crate::protocol::supervise::Regions;
 
 /// How often the driver tries to find out whether a manifest of unknown outcome exists, before it gives the job up.
@@ -302,6 +303,7 @@ impl CoordinatorDriver {
                     reply.answer(result.map_err(|reason| reason.to_string()));
                 }
             }
+            Effect::SourcesGoOn { .. } if is_active(Mutation::StopNotCalledOff) => {}
             Effect::SourcesGoOn { attempt: _, checkpoint: _ } => {
                 for source in &self.setup.plan.sources {
                     for index in 0..self.setup.plan.node(source.node).parallelism {
@@ -347,6 +349,7 @@ impl CoordinatorDriver {
     }
 
     fn write_manifest(&mut self, token: Token, checkpoint: CheckpointId, kind: CheckpointKind, finished: &[SubtaskId]) {
+        let late = is_active(Mutation::EnumeratorSnapshotTooLate).then(|| self.enumerators.snapshot(checkpoint));
         let plan = Arc::clone(&self.setup.plan);
         let completed = self.host.wall();
         let run = self.deployment().run.clone();
@@ -362,6 +365,7 @@ impl CoordinatorDriver {
                 })
             })
             .collect();
+        let enumerators = late.flatten().unwrap_or_else(|| collected.enumerators.clone());
         let mut subtasks: Vec<SubtaskSnapshot> = collected.subtasks.values().cloned().collect();
         for subtask in &mut subtasks {
             subtask.finished |= finished.contains(&subtask.subtask);
@@ -375,7 +379,7 @@ impl CoordinatorDriver {
             triggered: collected.triggered_wall,
             completed,
             shapes,
-            enumerators: collected.enumerators.clone(),
+            enumerators,
             subtasks,
             attributes: BTreeMap::new(),
         };
@@ -412,7 +416,8 @@ impl CoordinatorDriver {
             self.host.send(Address::Supervisor, Control::Closed { kind });
         }
         self.enumerators.tell(|enumerator| enumerator.completed(checkpoint));
-        for subtask in self.setup.plan.subtasks() {
+        let lost = kind == CheckpointKind::Final && is_active(Mutation::LoseANotice);
+        for subtask in self.setup.plan.subtasks().skip(usize::from(lost)) {
             self.tell(subtask, Control::Completed { checkpoint, kind });
         }
     }
@@ -433,7 +438,7 @@ impl CoordinatorDriver {
     }
 
     fn discard(&mut self, blobs: Vec<BlobHandle>) {
-        if blobs.is_empty() {
+        if blobs.is_empty() || is_active(Mutation::LeakAbortedBlobs) {
             return;
         }
         let (store, fence) = self.store_and_fence();

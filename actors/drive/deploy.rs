@@ -25,6 +25,7 @@ use crate::ports::sink::{PreparedCheckpoint, SinkScope};
 use crate::ports::store::{CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::{Failure, TaskContext, TaskFactory};
 use crate::protocol::align::{Alignment, CheckpointMode};
+use crate::protocol::mutation::{Mutation, is_active};
 use crate::protocol::placement::Form;
 use crate::protocol::supervise::Regions;
 
@@ -57,6 +58,9 @@ impl RestoredSink {
                 restored.snapshots.push(snapshot.clone());
             }
             restored.prepared.sort_by_key(|prepared| prepared.checkpoint);
+            if is_active(Mutation::ForgetToCommitAgain) {
+                restored.prepared.clear();
+            }
             sinks.insert(*number, restored);
         }
         Ok(sinks)
@@ -265,8 +269,7 @@ enum Built {
 }
 
 fn new_alignment(mode: CheckpointMode, channels: u32) -> Alignment {
-    #[cfg(feature = "mutations")]
-    if crate::protocol::mutation::is_active(crate::protocol::mutation::Mutation::WithoutAlignment) {
+    if is_active(Mutation::WithoutAlignment) {
         return crate::protocol::align::Aligner::without_blocking(channels).into();
     }
     Alignment::new(mode, channels)

@@ -30,6 +30,7 @@ use crate::ids::{CheckpointId, Moment};
 use crate::payload::Payload;
 use crate::ports::store::CheckpointKind;
 use crate::protocol::credit::{Credit, DEFAULT_CREDITS};
+use crate::protocol::mutation::{Mutation, is_active};
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
 /// How many batches may wait in an edge before its producer stops.
@@ -141,7 +142,7 @@ impl EdgeReceiver {
     pub fn poll_frame(&self, context: &mut Context<'_>) -> Poll<Frame> {
         let mut queue = lock(&self.queue);
         let Some(frame) = queue.frames.pop_front() else {
-            let replaced = keep(&mut queue.consumer, context);
+            let replaced = if is_active(Mutation::LostWakeUp) { None } else { keep(&mut queue.consumer, context) };
             drop(queue);
             drop(replaced);
             return Poll::Pending;

@@ -23,6 +23,7 @@ use crate::ports::points::{Hit, InjectedEnd, Point, Points, Reaction, Who};
 use crate::ports::source::{Assignment, Enumerator, EnumeratorContext, ReaderEvent};
 use crate::ports::store::{Manifest, OperatorSnapshot, Piece, PieceContent, name_part};
 use crate::ports::task::Failure;
+use crate::protocol::mutation::{Mutation, is_active};
 use crate::protocol::supervise::Regions;
 
 /// The name of the piece of a checkpoint that holds an enumerator's state.
@@ -202,7 +203,9 @@ fn build(
         let snapshot = manifest.enumerators.iter().find(|snapshot| snapshot.uid == source.uid)?;
         snapshot.piece(ENUMERATOR)
     });
-    if let Some(Piece { content: PieceContent::Inline(state), .. }) = state {
+    if let Some(Piece { content: PieceContent::Inline(state), .. }) = state
+        && !is_active(Mutation::SplitGivenTwice)
+    {
         caught(name, || enumerator.restore(state))??;
     }
     Ok(enumerator)

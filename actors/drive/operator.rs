@@ -15,6 +15,7 @@ use crate::ports::host::{Host, Step};
 use crate::ports::task::{Failure, OperatorTask, Task};
 use crate::protocol::align::{self, Alignment, Channel};
 use crate::protocol::lifecycle::SubtaskState;
+use crate::protocol::mutation::{Mutation, is_active};
 
 /// Drives one operator subtask.
 pub type OperatorDriver = SubtaskDriver<OperatorHead>;
@@ -95,6 +96,11 @@ impl Head for OperatorHead {
                 self.working = Some(channel);
             }
             Frame::Barrier(barrier) => {
+                if is_active(Mutation::ForwardBeforeSnapshot) {
+                    core.remember(barrier);
+                    core.flush(task)?;
+                    core.outputs.send_barrier(core.host.as_ref(), core.address(), barrier);
+                }
                 core.marker(channel, barrier, task)?;
                 core.tell_cut(self.gate.records());
             }

@@ -15,6 +15,7 @@ use crate::ports::host::{Address, Host};
 use crate::ports::points::{ChannelEnd, Hit, Point};
 use crate::protocol::align::Channel;
 use crate::protocol::buffer_timeout::BufferTimeout;
+use crate::protocol::mutation::{Mutation, is_active};
 
 /// One channel of an output: an edge to one consumer.
 #[derive(Debug)]
@@ -113,6 +114,9 @@ impl Outputs {
     /// Pushes everything that waits past the credits, then the marker into every edge, then the message to every
     /// consumer's mailbox: in this order (rule 3).
     pub fn send_barrier(&mut self, host: &dyn Host, producer: Address, barrier: Barrier) {
+        if is_active(Mutation::BarrierOvertakesOutput) {
+            self.outputs.iter().flatten().for_each(|slot| slot.channel.edge.force_send(Frame::Barrier(barrier)));
+        }
         self.force(|| Frame::Barrier(barrier));
         let points = host.points();
         if points.are_armed() {

@@ -20,6 +20,7 @@ use crate::ports::points::{Hit, Point, Points, Reaction, Who};
 use crate::ports::sink::{CommitAnswer, PreparedCheckpoint, SinkCommitter, SinkCommitterFactory, SinkScope};
 use crate::ports::store::OperatorSnapshot;
 use crate::ports::task::Failure;
+use crate::protocol::mutation::{Mutation, is_active};
 
 /// How long an injected error puts a commit off.
 const PUT_OFF: Duration = Duration::from_millis(5);
@@ -199,7 +200,9 @@ impl SinkDriver {
     /// What an idle committer does next; `None` (and it stays idle) when there is nothing.
     fn begin(&mut self, mut committer: Committer) -> Option<Stage> {
         let blocking = self.host.blocking();
-        if let Some(job) = self.jobs.front() {
+        if let Some(job) = self.jobs.front()
+            && (self.ready || !is_active(Mutation::CleanUpBeforeCommits))
+        {
             self.watch.begin(Call::Commit);
             let committables = job.committables.clone();
             let points = self.host.points();

@@ -6,6 +6,7 @@ use crate::ids::{CheckpointId, Token};
 use crate::ports::blocking::{Promise, WorkPanicked};
 use crate::ports::store::{PublishOutcome, StoreError};
 use crate::protocol::coordinator::{Event, Outcome, ReadBack};
+use crate::protocol::mutation::{Mutation, is_active};
 
 /// A request to the store whose answer has not come.
 pub(super) enum UnderWay {
@@ -23,6 +24,7 @@ impl UnderWay {
             UnderWay::Publish { token, checkpoint, promise } => promise.poll(context).map(|answer| {
                 let outcome = match answer {
                     Ok(PublishOutcome::Done) => Outcome::Done,
+                    Ok(PublishOutcome::Unknown(_)) if is_active(Mutation::UnknownTakenAsFailed) => Outcome::Failed,
                     Ok(PublishOutcome::Failed(error)) => {
                         tracing::warn!(%checkpoint, %error, "the manifest was not written");
                         Outcome::Failed

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::ids::{CheckpointId, Moment, Token};
 use crate::protocol::machine::{Invariant, Machine, Violation};
+use crate::protocol::mutation::{Mutation, is_active};
 
 /// Every invariant of the ledger.
 pub const INVARIANTS: [&Invariant; 3] = [&IN_ORDER, &DUE_FIRST, &PREPARED_IN_TURN];
@@ -152,7 +153,8 @@ impl<C: Clone> Ledger<C> {
     /// What belongs into a snapshot taken now: every transaction whose commit has not returned, in order.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Prepared<C>> {
-        self.entries.iter().map(|entry| entry.transaction.clone()).collect()
+        let forgotten = |entry: &Entry<C>| entry.due && is_active(Mutation::ForgetPrepared);
+        self.entries.iter().filter(|entry| !forgotten(entry)).map(|entry| entry.transaction.clone()).collect()
     }
 
     /// Whether records may reach the sink: the subtask is restored, and all that the restored cut had prepared is
@@ -189,7 +191,7 @@ impl<C: Clone> Ledger<C> {
         self.newest = self.newest.max(Some(checkpoint));
         self.entries.extend(committables.into_iter().map(|committable| Entry {
             transaction: Prepared { checkpoint, committable },
-            due: false,
+            due: is_active(Mutation::CommitBeforeCompletion),
             restored: false,
         }));
     }
@@ -199,7 +201,7 @@ impl<C: Clone> Ledger<C> {
     fn completed(&mut self, checkpoint: CheckpointId) {
         self.newest = self.newest.max(Some(checkpoint));
         for entry in self.entries.iter_mut().filter(|entry| entry.transaction.checkpoint <= checkpoint) {
-            entry.due = true;
+            entry.due |= entry.transaction.checkpoint == checkpoint || !is_active(Mutation::CommitOnlyItsOwn);
         }
     }
 
@@ -243,6 +245,9 @@ impl<C: Clone> Machine for Ledger<C> {
             Event::Restored { prepared } => self.restored(prepared, effects),
             Event::Prepared { checkpoint, committables } => self.prepared(checkpoint, committables),
             Event::Completed { checkpoint } => self.completed(checkpoint),
+            Event::Aborted { checkpoint } if is_active(Mutation::AbortDropsPrepared) => {
+                self.entries.retain(|entry| entry.due || entry.transaction.checkpoint != checkpoint);
+            }
             Event::Aborted { checkpoint: _ } => {}
             Event::CommitFinished { token, answer } => self.commit_finished(now, token, answer, effects),
             Event::Deadline => {

@@ -11,7 +11,6 @@ pub mod credit;
 pub mod invariant;
 pub mod lifecycle;
 pub mod machine;
-#[cfg(feature = "mutations")]
 pub mod mutation;
 pub mod notices;
 pub mod placement;

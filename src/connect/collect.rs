@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use alluvium_actors::ids::{CheckpointId, RunNumber};
 use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::sink::SinkScope;
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 use serde::{Deserialize, Serialize};
 
 use super::sink::{CommitOutcome, Effect, Guarantee, Sink, SinkCommit, SinkContext, SinkWriter};
@@ -215,6 +216,10 @@ impl<T: Record> SinkCommit for CollectCommitter<T> {
         }
         let PartName { run, checkpoint, subtask } = part.name;
         match collection.parts.entry(PartKey { run, checkpoint, sink: self.sink.clone(), subtask }) {
+            Entry::Occupied(mut again) if is_active(Mutation::CommitWithoutLooking) => {
+                again.get_mut().extend(part.records);
+                CommitOutcome::Done
+            }
             Entry::Occupied(_) => CommitOutcome::AlreadyDone,
             Entry::Vacant(vacant) => {
                 vacant.insert(part.records);

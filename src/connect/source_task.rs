@@ -10,6 +10,7 @@ use alluvium_actors::ids::{CheckpointId, OperatorUid};
 use alluvium_actors::ports::source::ReaderEvent;
 use alluvium_actors::ports::store::OperatorSnapshot;
 use alluvium_actors::ports::task::{Cut, Failure, SLICE_RECORDS, SourceStep, SourceTask};
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use super::source::{ReaderOutput, ReaderRequest, ReaderStatus, Source, SourceContext, SourceReader};
 use crate::operator::assembly::Site;
@@ -75,14 +76,26 @@ impl<S: Source> SourceHead<S> {
     }
 
     /// Gives the reader the splits of the restored checkpoint and registers it, with them, at the enumerator.
-    fn register(&mut self, splits: Vec<S::Split>) -> Result<(), Failure> {
+    fn register(&mut self, mut splits: Vec<S::Split>) -> Result<(), Failure> {
         let label = self.site.place.label();
         let encoded = splits.iter().map(|split| encode(split, label)).collect::<Result<_, _>>()?;
+        if is_active(Mutation::SplitLost) {
+            splits.pop();
+        }
         if !splits.is_empty() {
             self.reader.add_splits(splits).map_err(|error| self.site.place.fail(error))?;
         }
         self.events.push(ReaderEvent::Registered { splits: encoded });
         self.registered = true;
+        Ok(())
+    }
+
+    /// Begins to store where the reader is.
+    fn store_splits(&mut self, checkpoint: CheckpointId) -> Result<(), Failure> {
+        let splits = self.reader.snapshot(checkpoint);
+        let bytes = encode(&splits, self.site.place.label())?;
+        let piece = PieceWriting::start(&self.site.task, &self.uid, checkpoint, READER, bytes);
+        self.snapshots.insert(checkpoint, piece);
         Ok(())
     }
 }
@@ -115,11 +128,7 @@ impl<S: Source> Member for SourceHead<S> {
     }
 
     fn close_epoch(&mut self, cut: Cut) -> Result<(), Failure> {
-        let splits = self.reader.snapshot(cut.checkpoint);
-        let bytes = encode(&splits, self.site.place.label())?;
-        let piece = PieceWriting::start(&self.site.task, &self.uid, cut.checkpoint, READER, bytes);
-        self.snapshots.insert(cut.checkpoint, piece);
-        Ok(())
+        if is_active(Mutation::PositionAfterTheCut) { Ok(()) } else { self.store_splits(cut.checkpoint) }
     }
 
     fn poll_snapshot(
@@ -128,6 +137,9 @@ impl<S: Source> Member for SourceHead<S> {
         _: usize,
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<OperatorSnapshot>, Failure>> {
+        if is_active(Mutation::PositionAfterTheCut) && !self.snapshots.contains_key(&checkpoint) {
+            self.store_splits(checkpoint)?;
+        }
         let Some(piece) = self.snapshots.get_mut(&checkpoint) else { return Poll::Ready(Ok(None)) };
         piece.poll(self.site.place.label(), context).map(|piece| {
             self.snapshots.remove(&checkpoint);

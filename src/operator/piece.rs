@@ -7,6 +7,7 @@ use alluvium_actors::ids::{CheckpointId, OperatorUid};
 use alluvium_actors::ports::blocking::{Lane, Promise, WorkPanicked};
 use alluvium_actors::ports::store::{BlobHandle, Piece, PieceContent, StoreError, blob_name};
 use alluvium_actors::ports::task::{Failure, TaskContext};
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -52,7 +53,7 @@ pub(crate) fn panic_failure(operator: &str, panicked: &WorkPanicked) -> Failure 
 
 /// Deletes blobs that no checkpoint will name. What cannot be deleted now is removed at the next start.
 pub(crate) fn delete_blobs(task: &TaskContext, blobs: Vec<BlobHandle>) {
-    if blobs.is_empty() {
+    if blobs.is_empty() || is_active(Mutation::LeakAbortedBlobs) {
         return;
     }
     let (store, fence) = (Arc::clone(&task.store), task.fence.clone());
@@ -150,6 +151,7 @@ impl Written {
         let (store, fence) = (Arc::clone(&task.store), task.fence.clone());
         let delete = move || {
             let handle = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let handle = handle.filter(|_| !is_active(Mutation::LeakAbortedBlobs));
             if let Some(handle) = handle
                 && let Err(error) = store.delete_blobs(&fence, &[handle])
             {

@@ -11,6 +11,7 @@ use alluvium_actors::ids::OperatorUid;
 use alluvium_actors::ports::blocking::{Lane, Promise};
 use alluvium_actors::ports::store::StoreError;
 use alluvium_actors::ports::task::{Failure, TaskContext};
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use super::piece::{decode, panic_failure, store_failure};
 use super::state_writing::KEYED;
@@ -142,7 +143,9 @@ fn ask(task: &TaskContext, pieces: Arc<Vec<Stored>>, groups: &Range<u32>, mut pi
             })
             .count();
         if taken > 0 {
-            let chunks: Vec<ChunkInfo> = rest[..taken].to_vec();
+            let skipped = |group: u32| is_active(Mutation::RestoreSkipsAKeyGroup) && group.is_multiple_of(8);
+            let chunks: Vec<ChunkInfo> =
+                rest[..taken].iter().filter(|chunk| !skipped(chunk.key_group)).copied().collect();
             let asked = Arc::clone(&pieces);
             let read = move || chunks.iter().map(|chunk| asked[piece].reader.read(chunk)).collect();
             let part = Promise::start(task.host.blocking().as_ref(), Lane::Blobs, read);

@@ -10,6 +10,7 @@ use alluvium_actors::ids::{CheckpointId, OperatorUid};
 use alluvium_actors::ports::blocking::{Lane, Promise};
 use alluvium_actors::ports::store::{PieceContent, StoreError, blob_name};
 use alluvium_actors::ports::task::{Failure, TaskContext};
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use super::piece::{Written, panic_failure, store_failure};
 use crate::snapshot::{PieceWriter, StateWriter};
@@ -182,6 +183,9 @@ impl StateWriting {
                 None => StateWriter::begin(PieceWriter::new(store, fence, name), &descriptors)?,
             };
             for (header, bytes) in chunks {
+                if is_active(Mutation::SkipAKeyGroup) && header.key_group.is_multiple_of(8) {
+                    continue;
+                }
                 writer.chunk(header.state.into(), header.key_group, header.count, &bytes)?;
             }
             if !complete {

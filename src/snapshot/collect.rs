@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use alluvium_actors::ids::{CheckpointId, RunNumber};
 use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::store::{RunRecord, StoreError};
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use super::recovery::Listing;
 use super::store::{Store, is_damage};
@@ -44,6 +45,7 @@ impl Store {
         }
         for (run, checkpoint) in listing.manifests.keys() {
             match objects::read_manifest(&*self.storage, *run, *checkpoint) {
+                Ok(_) if is_active(Mutation::DeleteANamedBlob) => {}
                 Ok(manifest) => manifest.blobs().for_each(|blob| {
                     orphans.remove(&blob.name);
                 }),

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alluvium_actors::ids::{CheckpointId, RunNumber};
 use alluvium_actors::ports::store::{CheckpointStore, Manifest, RunRecord, StoreError};
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use super::store::{Store, is_damage};
 use super::{names, objects};
@@ -167,7 +168,9 @@ impl Store {
         let mut run = listing.newest_run();
         let mut limit = CheckpointId(u64::MAX);
         loop {
-            for found in listing.of_run(run, limit) {
+            let of_run = listing.of_run(run, limit);
+            let oldest = listing.manifests.keys().next().copied().filter(|_| is_active(Mutation::RestoreAnOlder));
+            for found in oldest.into_iter().chain(of_run) {
                 match self.load(found) {
                     Ok(manifest) => {
                         self.remember_named(&manifest);

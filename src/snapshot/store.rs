@@ -11,6 +11,7 @@ use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::store::{
     BlobHandle, BlobWriter, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord, StoreError,
 };
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use super::envelope::damaged;
 use super::index::{self, Index};
@@ -225,7 +226,8 @@ impl CheckpointStore for Store {
         }
         let used_up = || StoreError::Refused { reason: "the numbers of runs or checkpoints are used up".to_owned() };
         let run = RunNumber(listing.newest_run().0.checked_add(1).ok_or_else(used_up)?);
-        let first_checkpoint = listing.unused_id().ok_or_else(used_up)?;
+        let reused = restored_from.filter(|_| is_active(Mutation::ReuseAnId)).map(CheckpointId::next);
+        let first_checkpoint = reused.or_else(|| listing.unused_id()).ok_or_else(used_up)?;
         let below = CheckpointId(first_checkpoint.0.checked_add(RESERVED_WITH_RUN).ok_or_else(used_up)?);
         let record = RunRecord {
             run,
@@ -256,7 +258,9 @@ impl CheckpointStore for Store {
         if below <= self.current().below {
             return Ok(());
         }
-        self.put(fence, &names::reservation(below), &objects::encode_reservation())?;
+        if !is_active(Mutation::ReservationNotStored) {
+            self.put(fence, &names::reservation(below), &objects::encode_reservation())?;
+        }
         self.current().below = below;
         if let Err(error) = self.remove_reservations(fence, below) {
             tracing::debug!(%error, "older reservations stay until the next start");
@@ -417,6 +421,9 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
+        if is_active(Mutation::DeleteBlobsFirst) {
+            self.storage.delete(fence, &blobs)?;
+        }
         self.storage.delete(fence, &[names::manifest(found.0, found.1)])?;
         self.index.remove(&[found]);
         self.forget_named(blobs.iter());

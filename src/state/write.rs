@@ -1,6 +1,7 @@
 //! Writing snapshots of a table: closing the epoch, going on in slices, keeping what is about to change.
 
 use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use crate::record::Key;
 
@@ -30,7 +31,7 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
         let next = self.epoch.checked_add(1).ok_or(StateError::EpochsExhausted)?;
         self.snapshots.get_mut().open(checkpoint, self.epoch)?;
         self.epoch = next;
-        self.watched = true;
+        self.watched = !is_active(Mutation::PreImageNotCaptured);
         Ok(())
     }
 

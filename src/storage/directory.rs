@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::files::{FileError, FileErrorKind, FileKind, FileLock, FileWriter, Files};
 use alluvium_actors::ports::store::StoreError;
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use super::{CheckpointStorage, ObjectInfo, ObjectWriter, PutOutcome, UNFINISHED, check_name};
 
@@ -178,7 +179,9 @@ impl CheckpointStorage for FileStorage {
     fn publish(&self, fence: &Fence, name: &str, content: &[u8]) -> PutOutcome {
         let synced = self.inner.begin(fence, name).and_then(|mut writer| {
             writer.write(content)?;
-            writer.sync()?;
+            if !is_active(Mutation::PublishBeforeSync) {
+                writer.sync()?;
+            }
             Ok(writer)
         });
         match synced {
@@ -313,6 +316,9 @@ impl FileObjectWriter {
             Err(error) => return PutOutcome::Unknown(error.into()),
         }
         self.unfinished = None;
+        if is_active(Mutation::DirectoryNotSynced) {
+            return PutOutcome::Done;
+        }
         let directory = self.target.parent().unwrap_or(&self.inner.root);
         match self.inner.sync_directory(directory) {
             Ok(()) => PutOutcome::Done,
@@ -338,7 +344,9 @@ impl ObjectWriter for FileObjectWriter {
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), StoreError> {
-        self.sync()?;
+        if !is_active(Mutation::AcknowledgeBeforeSync) {
+            self.sync()?;
+        }
         let target = self.target.clone();
         match self.rename() {
             PutOutcome::Done => Ok(()),

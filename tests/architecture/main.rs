@@ -1,6 +1,7 @@
 //! The house keeps its layers: who may import whom is read from the `use` lines.
 
 mod conformance;
+mod mutations;
 
 use std::collections::BTreeMap;
 use std::fs;

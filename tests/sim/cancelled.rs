@@ -112,6 +112,12 @@ impl Scenario for Cancelled {
                 }
                 Ok(Next::Nothing)
             }
+            // It was cancelled when its last checkpoint was complete: a final one stays in any case.
+            JobState::Cancelled
+                if came_out == NUMBERS && files::nothing_is_left_over(world.disk, "cancelled", &[OUTPUT]).is_ok() =>
+            {
+                Ok(Next::Nothing)
+            }
             // What stands in the way is told, and the next process goes on.
             JobState::Cancelled if self.told.load(Ordering::Relaxed) => Ok(Next::StartAgain),
             JobState::Cancelled => Err(format!("left over after a cancellation without a word: {left:?}")),

@@ -9,6 +9,7 @@ mod flights;
 mod found;
 mod graph;
 mod many_seeds;
+mod mutations;
 mod points;
 mod random_graph;
 mod regions;

@@ -17,6 +17,7 @@ use crate::ports::host::Address;
 use crate::ports::listener::JobEvent;
 use crate::ports::store::CheckpointKind;
 use crate::protocol::lifecycle::{JobState, SubtaskState};
+use crate::protocol::mutation::{Mutation, is_active};
 use crate::protocol::supervise::{Event, Part, Scope};
 
 impl SupervisorDriver {
@@ -110,7 +111,7 @@ impl SupervisorDriver {
     /// When every sink is ready: deploy the subtasks, or end if the restored checkpoint was the final one.
     pub(super) fn sinks_progressed(&mut self) {
         let Phase::OpeningSinks { waiting, resume, attempt, regions } = &mut self.phase else { return };
-        if !waiting.is_empty() {
+        if !waiting.is_empty() && !is_active(Mutation::RecordsBeforeCommits) {
             return;
         }
         let (attempt, regions) = (*attempt, regions.clone());

@@ -6,6 +6,7 @@ use super::{CancelReason, Channel, Effect, Event, Timing};
 use crate::ids::{CheckpointId, Moment};
 use crate::protocol::invariant;
 use crate::protocol::machine::{Machine, Violation};
+use crate::protocol::mutation::{Mutation, is_active};
 
 /// Aligns the barriers of all channels of one subtask; see the [module](super) for the rules.
 ///
@@ -103,6 +104,11 @@ impl Aligner {
             self.cut(now, pending, effects);
         } else {
             self.pending = Some(pending);
+            if is_active(Mutation::UnblockEarly) {
+                let delivered =
+                    (0..self.channels.open()).map(Channel).filter(|other| self.channels.has_delivered(*other));
+                effects.extend(delivered.map(Effect::Unblock));
+            }
             self.channels.deliver(channel);
             if self.blocking {
                 effects.push(Effect::Block(channel));
@@ -200,7 +206,11 @@ impl Aligner {
 
     fn cancel(&mut self, checkpoint: CheckpointId, reason: CancelReason, effects: &mut Vec<Effect>) {
         effects.push(Effect::ForwardCancel { checkpoint, reason });
+        let told = effects.len();
         self.resolve(checkpoint, effects);
+        if is_active(Mutation::AbortLeavesBlocked) {
+            effects.truncate(told);
+        }
     }
 
     /// Ends `checkpoint`, which is the pending one or newer than everything before, and lets all channels go on.

@@ -1,6 +1,7 @@
 //! How a checkpoint ends: acknowledged, written and complete, or aborted.
 
 use crate::ids::{Attempt, CheckpointId, Moment, SubtaskId, Token};
+use crate::protocol::mutation::{Mutation, is_active};
 
 use super::message::{Acknowledgement, CheckpointKind, Effect, Outcome, ReadBack};
 use super::pending::{Acknowledged, Pending, Step};
@@ -28,7 +29,10 @@ impl Coordinator {
                     pending.awaited.remove(&subtask);
                     pending.acknowledged.insert(subtask, acknowledged);
                     self.statistics.changed();
-                    if pending.awaited.is_empty() {
+                    let enough = is_active(Mutation::CompleteWithoutAll)
+                        && pending.awaited.len() == 1
+                        && pending.step == Step::Acknowledging;
+                    if pending.awaited.is_empty() || enough {
                         pending.step = Step::Ready;
                     }
                 }

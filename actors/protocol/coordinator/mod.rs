@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use crate::ids::{Attempt, CheckpointId, Moment, SubtaskId, Token};
 use crate::protocol::machine::{Machine, Violation};
+use crate::protocol::mutation::{Mutation, is_active};
 
 pub use self::check::INVARIANTS;
 pub use self::failures::FailureCounter;
@@ -344,6 +345,7 @@ impl Coordinator {
         if let Some(member) = self.subtasks.get_mut(&subtask)
             && member.attempt == attempt
             && member.progress == Progress::Running
+            && !is_active(Mutation::FinishedNotCounted)
         {
             member.progress = Progress::EndOfData;
         }

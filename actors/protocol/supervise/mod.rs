@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use crate::ids::{Attempt, Moment, RegionId};
 use crate::protocol::machine::{Machine, Violation};
+use crate::protocol::mutation::{Mutation, is_active};
 
 pub use self::backoff::{Backoff, Verdict};
 pub use self::check::INVARIANTS;
@@ -344,6 +345,8 @@ impl Supervisor {
         let parts = ending.regions.iter().flat_map(|(region, patience)| {
             self.deployed[region].parts.iter().map(|part| (Straggler::Part(*region, *part), *patience))
         });
+        let is_work = |straggler: &Straggler| matches!(straggler, Straggler::Part(_, Part::Work));
+        let parts = parts.filter(move |(part, _)| !is_work(part) || !is_active(Mutation::AttemptsOverlap));
         let coordinator = ending.coordinator.map(|patience| (Straggler::Coordinator, patience));
         parts.chain(coordinator).filter(|(straggler, _)| !ending.overdue.contains(straggler)).collect()
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use alluvium_actors::ports::files::{FileError, FileErrorKind, Files};
 use alluvium_actors::ports::sink::SinkScope;
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use super::names::{Names, is_kept};
 use super::owner::Owner;
@@ -95,6 +96,7 @@ impl LinesCommitter {
             }
             self.check_fence()?;
             match self.files().rename_without_replace(&pending, &committed) {
+                Ok(()) if is_active(Mutation::CommitNotSynced) => return Ok(CommitOutcome::Done),
                 Ok(()) => {
                     self.check_fence()?;
                     sync_directory(self.files(), &self.names)?;

@@ -9,6 +9,7 @@ use alluvium_actors::ids::{CheckpointId, RunNumber};
 use alluvium_actors::ports::blocking::Promise;
 use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::files::{FileErrorKind, FileWriter, Files};
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use super::names::Names;
 use super::owner::Owner;
@@ -250,7 +251,9 @@ impl Output {
     fn prepare(&mut self, checkpoint: CheckpointId) -> OperatorResult<Answer> {
         let Some(mut open) = self.open.take() else { return Ok(Answer::Prepared(checkpoint, Vec::new())) };
         self.fence.check()?;
-        open.writer.sync().map_err(|error| file_failure(&error))?;
+        if !is_active(Mutation::PrepareBeforeSync) {
+            open.writer.sync().map_err(|error| file_failure(&error))?;
+        }
         let name = self.names.output(self.run, checkpoint, self.subtask, open.number);
         let pending = self.names.pending(&name);
         self.fence.check()?;

@@ -10,6 +10,7 @@ use std::thread::{Builder, JoinHandle};
 
 use alluvium_actors::ports::blocking::Work;
 use alluvium_actors::ports::points::InjectedEnd;
+use alluvium_actors::protocol::mutation;
 
 use super::points::Gate;
 
@@ -52,9 +53,10 @@ pub(super) enum Worked {
 pub(super) fn begin(mut work: Box<dyn Work>) -> Worked {
     let (say, said) = channel();
     let (go, gone) = channel();
+    let broken = mutation::current();
     let body = move || {
         BATON.set(Some(Baton { said: say.clone(), go: gone }));
-        work.carry_out();
+        mutation::during(broken, || work.carry_out());
         BATON.set(None);
         // The simulation waits for it, unless the process is gone.
         let _ = say.send(Said::Done(work));
