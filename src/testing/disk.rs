@@ -108,6 +108,14 @@ impl SimulatedDisk {
         self.machine().struck.clone()
     }
 
+    /// Lets somebody look who is no part of the job: nothing that he asks for is counted or goes wrong.
+    pub(crate) fn undisturbed<T>(&self, look: impl FnOnce() -> T) -> T {
+        self.machine().armed.is_off = true;
+        let seen = look();
+        self.machine().armed.is_off = false;
+        seen
+    }
+
     /// How many faults that is.
     pub(crate) fn count_struck(&self) -> usize {
         self.machine().struck.len()

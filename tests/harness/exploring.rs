@@ -16,7 +16,7 @@ use crate::billing::{Bill, Order, billing, order};
 const ORDERS: u64 = 40;
 
 fn options() -> Options {
-    Options::default().inline_limit(64).checkpoint_every(Duration::from_millis(5)).continue_on_checkpoint_errors()
+    Options::default().inline_limit(64).checkpoint_every(Duration::from_millis(10)).continue_on_checkpoint_errors()
 }
 
 fn right() -> JobTest<'static> {

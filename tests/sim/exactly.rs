@@ -25,8 +25,16 @@ fn a_run_by_chance_is_the_same_when_its_faults_are_named() {
 
 #[test]
 fn single_crashes_and_faults_at_points_are_the_same_when_they_are_named() {
-    for text in ["3/none", "3/event/200", "4/event/900", "5/effect/30", "6/effect/90", "7/points/commit.begins[hit=2]=crash", "2/plain", "2/plain/event/100"]
-    {
+    for text in [
+        "3/none",
+        "3/event/200",
+        "4/event/900",
+        "5/effect/30",
+        "6/effect/90",
+        "7/points/commit.begins[hit=2]=crash",
+        "2/plain",
+        "2/plain/event/100",
+    ] {
         does_the_same(&text.parse().expect("a simulation"));
     }
 }
@@ -51,7 +59,7 @@ fn a_process_takes_along_only_what_a_schedule_says() {
         simulation.run(&mut SecondJob::new(1)).unwrap_or_else(|trouble| panic!("{trouble}"))
     };
     let crash = told("event[process=1,hit=300]=crash(process)");
-    assert_eq!((crash.processes, crash.crashes), (2, 1));
+    assert_eq!(crash.crashes, 1);
     let machine = told("event[process=1,hit=300]=crash(machine)");
     assert_eq!(machine.crashes, 1);
     assert_ne!(machine.fingerprint, crash.fingerprint);
@@ -59,5 +67,5 @@ fn a_process_takes_along_only_what_a_schedule_says() {
     let apart = told("event[process=1,hit=300]=crash(process); end[process=1]=machine");
     assert_eq!(apart.fingerprint, machine.fingerprint);
     let twice = told("event[process=1,hit=300]=crash(process); event[process=2,hit=200]=crash(process)");
-    assert_eq!((twice.processes, twice.crashes), (3, 2));
+    assert_eq!((twice.processes, twice.crashes), (crash.processes + 1, 2));
 }

@@ -237,6 +237,62 @@ impl Shrinking<'_> {
 mod tests {
     use super::*;
 
+    const SEVERAL: &str = "event[process=1,hit=700]=crash; acknowledge.sent[subtask=1,process=2,hit=9,times=3,probability=0.5]=drop; \
+                           effect[process=2,hit=80]=power-cut; disk[operation=read,process=3,hit=20]=error; \
+                           event[process=3,hit=500]=panic; event[process=3,hit=90]=crash; end[process=3]=machine";
+
+    /// Makes a run smaller that fails when `fails` says so.
+    fn shrunk(most: u64, fails: impl Fn(&Simulation, &[ScheduledFault]) -> Option<&'static str>) -> Shrunk {
+        let play = |simulation: &Simulation| {
+            let Faults::Exactly(schedule) = simulation.faults() else { panic!("{simulation}") };
+            match fails(simulation, schedule.faults()) {
+                Some(reason) => Err(Trouble::said(simulation, reason)),
+                None => Err(Trouble::said(simulation, "something else")),
+            }
+        };
+        let simulation = Simulation::new(77).with(Faults::Exactly(SEVERAL.parse().unwrap()));
+        shrink(Trouble::said(&simulation, "id 3 is missing"), most, &play)
+    }
+
+    #[test]
+    fn of_several_faults_those_are_left_that_it_takes() {
+        let drop_and_crash = shrunk(SHRINKING_RUNS, |_, faults| {
+            let has = |text: &str| faults.iter().any(|fault| fault.to_string().contains(text));
+            (has("=drop") && has("=crash")).then_some("id 4 is missing")
+        });
+        assert!(drop_and_crash.is_complete());
+        assert_eq!(
+            drop_and_crash.simulation().to_string(),
+            "0/plain/exactly/event[process=1,hit=1]=crash(process); acknowledge.sent=drop"
+        );
+        assert!(drop_and_crash.runs() < 200, "{drop_and_crash}");
+        let nothing = shrunk(SHRINKING_RUNS, |_, _| Some("id 5 is missing"));
+        assert_eq!(nothing.simulation().to_string(), "0/plain/exactly/");
+    }
+
+    #[test]
+    fn what_is_needed_is_kept() {
+        // A late crash of the second process, in the order of the seed, and nothing else does it.
+        let late = shrunk(SHRINKING_RUNS, |simulation, faults| {
+            let is_late =
+                |fault: &ScheduledFault| matches!(fault, ScheduledFault::Event { process: 3, event: 60.., .. });
+            let by_seed = simulation.order() == Order::Seed && simulation.seed() == 77;
+            (by_seed && faults.iter().any(is_late)).then_some("id 3 is missing")
+        });
+        assert_eq!(late.simulation().to_string(), "77/exactly/event[process=3,hit=60]=crash(process)");
+    }
+
+    #[test]
+    fn shrinking_is_the_same_each_time_and_ends_when_its_runs_are_spent() {
+        let fails = |_: &Simulation, faults: &[ScheduledFault]| (faults.len() > 2).then_some("id 3 is missing");
+        let (one, other) = (shrunk(SHRINKING_RUNS, fails), shrunk(SHRINKING_RUNS, fails));
+        assert_eq!((one.simulation(), one.runs()), (other.simulation(), other.runs()));
+        let cut_short = shrunk(5, fails);
+        assert_eq!((cut_short.runs(), cut_short.is_complete()), (5, false));
+        let not_at_all = shrunk(0, fails);
+        assert_eq!(not_at_all.simulation().to_string(), format!("77/exactly/{SEVERAL}"));
+    }
+
     #[test]
     fn reasons_are_of_one_kind_when_only_numbers_and_quoted_things_differ() {
         let kind = kind_of_reason;

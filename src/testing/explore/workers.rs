@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use alluvium_actors::protocol::mutation;
+
 use super::Play;
 use super::enumerate::{Spots, spots};
 use super::report::ExplorationReport;
@@ -48,27 +50,9 @@ impl Crew<'_> {
     pub(super) fn make(&self, simulations: &[Simulation]) -> Gathered {
         let next = AtomicUsize::new(0);
         let gathered = Mutex::new(Gathered::default());
-        let work = || {
-            loop {
-                if lock(&gathered).troubles.len() >= self.most_failures {
-                    return;
-                }
-                if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                    lock(&gathered).is_out_of_time = next.load(Ordering::Relaxed) < simulations.len();
-                    return;
-                }
-                let position = next.fetch_add(1, Ordering::Relaxed);
-                let Some(simulation) = simulations.get(position) else { return };
-                let played = (self.play)(simulation);
-                let mut gathered = lock(&gathered);
-                gathered.made += 1;
-                (self.told)(gathered.made, simulations.len() as u64, played.as_ref().err());
-                match played {
-                    Ok(report) => gathered.add(position, &report, self.known),
-                    Err(trouble) => drop(gathered.troubles.insert(position, trouble)),
-                }
-            }
-        };
+        // A rule that is broken on this thread is broken on those of the crew too.
+        let broken = mutation::current();
+        let work = || mutation::during(broken, || self.work(simulations, &next, &gathered));
         let threads = self.threads.min(simulations.len());
         if threads <= 1 {
             work();
@@ -80,6 +64,26 @@ impl Crew<'_> {
             });
         }
         gathered.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One of the crew: takes the next run, as long as there is one.
+    fn work(&self, simulations: &[Simulation], next: &AtomicUsize, gathered: &Mutex<Gathered>) {
+        while lock(gathered).troubles.len() < self.most_failures {
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                lock(gathered).is_out_of_time = next.load(Ordering::Relaxed) < simulations.len();
+                return;
+            }
+            let position = next.fetch_add(1, Ordering::Relaxed);
+            let Some(simulation) = simulations.get(position) else { return };
+            let played = (self.play)(simulation);
+            let mut gathered = lock(gathered);
+            gathered.made += 1;
+            (self.told)(gathered.made, simulations.len() as u64, played.as_ref().err());
+            match played {
+                Ok(report) => gathered.add(position, &report, self.known),
+                Err(trouble) => drop(gathered.troubles.insert(position, trouble)),
+            }
+        }
     }
 }
 

@@ -207,7 +207,10 @@ impl Host for SimulatedHost {
                 }
             }
             Delivery::Never => {}
-            Delivery::After(delay) => shared.send(from, to, message, Some(faults.after(delay))),
+            Delivery::After(delay) => {
+                let leaves = faults.busy_until(self.address).map_or(shared.now, |busy| busy.max(shared.now));
+                shared.send(from, to, message, Some(Gate::until(leaves + delay)));
+            }
             Delivery::Held(held) => shared.send(from, to, message, Some(faults.held(held))),
         }
     }

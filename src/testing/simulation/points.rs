@@ -285,7 +285,14 @@ impl SimulatedFaults {
         }
         let mut state = self.state();
         if let Some(actor) = state.acting {
-            state.standing.insert(actor, gate);
+            // Who stands still already stands still longer: no fault shortens another.
+            let longer = match state.standing.get(&actor) {
+                Some(earlier) if gate.held.is_none() => {
+                    Gate { at: earlier.at + gate.at.since(state.now), held: earlier.held }
+                }
+                _ => gate,
+            };
+            state.standing.insert(actor, longer);
         }
     }
 }

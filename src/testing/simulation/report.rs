@@ -71,6 +71,12 @@ impl Trouble {
         Trouble { simulation, exactly, reason, story: story.last_events(), events: story.events() }
     }
 
+    /// One that no run made, for tests of what is done with them.
+    #[cfg(test)]
+    pub(crate) fn said(simulation: &Simulation, reason: &str) -> Trouble {
+        Trouble::new(simulation.clone(), simulation.clone(), reason.to_owned(), &Story::default())
+    }
+
     /// What is wrong.
     #[must_use]
     pub fn reason(&self) -> &str {

@@ -132,7 +132,8 @@ impl<'a> Run<'a> {
                     self.report.effects = self.disk.effects();
                     let complete = self.watch().complete();
                     let calm = self.is_calm();
-                    self.scenario.ended(&World { disk: &self.disk, complete, state, calm, now: self.now })?
+                    let world = World { disk: &self.disk, complete, state, calm, now: self.now };
+                    self.disk.undisturbed(|| self.scenario.ended(&world))?
                 }
             };
             if next == Next::Nothing {
@@ -246,7 +247,8 @@ impl<'a> Run<'a> {
                 let complete = self.watch().complete();
                 let state = self.watch().state();
                 let calm = self.is_calm();
-                self.scenario.observe(&World { disk: &self.disk, complete, state, calm, now })?;
+                let world = World { disk: &self.disk, complete, state, calm, now };
+                self.disk.undisturbed(|| self.scenario.observe(&world))?;
             }
             if over {
                 return Ok(End::Over(self.watch().state()));
