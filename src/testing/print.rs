@@ -46,7 +46,15 @@ fn whole_text(bytes: &[u8], order: Order) -> String {
 
 /// The record behind an encoding, as text.
 pub(crate) fn text_of(bytes: &[u8]) -> String {
-    let mut text = whole_text(bytes, Order::AsEncoded);
+    cut(whole_text(bytes, Order::AsEncoded))
+}
+
+/// The record as a short text that is the same for equal records.
+pub(crate) fn short_canonical<T: Record>(record: &T) -> String {
+    cut(canonical(record, true))
+}
+
+fn cut(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(LONGEST) {
         text.truncate(end);
         text.push_str("...");

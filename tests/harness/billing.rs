@@ -2,6 +2,8 @@
 
 use alluvium::connect::sink::Sink;
 use alluvium::connect::source::Source;
+use alluvium::testing::simulation::{Faults, Simulation};
+use alluvium::testing::{JobTest, TestRun};
 use alluvium::{BuildErrors, Graph, Job};
 use serde::{Deserialize, Serialize};
 
@@ -48,4 +50,26 @@ pub(crate) fn expected(orders: u64) -> Vec<Bill> {
             Bill { customer, sequence: counts[customer as usize], order: number }
         })
         .collect()
+}
+
+/// What a test finds wrong within so many seeds.
+pub(crate) fn found(build: impl Fn(&mut TestRun) + Send + Sync, seeds: u64) -> String {
+    let test = JobTest::new(build);
+    let trouble = (0..seeds).find_map(|seed| test.try_run(&Simulation::new(seed)).err());
+    trouble.expect("nothing was found wrong").reason().to_owned()
+}
+
+/// The same where nothing goes wrong around the job.
+pub(crate) fn found_without_faults(build: impl Fn(&mut TestRun) + Send + Sync) -> String {
+    let test = JobTest::new(build);
+    let trouble = (0..3).find_map(|seed| test.try_run(&Simulation::new(seed).with(Faults::None)).err());
+    trouble.expect("nothing was found wrong").reason().to_owned()
+}
+
+/// Whether a reason contains each of these.
+#[track_caller]
+pub(crate) fn assert_tells(reason: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(reason.contains(part), "`{part}` is not in: {reason}");
+    }
 }

@@ -4,4 +4,11 @@
 
 mod billing;
 mod checkers;
+mod cut;
 mod exploring;
+mod job_test;
+mod ledger;
+mod records;
+mod service;
+mod uncontrolled;
+mod wrong_jobs;

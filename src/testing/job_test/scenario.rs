@@ -12,7 +12,7 @@ use alluvium_actors::ports::listener::JobEvent;
 use alluvium_actors::protocol::lifecycle::JobState;
 
 use super::process::{Ask, TestProcess};
-use super::test_run::TestRun;
+use super::test_run::{RunAsk, TestRun};
 use crate::job::Options;
 use crate::testing::catalogue::SimulatedCatalogue;
 use crate::testing::check::{Check, Scene, Verdict, Violation};
@@ -24,6 +24,10 @@ const STORE: &str = "/store";
 
 /// How often a job without options takes a checkpoint.
 const INTERVAL: Duration = Duration::from_millis(10);
+
+/// How often, and at which distance, an end is asked for again that did not come.
+const ASKED_AGAIN: u32 = 100;
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// One run of a test.
 pub(super) struct JobScenario<'a> {
@@ -109,12 +113,17 @@ impl<'a> JobScenario<'a> {
         })
     }
 
+    /// Whether the run is to end with this.
+    fn ends_the_run(&self, ask: &RunAsk) -> bool {
+        ask.ask != Ask::Checkpoint && (ask.for_good || self.unbounded)
+    }
+
     /// Whether the run ends with a job that was stopped or cancelled.
     fn ends_here(&self, now: Moment) -> bool {
         let now = now.since(Moment::default());
         let asks = self.run.as_ref().map(|run| run.asks.as_slice()).unwrap_or_default();
         let for_good = asks.iter().any(|ask| ask.for_good && ask.at <= now);
-        for_good || (self.unbounded && asks.iter().all(|ask| ask.at <= now))
+        for_good || (self.unbounded && asks.iter().all(|ask| ask.ask == Ask::Checkpoint || ask.at <= now))
     }
 
     fn check_the_end(&mut self, world: &World<'_>) -> Result<Next, String> {
@@ -189,8 +198,15 @@ impl Scenario for JobScenario<'_> {
         for (delay, ask) in asks {
             self.send(boot, delay, ask);
         }
-        for ask in run_asks.iter().filter(|ask| ask.at >= now) {
-            self.send(boot, ask.at - now, ask.ask);
+        for (number, ask) in run_asks.iter().enumerate() {
+            if ask.at >= now {
+                self.send(boot, ask.at - now, ask.ask);
+            }
+            // Who wants the job to end asks again: after a crash, and when the checkpoint of the stop failed.
+            if self.ends_the_run(ask) && !run_asks[number + 1..].iter().any(|later| self.ends_the_run(later)) {
+                let first = ask.at.saturating_sub(now);
+                (1..=ASKED_AGAIN).for_each(|time| self.send(boot, first + AGAIN * time, ask.ask));
+            }
         }
         boot.setup(&graph, &options, Some(catalogue)).map_err(|error| error.to_string())
     }

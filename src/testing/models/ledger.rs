@@ -10,7 +10,7 @@ use alluvium_actors::ids::{CheckpointId, Moment, RunNumber};
 use crate::connect::sink_name::SinkName;
 use crate::record::Record;
 use crate::testing::check::Effect;
-use crate::testing::print::{fingerprint, text_of_record};
+use crate::testing::print::{fingerprint, short_canonical};
 use crate::testing::random::Random;
 use crate::testing::simulation::Outside;
 
@@ -437,9 +437,9 @@ pub(super) fn digest<T: Record>(records: &[T]) -> String {
     let content = fingerprint(records);
     match records {
         [] => "no records".to_owned(),
-        [one] => format!("1 record {} (content {content:08x})", text_of_record(one)),
+        [one] => format!("1 record {} (content {content:08x})", short_canonical(one)),
         [first, .., last] => {
-            let (count, first, last) = (records.len(), text_of_record(first), text_of_record(last));
+            let (count, first, last) = (records.len(), short_canonical(first), short_canonical(last));
             format!("{count} records {first} to {last} (content {content:08x})")
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use alluvium_actors::ids::Moment;
 
 use crate::record::Record;
-use crate::testing::print::text_of_record;
+use crate::testing::print::short_canonical;
 use crate::testing::random::Random;
 use crate::testing::simulation::Outside;
 
@@ -169,7 +169,7 @@ impl<Q: Record, A: Send + 'static> FlakyService<Q, A> {
         match fate {
             Fate::Answered => Ok(self.carry_out(&mut state, self.inner.outside.now(), request, true)),
             Fate::Refused => {
-                self.tell(format_args!("refuses {}", text_of_record(&request)));
+                self.tell(format_args!("refuses {}", short_canonical(&request)));
                 Err(self.refused())
             }
             Fate::RequestLost | Fate::AnswerLost => {
@@ -198,8 +198,8 @@ impl<Q: Record, A: Send + 'static> FlakyService<Q, A> {
             Fate::Answered | Fate::AnswerLost => {
                 state.under_way.insert((arrives, number), (request, fate == Fate::Answered));
             }
-            Fate::Refused => self.tell(format_args!("will refuse {}", text_of_record(&request))),
-            Fate::RequestLost => self.tell(format_args!("will not hear of {}", text_of_record(&request))),
+            Fate::Refused => self.tell(format_args!("will refuse {}", short_canonical(&request))),
+            Fate::RequestLost => self.tell(format_args!("will not hear of {}", short_canonical(&request))),
         }
         let wait = if matches!(fate, Fate::Answered | Fate::Refused) { latency } else { state.timeout };
         Call { service: self.clone(), number, due: now + wait, fate }
@@ -219,7 +219,7 @@ impl<Q: Record, A: Send + 'static> FlakyService<Q, A> {
 
     fn carry_out(&self, state: &mut State<Q, A>, at: Moment, request: Q, answered: bool) -> A {
         let lost = if answered { "" } else { ", and the answer is lost" };
-        self.tell(format_args!("carries out {}{lost}", text_of_record(&request)));
+        self.tell(format_args!("carries out {}{lost}", short_canonical(&request)));
         let answer = (state.handler)(&request);
         state.effects.push(ServiceEffect { at, request, answered });
         answer

@@ -115,7 +115,7 @@ impl<'a> Run<'a> {
         self.scenario.prepare(&self.disk);
         loop {
             if self.report.processes == PROCESSES {
-                return Err(format!("the job hangs: it is not over after {PROCESSES} starts"));
+                return Err(self.hangs(&format!("it is not over after {PROCESSES} starts")));
             }
             self.report.processes += 1;
             let next = match self.process()? {
@@ -226,7 +226,7 @@ impl<'a> Run<'a> {
         loop {
             let events = self.events();
             if events >= EVENTS {
-                return Err(format!("the job hangs: it is not over after {EVENTS} events"));
+                return Err(self.hangs(&format!("it is not over after {EVENTS} events")));
             }
             if self.course.crashes_before(events) {
                 return Ok(End::Crashed);
@@ -254,6 +254,17 @@ impl<'a> Run<'a> {
                 return Ok(End::Over(self.watch().state()));
             }
         }
+    }
+
+    /// The job does not come to its end; the last failure may say why.
+    fn hangs(&self, how: &str) -> String {
+        let failure = self.outside.history(|history| {
+            history.events().iter().rev().find_map(|(_, event)| match event {
+                JobEvent::Failed(failure) => Some(format!("; its last failure was: {failure}")),
+                _ => None,
+            })
+        });
+        format!("the job hangs: {how}{}", failure.unwrap_or_default())
     }
 
     fn events(&self) -> u64 {

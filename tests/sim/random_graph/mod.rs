@@ -194,6 +194,8 @@ fn random_graphs_survive_a_crash_somewhere() {
 fn without_alignment_some_random_graph_loses_or_doubles_records() {
     let found = mutation::during(Mutation::WithoutAlignment, || schedules::first_trouble(schedules::random(0, 60), of));
     let reason = found.expect("no graph shows that channels are not blocked").reason().to_owned();
-    assert!(reason.contains("sink n") || reason.contains("of key"), "{reason}");
-    assert!(reason.contains("source of"), "the graph is told: {reason}");
+    // The simulation sees it at the edge, as soon as a cut is wrong; the oracle sees it in the output, and tells the graph.
+    let at_an_edge = reason.contains("in both halves");
+    let in_the_output = (reason.contains("sink n") || reason.contains("of key")) && reason.contains("source of");
+    assert!(at_an_edge || in_the_output, "{reason}");
 }
