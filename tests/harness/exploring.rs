@@ -1,5 +1,6 @@
 //! Exploration: what it runs, what it says was not tested, and how what it finds becomes small and is kept.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ fn forgetful() -> JobTest<'static> {
         run.options(options());
         run.job(move |_| {
             let job = Job::new("forgetful");
-            let counted = AtomicU64::new(0);
+            let counted = Arc::new(AtomicU64::new(0));
             let bills = bills.clone();
             let bill = move |order: Order| Bill {
                 customer: 0,

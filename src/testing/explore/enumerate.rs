@@ -92,7 +92,7 @@ mod tests {
         let texts: Vec<_> = faults(&spots, Hits::First, |_| true).iter().map(ToString::to_string).collect();
         assert!(texts.contains(&"acknowledge.sent[operator=join,subtask=1]=drop".to_owned()), "{texts:?}");
         assert!(texts.contains(&"run.begins=error".to_owned()), "{texts:?}");
-        assert_eq!(texts.len(), 10 + 6);
-        assert!(faults(&spots, Hits::Every, |point| point == Point::RunBegins).len() == 6);
+        assert_eq!(texts.len(), 9 + 7);
+        assert!(faults(&spots, Hits::Every, |point| point == Point::RunBegins).len() == 7);
     }
 }

@@ -253,7 +253,7 @@ mod tests {
     fn every_kind_of_fault_is_read_back_as_it_was_written() {
         let text = "event[process=1,hit=7]=crash; event[process=2,hit=8]=crash(process); event[process=3,hit=9]=crash(machine); \
                     event[process=4,hit=10]=panic; effect[process=1,hit=3]=power-cut; effect[process=2,hit=4]=slow:2ms; \
-                    disk[operation=read,process=2,hit=6]=error; end[process=2]=machine; barrier.sent[operation=a b,hit=2]=drop";
+                    disk[operation=read,process=2,hit=6]=error; end[process=2]=machine; barrier.sent[operator=a b,hit=2]=drop";
         let schedule: Schedule = text.parse().unwrap();
         assert_eq!(schedule.to_string(), text);
         assert_eq!(schedule.to_string().parse(), Ok(schedule.clone()));
