@@ -13,11 +13,12 @@ use alluvium::ports::files::Files;
 use alluvium::ports::sink::SinkScope;
 use alluvium::record::batch::Slice;
 use alluvium::state::Value;
-use alluvium::testing::TestRun;
 use alluvium::testing::check::{
     AtLeastOnce, Check, ExactlyOnce, MonotoneIds, Output, PerKeyOrder, Progress, SinkFiles,
 };
 use alluvium::testing::models::{FlakyService, Ledger, LedgerCommittable, LedgerCommitter, LedgerWriter, Records};
+use alluvium::testing::simulation::Simulation;
+use alluvium::testing::{JobTest, TestRun};
 use alluvium::{BuildErrors, CheckpointId, CheckpointKind, Graph, Job, JobEvent, OperatorResult, Options, RunNumber};
 
 use crate::billing::{Bill, ORDERS, Order, assert_tells, billing, expected, found, found_without_faults, order};
