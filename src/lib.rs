@@ -30,6 +30,9 @@ pub use alluvium_actors::protocol::supervise::{
 };
 
 pub use error::{OperatorError, OperatorResult};
+#[cfg(feature = "fault-injection")]
+pub use job::drill;
+
 pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};
 pub use job::{
     Arbiters, CheckpointFigures, CheckpointResult, Events, EventsTo, JobError, JobHandle, JobOutcome, JobReport,

@@ -15,6 +15,8 @@ use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Context, Handler, Me
 use actix_rt::ArbiterHandle;
 use actix_rt::time::Sleep;
 
+#[cfg(feature = "fault-injection")]
+use super::faults::{Inbox, Letter};
 use super::host::{ActixHost, Cell};
 use super::life::Life;
 use crate::drive::control::Control;
@@ -26,6 +28,9 @@ use crate::ports::host::{Address, Driver, DriverFactory, Role, Step};
 pub enum Mail {
     /// For the driver.
     Control(Control),
+    /// For the driver, past the fault points.
+    #[cfg(feature = "fault-injection")]
+    Letter(Letter),
     /// For the actor: the job is over, drop the driver and end.
     End,
 }
@@ -68,6 +73,9 @@ pub struct DriverActor<K> {
     host: Rc<ActixHost>,
     driver: Option<Box<dyn Driver>>,
     kind: PhantomData<K>,
+    /// Where faults may be armed.
+    #[cfg(feature = "fault-injection")]
+    inbox: Option<Inbox>,
     /// The last field: what it tells is told when the driver is gone.
     life: Life,
 }
@@ -120,14 +128,31 @@ fn start_kind<K: Kind>(
         let mut life = life;
         let host = ActixHost::new(cell, address);
         let as_host: Rc<dyn crate::ports::host::Host> = Rc::clone(&host) as Rc<_>;
-        let driver = match catch_unwind(AssertUnwindSafe(|| (factory.build)(as_host))) {
+        let build = || (factory.build)(as_host);
+        #[cfg(feature = "fault-injection")]
+        let mut inbox = host.inbox();
+        #[cfg(feature = "fault-injection")]
+        let built = match &mut inbox {
+            Some(inbox) => inbox.act(build),
+            None => catch_unwind(AssertUnwindSafe(build)),
+        };
+        #[cfg(not(feature = "fault-injection"))]
+        let built = catch_unwind(AssertUnwindSafe(build));
+        let driver = match built {
             Ok(driver) => Some(driver),
             Err(panic) => {
                 life.ended(Some(panic_text(panic.as_ref())));
                 None
             }
         };
-        DriverActor { host, driver, kind: PhantomData, life }
+        DriverActor {
+            host,
+            driver,
+            kind: PhantomData,
+            #[cfg(feature = "fault-injection")]
+            inbox,
+            life,
+        }
     })
     .recipient()
 }
@@ -145,7 +170,18 @@ impl<K: Kind> Handler<Mail> for DriverActor<K> {
 
     fn handle(&mut self, mail: Mail, context: &mut Context<Self>) {
         match mail {
+            #[cfg(feature = "fault-injection")]
+            Mail::Letter(letter) => {
+                if let Some(inbox) = &mut self.inbox {
+                    inbox.push(letter);
+                }
+            }
             Mail::Control(message) => {
+                #[cfg(feature = "fault-injection")]
+                if let Some(inbox) = &mut self.inbox {
+                    inbox.push(Letter::from_outside(message));
+                    return;
+                }
                 if let Some(driver) = &mut self.driver {
                     driver.receive(message);
                 }
@@ -177,15 +213,40 @@ impl<K: Kind> ActorFuture<DriverActor<K>> for StepLoop {
             actor_context.stop();
             return Poll::Ready(());
         };
+        #[cfg(feature = "fault-injection")]
+        if let Some(inbox) = &mut actor.inbox {
+            if inbox.stands(context) {
+                self.arm(inbox.next(), context);
+                return Poll::Pending;
+            }
+            let taken = catch_unwind(AssertUnwindSafe(|| inbox.take_in(context, |message| driver.receive(message))));
+            if let Err(panic) = taken {
+                let text = panic_text(panic.as_ref());
+                actor.drop_driver();
+                actor.life.ended(Some(text));
+                actor_context.stop();
+                return Poll::Ready(());
+            }
+        }
         actor.host.begin_step();
-        let stepped = catch_unwind(AssertUnwindSafe(|| driver.step(context)));
+        let step = || driver.step(context);
+        #[cfg(feature = "fault-injection")]
+        let stepped = match &mut actor.inbox {
+            Some(inbox) => inbox.act(step),
+            None => catch_unwind(AssertUnwindSafe(step)),
+        };
+        #[cfg(not(feature = "fault-injection"))]
+        let stepped = catch_unwind(AssertUnwindSafe(step));
         match stepped {
             Ok(Step::Again) => {
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
             Ok(Step::Wait) => {
-                self.arm(actor.host.next_alarm(), context);
+                let next = actor.host.next_alarm();
+                #[cfg(feature = "fault-injection")]
+                let next = next.into_iter().chain(actor.inbox.as_ref().and_then(Inbox::next)).min();
+                self.arm(next, context);
                 Poll::Pending
             }
             Ok(Step::Finished) => {

@@ -11,6 +11,8 @@ use actix::Recipient;
 use actix_rt::ArbiterHandle;
 
 use super::actor::{self, Mail};
+#[cfg(feature = "fault-injection")]
+use super::faults::{Door, Inbox};
 use super::lanes::Lanes;
 use super::life;
 use super::threads::Threads;
@@ -19,6 +21,8 @@ use crate::ids::{Moment, WallTime};
 use crate::ports::blocking::Blocking;
 use crate::ports::host::{Address, DriverFactory, Host, Placement};
 use crate::ports::listener::{JobEvent, Listener};
+#[cfg(feature = "fault-injection")]
+use crate::ports::points::Points;
 
 /// A driver gives its thread back after this time: so long a message may wait at most, if no user call takes longer.
 const STEP_BUDGET: Duration = Duration::from_micros(500);
@@ -45,7 +49,7 @@ pub(super) struct Cell {
     left: Condvar,
     arbiters: OnceLock<(ArbiterHandle, Vec<ArbiterHandle>)>,
     /// What was sent to the supervisor or the coordinator before they were there: a handle works from the moment it exists.
-    early: Mutex<Vec<(Address, Control)>>,
+    early: Mutex<Vec<(Address, Mail)>>,
     /// The job is over: nobody will take what is sent.
     closed: AtomicBool,
     lanes: Arc<Lanes>,
@@ -54,6 +58,9 @@ pub(super) struct Cell {
     /// The threads that the job's actors run on.
     pub(super) threads: Arc<Threads>,
     on_end: Mutex<Option<OnEnd>>,
+    /// Who lets faults happen.
+    #[cfg(feature = "fault-injection")]
+    door: Option<Arc<Door>>,
 }
 
 impl Cell {
@@ -69,6 +76,22 @@ impl Cell {
             listener: Mutex::new(Some(listener)),
             threads: Arc::default(),
             on_end: Mutex::default(),
+            #[cfg(feature = "fault-injection")]
+            door: None,
+        }
+    }
+
+    /// With somebody behind the door for faults.
+    #[cfg(feature = "fault-injection")]
+    pub(super) fn with_door(self, door: Option<Door>) -> Cell {
+        Cell { door: door.map(Arc::new), ..self }
+    }
+
+    /// No thread waits because of a fault any more.
+    #[cfg(feature = "fault-injection")]
+    fn close_door(&self) {
+        if let Some(door) = &self.door {
+            door.close();
         }
     }
 
@@ -85,17 +108,21 @@ impl Cell {
     }
 
     pub(super) fn send(&self, to: Address, message: Control) {
+        self.post(to, Mail::Control(message));
+    }
+
+    fn post(&self, to: Address, mail: Mail) {
         // The lock is held while the message is queued, so that messages of one thread to one actor keep their order
         // even while the actor is being replaced. The mailbox never blocks: `do_send` ignores its capacity.
         let directory = self.directory();
         if let Some(mailbox) = directory.get(&to) {
-            mailbox.do_send(Mail::Control(message));
+            mailbox.do_send(mail);
         } else if matches!(to, Address::Supervisor | Address::Coordinator) && !self.closed.load(Ordering::Acquire) {
-            self.early().push((to, message));
+            self.early().push((to, mail));
         }
     }
 
-    fn early(&self) -> MutexGuard<'_, Vec<(Address, Control)>> {
+    fn early(&self) -> MutexGuard<'_, Vec<(Address, Mail)>> {
         self.early.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -175,6 +202,8 @@ impl Cell {
 
     /// Ends the lanes; with `wait` it returns when their threads have ended.
     pub(super) fn close_lanes(&self, wait: bool) {
+        #[cfg(feature = "fault-injection")]
+        self.close_door();
         self.lanes.close(wait);
     }
 
@@ -190,6 +219,8 @@ impl Cell {
             directory.clear();
             stuck
         };
+        #[cfg(feature = "fault-injection")]
+        self.close_door();
         self.lanes.close(!stuck);
         stuck
     }
@@ -209,6 +240,12 @@ impl ActixHost {
 
     pub(super) fn address(&self) -> Address {
         self.address
+    }
+
+    /// What stands between the actor's mailbox and its driver, where faults may be armed.
+    #[cfg(feature = "fault-injection")]
+    pub(super) fn inbox(&self) -> Option<Inbox> {
+        self.cell.door.clone().map(|door| Inbox::new(door, self.address))
     }
 
     /// A step begins, and serves the alarms that are due.
@@ -249,7 +286,19 @@ impl Host for ActixHost {
     }
 
     fn send(&self, to: Address, message: Control) {
+        #[cfg(feature = "fault-injection")]
+        if let Some(door) = &self.cell.door {
+            for letter in door.send(self.address, to, message).into_iter().flatten() {
+                self.cell.post(to, Mail::Letter(letter));
+            }
+            return;
+        }
         self.cell.send(to, message);
+    }
+
+    #[cfg(feature = "fault-injection")]
+    fn points(&self) -> Points {
+        self.cell.door.clone().map_or_else(Points::default, |door| Points::armed(door))
     }
 
     fn blocking(&self) -> Arc<dyn Blocking> {
@@ -269,8 +318,8 @@ impl Host for ActixHost {
         let (sent, kept) =
             std::mem::take(&mut *self.cell.early()).into_iter().partition::<Vec<_>, _>(|(to, _)| *to == address);
         *self.cell.early() = kept;
-        for (_, message) in sent {
-            mailbox.do_send(Mail::Control(message));
+        for (_, mail) in sent {
+            mailbox.do_send(mail);
         }
         directory.insert(address, mailbox);
         drop(directory);

@@ -8,6 +8,8 @@
 mod actor;
 mod arbiters;
 mod events;
+#[cfg(feature = "fault-injection")]
+mod faults;
 mod handed_over;
 mod host;
 mod lanes;
@@ -28,6 +30,8 @@ use crate::protocol::lifecycle::JobState;
 pub use actor::{CoordinatorActor, DriverActor, OperatorActor, SinkActor, SourceActor, SupervisorActor};
 pub use arbiters::{Arbiters, NoArbiter};
 pub use events::EventsTo;
+#[cfg(feature = "fault-injection")]
+pub use faults::{Blow, Judge};
 pub use lanes::Lanes;
 pub use threads::RunsHere;
 
@@ -81,11 +85,39 @@ pub fn start(
     arbiters: &Arbiters,
     on_end: Box<dyn FnOnce() + Send>,
 ) -> std::io::Result<RunningJob> {
+    begin(new_cell(&setup, arbiters)?, setup, arbiters, on_end)
+}
+
+/// Starts a job in which faults may happen, where `judge` says so.
+///
+/// # Errors
+/// As [`start`].
+#[cfg(feature = "fault-injection")]
+pub fn start_with_faults(
+    setup: SupervisorSetup,
+    arbiters: &Arbiters,
+    judge: Option<Arc<dyn Judge>>,
+    on_end: Box<dyn FnOnce() + Send>,
+) -> std::io::Result<RunningJob> {
+    let cell = new_cell(&setup, arbiters)?.with_door(judge.map(faults::Door::new));
+    begin(cell, setup, arbiters, on_end)
+}
+
+fn new_cell(setup: &SupervisorSetup, arbiters: &Arbiters) -> std::io::Result<Cell> {
     if arbiters.is_empty() {
         return Err(std::io::Error::other("no arbiter was handed over"));
     }
     let lanes = Arc::new(Lanes::start(&setup.plan.job)?);
-    let cell = Arc::new(Cell::new(lanes, Arc::clone(&setup.listener)));
+    Ok(Cell::new(lanes, Arc::clone(&setup.listener)))
+}
+
+fn begin(
+    cell: Cell,
+    setup: SupervisorSetup,
+    arbiters: &Arbiters,
+    on_end: Box<dyn FnOnce() + Send>,
+) -> std::io::Result<RunningJob> {
+    let cell = Arc::new(cell);
     let thread = match &arbiters.place {
         Place::Own { workers } => Some(own::start(&cell, setup, *workers, on_end)?),
         Place::HandedOver(arbiters) => {

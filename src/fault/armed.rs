@@ -50,26 +50,47 @@ impl Armed {
     /// A point is reached. The first fault that strikes is the answer; every fault that is met counts the hit. `random` gives numbers from 0 below 1.
     pub(crate) fn strike(&mut self, hit: &Hit<'_>, random: &mut dyn FnMut() -> f64) -> Option<Strike> {
         let Armed { faults, names, process } = self;
-        let mut strike = None;
-        for (position, watched) in faults.iter_mut().enumerate() {
-            let fault = &watched.fault;
-            if !is_met(fault, names, *process, hit) {
-                continue;
-            }
-            watched.met += 1;
-            let is_its_turn = watched.met >= fault.hit && watched.struck < fault.times;
-            if is_its_turn && strike.is_none() && fault.probability.is_none_or(|probability| random() < probability) {
-                watched.struck += 1;
-                strike = Some(Strike { what: fault.what.clone(), position });
-            }
-        }
-        strike
+        strike(faults, names, *process, hit, random)
+    }
+
+    /// The same where several jobs have the same plan: in the one whose operators have these names.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn strike_in(
+        &mut self,
+        names: &Names,
+        hit: &Hit<'_>,
+        random: &mut dyn FnMut() -> f64,
+    ) -> Option<Strike> {
+        strike(&mut self.faults, names, self.process, hit, random)
     }
 
     /// The faults that have not struck as often as they are to, as they stand in the plan.
     pub(crate) fn unstruck(&self) -> impl Iterator<Item = &Fault> {
         self.faults.iter().filter(|watched| watched.struck == 0).map(|watched| &watched.fault)
     }
+}
+
+fn strike(
+    faults: &mut [Watched],
+    names: &Names,
+    process: u32,
+    hit: &Hit<'_>,
+    random: &mut dyn FnMut() -> f64,
+) -> Option<Strike> {
+    let mut strike = None;
+    for (position, watched) in faults.iter_mut().enumerate() {
+        let fault = &watched.fault;
+        if !is_met(fault, names, process, hit) {
+            continue;
+        }
+        watched.met += 1;
+        let is_its_turn = watched.met >= fault.hit && watched.struck < fault.times;
+        if is_its_turn && strike.is_none() && fault.probability.is_none_or(|probability| random() < probability) {
+            watched.struck += 1;
+            strike = Some(Strike { what: fault.what.clone(), position });
+        }
+    }
+    strike
 }
 
 fn is_met(fault: &Fault, names: &Names, process: u32, hit: &Hit<'_>) -> bool {

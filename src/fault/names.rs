@@ -60,6 +60,21 @@ impl Names {
         }
     }
 
+    /// Whether an operator, a source, a sink or a chain is called so.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn knows(&self, operator: &str) -> bool {
+        self.chains.iter().any(|chain| chain.known_as.contains(operator))
+            || self.sinks.iter().any(|uid| **uid == *operator)
+    }
+
+    /// All these names.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn known(&self) -> String {
+        let chains = self.chains.iter().flat_map(|chain| &chain.known_as).map(String::as_str);
+        let all: BTreeSet<&str> = chains.chain(self.sinks.iter().map(|uid| &**uid)).collect();
+        all.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether it is at this operator that a point is reached.
     pub(super) fn is_at(&self, operator: &str, hit: &Hit<'_>) -> bool {
         match self.place(hit) {

@@ -243,6 +243,18 @@ impl Fault {
         self.point
     }
 
+    /// The operator that it is restricted to, if it is to one.
+    #[must_use]
+    pub fn at_operator(&self) -> Option<&str> {
+        self.operator.as_deref()
+    }
+
+    /// The process of a simulated run that it is restricted to, if it is to one.
+    #[must_use]
+    pub fn in_process(&self) -> Option<u32> {
+        self.process
+    }
+
     /// What happens.
     #[must_use]
     pub fn what(&self) -> &What {

@@ -1,5 +1,7 @@
 //! Running a job: options in, a handle out.
 
+#[cfg(feature = "fault-injection")]
+pub mod drill;
 pub(crate) mod fit;
 mod guarantee;
 mod handle;
@@ -48,6 +50,10 @@ pub enum StartError {
     /// A sink refuses that the job begins anew; the checkpoints are as they were.
     #[error("the job cannot begin anew: {0}")]
     Fresh(Failure),
+    /// The faults that the environment or the options ask for cannot be armed.
+    #[cfg(feature = "fault-injection")]
+    #[error(transparent)]
+    Faults(#[from] drill::DrillError),
     /// The operating system gave no thread.
     #[error("no thread for the job: {0}")]
     Threads(String),
@@ -66,6 +72,8 @@ impl Graph {
     pub fn start(&self, options: &Options) -> Result<JobHandle, StartError> {
         self.check_options(options)?;
         warn_of_abort();
+        #[cfg(feature = "fault-injection")]
+        let judge = drill::attach(options.faults.as_ref(), &self.plan())?;
         let store = self.open_store(options)?;
         let monitor = Arc::new(Monitor::of(&self.plan()));
         let feed = Feed { monitor: Arc::clone(&monitor), also: options.listener.clone() };
@@ -73,8 +81,12 @@ impl Graph {
         let arbiters = options.placement();
         self.warn_of_fewer_workers(arbiters.workers());
         let told = Arc::clone(&monitor);
-        let running = run::start(setup, &arbiters, Box::new(move || told.ended()))
-            .map_err(|error| StartError::Threads(error.to_string()))?;
+        let on_end = Box::new(move || told.ended());
+        #[cfg(feature = "fault-injection")]
+        let running = run::start_with_faults(setup, &arbiters, judge, on_end);
+        #[cfg(not(feature = "fault-injection"))]
+        let running = run::start(setup, &arbiters, on_end);
+        let running = running.map_err(|error| StartError::Threads(error.to_string()))?;
         Ok(JobHandle { running, monitor })
     }
 
@@ -178,6 +190,8 @@ pub(crate) fn simulated_setup(
     listener: Arc<dyn Listener>,
 ) -> Result<SupervisorSetup, StartError> {
     graph.check_options(options)?;
+    #[cfg(feature = "fault-injection")]
+    drill::refuse(options.faults.as_ref())?;
     let storage: Arc<dyn CheckpointStorage> = match &options.store {
         Some(directory) => Arc::new(FileStorage::open(Arc::clone(&options.files), directory)?),
         None => Arc::new(MemoryStorage::new()),

@@ -59,6 +59,8 @@ pub struct Options {
     pub(super) cancellation_timeout: Duration,
     pub(super) files: Arc<dyn Files>,
     pub(super) listener: Option<Arc<dyn Listener>>,
+    #[cfg(feature = "fault-injection")]
+    pub(super) faults: Option<super::drill::FaultDrill>,
 }
 
 impl Default for Options {
@@ -89,6 +91,8 @@ impl Default for Options {
             cancellation_timeout: alluvium_actors::drive::supervisor::CANCELLATION_TIMEOUT,
             files: Arc::new(SystemFiles::new()),
             listener: None,
+            #[cfg(feature = "fault-injection")]
+            faults: None,
         }
     }
 }
@@ -325,6 +329,14 @@ impl Options {
     #[must_use]
     pub fn listener(mut self, listener: Arc<dyn Listener>) -> Options {
         self.listener = Some(listener);
+        self
+    }
+
+    /// Lets faults happen in the job where this drill says so, for tests and drills: see [`drill`](crate::drill). Only with the feature `fault-injection`.
+    #[cfg(feature = "fault-injection")]
+    #[must_use]
+    pub fn faults(mut self, drill: super::drill::FaultDrill) -> Options {
+        self.faults = Some(drill);
         self
     }
 

@@ -10,33 +10,61 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use alluvium::testing::faults::Point;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The program of an example. `cargo test` builds the examples together with the tests; where only this test was asked for, they are built now, so
 /// that no test runs on an old one.
 pub(crate) fn program(name: &str) -> PathBuf {
+    let program = programs().join(name);
+    assert!(program.exists(), "{} is missing: build the examples", program.display());
+    program
+}
+
+/// The program of an example in which faults can be armed.
+pub(crate) fn armed_program(name: &str) -> PathBuf {
+    let program = programs().join("armed").join(name);
+    assert!(program.exists(), "{} is missing: build the examples with the feature fault-injection", program.display());
+    program
+}
+
+/// Where the examples lie. In the directory `armed` of it are those in which faults can be armed.
+fn programs() -> &'static Path {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let directory = BUILT.get_or_init(|| {
         let this = std::env::current_exe().expect("a test knows its own path");
         let profile = this.parent().and_then(Path::parent).expect("tests lie in `<profile>/deps`");
         let name = if profile.ends_with("debug") { "test" } else { "release" };
+        let directory = profile.join("examples");
         if let Some(cargo) = std::env::var_os("CARGO") {
-            let built = Command::new(cargo)
-                .args(["build", "--quiet", "--profile", name])
-                .args(["flights", "second-job", "custom_connectors"].iter().flat_map(|example| ["--example", example]))
-                .current_dir(env!("CARGO_MANIFEST_DIR"))
-                .status()
-                .expect("cargo can be run");
-            if !built.success() {
-                return None;
+            // Both kinds get the same names from cargo: the armed ones are put aside before the others are built.
+            let armed = directory.join("armed");
+            build(&cargo, name, ARMED, &["--features", "fault-injection"])?;
+            std::fs::create_dir_all(&armed).expect("a directory can be made");
+            for example in ARMED {
+                let aside = armed.join(format!("{example}.new"));
+                std::fs::copy(directory.join(example), &aside).expect("a program can be copied");
+                std::fs::rename(aside, armed.join(example)).expect("a program can be put in its place");
             }
+            build(&cargo, name, &["flights", "custom_connectors"], &[])?;
         }
-        Some(profile.join("examples"))
+        Some(directory)
     });
-    let directory = directory.as_ref().expect("the examples are built: see above why they were not");
-    let program = directory.join(name);
-    assert!(program.exists(), "{} is missing: build the examples", program.display());
-    program
+    directory.as_ref().expect("the examples are built: see above why they were not")
+}
+
+/// The examples in which faults are armed.
+const ARMED: &[&str] = &["flights", "second-job"];
+
+fn build(cargo: &OsStr, profile: &str, examples: &[&str], more: &[&str]) -> Option<()> {
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--profile", profile])
+        .args(more)
+        .args(examples.iter().flat_map(|example| ["--example", example]))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo can be run");
+    built.success().then_some(())
 }
 
 /// A child that has not ended after this time stands still: it is aborted, so that the test fails instead of standing still too.
@@ -65,8 +93,18 @@ pub(crate) struct Ended {
 impl Process {
     /// Starts a program.
     pub(crate) fn start<A: AsRef<OsStr>>(program: &Path, arguments: impl IntoIterator<Item = A>) -> Process {
+        Process::start_with_faults(program, arguments, "")
+    }
+
+    /// Starts a program with faults in its environment.
+    pub(crate) fn start_with_faults<A: AsRef<OsStr>>(
+        program: &Path,
+        arguments: impl IntoIterator<Item = A>,
+        faults: &str,
+    ) -> Process {
         let mut child = Command::new(program)
             .args(arguments)
+            .env("ALLUVIUM_FAULTS", faults)
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -156,6 +194,14 @@ impl Ended {
     /// Whether SIGKILL ended it.
     pub(crate) fn was_killed(&self) -> bool {
         self.status.signal() == Some(Signal::KILL.as_raw())
+    }
+
+    /// Whether it ended by a fault at this point, and says so.
+    pub(crate) fn was_ended_at(&self, point: Point) -> bool {
+        let says = self.errors.lines().any(|line| {
+            line.starts_with("alluvium ends this process by an injected fault") && line.contains(point.name())
+        });
+        self.was_killed() && says
     }
 
     /// That it ended well, or was killed from outside: anything else is a defect.

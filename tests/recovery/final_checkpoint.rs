@@ -1,19 +1,13 @@
 //! The last checkpoint, at the end of all input and at a stop: killed at every point of it and of the commit behind it, the output is exact.
 
+use alluvium::testing::faults::Point;
+
 use crate::killing::Victim;
 use crate::random_kills::SecondJob;
 use crate::seed::Seed;
 
-/// Points from the trigger of the last checkpoint to the end of the process.
-const POINTS: [&str; 36] = [
-    "event-triggered:1",
-    "event-acknowledged:1",
-    "event-acknowledged:2",
-    "event-acknowledged:3",
-    "event-acknowledged:4",
-    "event-acknowledged:5",
-    "event-acknowledged:6",
-    "event-acknowledged:7",
+/// Operations on files from the trigger of the last checkpoint to the end of the process.
+const POINTS: [&str; 27] = [
     "during-append-blobs:1",
     "before-rename-blobs:1",
     "after-sync-directory-blobs:1",
@@ -30,7 +24,6 @@ const POINTS: [&str; 36] = [
     "after-rename-manifests:1",
     "before-sync-directory-manifests:1",
     "after-sync-directory-manifests:1",
-    "event-completed:1",
     "before-rename-output:1",
     "after-rename-output:1",
     "before-sync-directory-output:1",
@@ -44,8 +37,31 @@ const POINTS: [&str; 36] = [
     "after-remove-blobs:1",
 ];
 
-/// The end of the job's life.
-const ENDS: [&str; 2] = ["event-state-finished:1", "event-state-stopped:1"];
+/// The named points of the last checkpoint, and how often each is reached in it before the process ends.
+const NAMED: [(Point, u64); 22] = [
+    (Point::TriggerSent, 1),
+    (Point::TriggerReceived, 2),
+    (Point::BarrierSent, 1),
+    (Point::BarrierMarked, 3),
+    (Point::BarrierReceived, 2),
+    (Point::AlignmentEnds, 1),
+    (Point::SnapshotSynchronous, 4),
+    (Point::SnapshotAsynchronous, 4),
+    (Point::PreCommitBegins, 1),
+    (Point::PreCommitted, 2),
+    (Point::AcknowledgeSent, 4),
+    (Point::AcknowledgeReceived, 1),
+    (Point::AcknowledgeReceived, 7),
+    (Point::ManifestWrite, 1),
+    (Point::ManifestWritten, 1),
+    (Point::ClosingSent, 1),
+    (Point::ClosingReceived, 3),
+    (Point::CommitSent, 1),
+    (Point::CommitReceived, 2),
+    (Point::CommitBegins, 2),
+    (Point::CommitDone, 1),
+    (Point::CommittedReceived, 1),
+];
 
 /// So many hundredths of their speed, and the sources are read at once.
 const QUICK: u64 = 2_000;
@@ -58,11 +74,10 @@ fn quick_job(seed: &mut Seed, parallelism: u32) -> SecondJob {
     job
 }
 
-/// Kills at the point, then lets the job end. True if the point was reached.
-fn kill_in_the_last_checkpoint(job: &mut SecondJob, point: &str, more: &[&str]) -> bool {
-    let point = format!("final/{point}");
-    let ended = job.start_with(&[more, &["--kill-at", &point]].concat()).wait();
-    let passed_by = ended.expect_success_or_kill(&point);
+/// Kills there, then lets the job end. True if the process came there.
+fn kill_in_the_last_checkpoint(job: &mut SecondJob, point: &str, how: &[&str]) -> bool {
+    let ended = job.start_with(how).wait();
+    let passed_by = ended.expect_success_or_kill(point);
     job.check().unwrap_or_else(|fault| panic!("killed at {point}: {fault}\n{}", ended.output));
     job.speed = QUICK;
     job.start().wait().expect_success(&format!("the start after {point}"));
@@ -78,8 +93,10 @@ fn kill_in_the_last_checkpoint(job: &mut SecondJob, point: &str, more: &[&str]) 
 /// Kills a new job at each point. The last checkpoint has these points always, unless they hold a word of `perhaps`.
 fn kill_at_every_point_of_the_last_checkpoint(make: impl Fn(&mut Seed) -> SecondJob, more: &[&str], perhaps: &[&str]) {
     let mut seed = Seed::draw("the last checkpoint");
-    for point in POINTS.iter().chain(&ENDS) {
-        let reached = kill_in_the_last_checkpoint(&mut make(&mut seed), point, more);
+    let files = POINTS.iter().map(|point| ("--kill-at", format!("final/{point}")));
+    let named = NAMED.iter().map(|(point, hit)| ("--faults-in-last", format!("{point}[hit={hit}]=crash")));
+    for (argument, point) in files.chain(named) {
+        let reached = kill_in_the_last_checkpoint(&mut make(&mut seed), &point, &[more, &[argument, &point]].concat());
         assert!(reached || perhaps.iter().any(|word| point.contains(word)), "{point} is never reached");
     }
 }
@@ -87,11 +104,11 @@ fn kill_at_every_point_of_the_last_checkpoint(make: impl Fn(&mut Seed) -> Second
 /// All output belongs to the last checkpoint, which is the only one.
 fn kill_in_the_only_checkpoint(parallelism: u32) {
     let make = |seed: &mut Seed| SecondJob { interval: 0, ..quick_job(seed, parallelism) };
-    kill_at_every_point_of_the_last_checkpoint(make, &[], &["remove", "stopped"]);
+    kill_at_every_point_of_the_last_checkpoint(make, &[], &["remove"]);
 }
 
 /// How much output is left for the last of several checkpoints, time decides.
-const PERHAPS: [&str; 6] = ["blobs", "unprepared", "pending", "output", "remove", "finished"];
+const PERHAPS: [&str; 6] = ["blobs", "unprepared", "pending", "output", "remove", "commit"];
 
 #[test]
 fn at_the_end_of_input_a_kill_at_every_point_of_the_only_checkpoint_is_survived() {
@@ -106,7 +123,7 @@ fn in_two_instances_a_kill_at_every_point_of_the_only_checkpoint_is_survived() {
 #[test]
 fn at_the_end_of_input_a_kill_at_every_point_of_the_last_of_several_checkpoints_is_survived() {
     let make = |seed: &mut Seed| quick_job(seed, 2);
-    kill_at_every_point_of_the_last_checkpoint(make, &[], &[&PERHAPS[..], &["stopped"]].concat());
+    kill_at_every_point_of_the_last_checkpoint(make, &[], &PERHAPS);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::child::{Process, program};
+use crate::child::{Process, armed_program, program};
 use crate::killing::{Catalogue, Victim, kill_again_and_again};
 use crate::oracle::{FlightsOracle, Verdict, Witness};
 use crate::scratch::Scratch;
@@ -48,6 +48,28 @@ impl Flights {
         Flights { scratch, input: self.input.clone(), oracle: self.oracle.clone(), witness, ..*self }
     }
 
+    /// Starts the program in which faults can be armed, with these.
+    pub(crate) fn start_with_faults(&self, faults: &str) -> Process {
+        Process::start_with_faults(&armed_program("flights"), self.arguments(), faults)
+    }
+
+    /// Starts the program in which no faults can be armed, with some in its environment.
+    pub(crate) fn start_plain(&self, faults: &str) -> Process {
+        Process::start_with_faults(&program("flights"), self.arguments(), faults)
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let numbers = [
+            ("--parallelism", self.parallelism.to_string()),
+            ("--checkpoint-interval", format!("{}ms", self.interval)),
+            ("--rate", self.rate.to_string()),
+        ];
+        let paths =
+            [("--input", self.input_path()), ("--output", self.scratch.output()), ("--store", self.scratch.store())];
+        let paths = paths.map(|(name, path)| (name, path.display().to_string()));
+        paths.into_iter().chain(numbers).flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    }
+
     pub(crate) fn input_path(&self) -> PathBuf {
         self.scratch.path(&self.input)
     }
@@ -77,18 +99,7 @@ impl Victim for Flights {
     }
 
     fn start(&self) -> Process {
-        let numbers = [
-            ("--parallelism", self.parallelism.to_string()),
-            ("--checkpoint-interval", format!("{}ms", self.interval)),
-            ("--rate", self.rate.to_string()),
-        ];
-        let paths =
-            [("--input", self.input_path()), ("--output", self.scratch.output()), ("--store", self.scratch.store())];
-        let paths = paths.map(|(name, path)| (name, path.display().to_string()));
-        Process::start(
-            &program("flights"),
-            paths.into_iter().chain(numbers).flat_map(|(name, value)| [name.to_owned(), value]),
-        )
+        Process::start(&program("flights"), self.arguments())
     }
 
     fn watch(&self, process: &mut Process, seed: &mut Seed) {

@@ -12,6 +12,7 @@ mod flights_endings;
 mod kill_points;
 mod killing;
 mod misalignment;
+mod named_points;
 mod oracle;
 mod panics;
 mod random_kills;

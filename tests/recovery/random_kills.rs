@@ -1,6 +1,6 @@
 //! The second job, killed at random moments: every setting is a line of the matrix.
 
-use crate::child::{Process, program};
+use crate::child::{Process, armed_program};
 use crate::input::Input;
 use crate::killing::{Catalogue, Victim, kill_again_and_again};
 use crate::oracle::{SecondJobOracle, Verdict};
@@ -31,6 +31,11 @@ impl SecondJob {
 
     /// Starts it, with more arguments.
     pub(crate) fn start_with(&self, more: &[&str]) -> Process {
+        self.start_with_faults(more, "")
+    }
+
+    /// Starts it, with more arguments and with faults in its environment.
+    pub(crate) fn start_with_faults(&self, more: &[&str], faults: &str) -> Process {
         let mut arguments = Vec::new();
         let mut add =
             |name: &str, value: &dyn std::fmt::Display| arguments.extend([format!("--{name}"), value.to_string()]);
@@ -44,7 +49,7 @@ impl SecondJob {
         add("speed", &self.speed);
         arguments.extend(more.iter().map(|more| (*more).to_owned()));
         arguments.extend(self.more.iter().cloned());
-        Process::start(&program("second-job"), arguments)
+        Process::start_with_faults(&armed_program("second-job"), arguments, faults)
     }
 }
 

@@ -1,8 +1,7 @@
-//! Where the job kills itself: at the n-th event of its life, or around the n-th file operation of a kind.
+//! Where the job kills itself between two named points: around the n-th file operation of a kind.
 //!
-//! A point is written `[final/]event-NAME:N` or `[final/]MOMENT-OPERATION-PLACE:N`, for example `event-acknowledged:2`, `before-rename-manifests:1`,
-//! `final/during-append-runs:1`. With `final/` counting begins when the last checkpoint is triggered. `during` stands only before `append`: half of the bytes are
-//! written then.
+//! Such a place is written `[final/]MOMENT-OPERATION-PLACE:N`, for example `before-rename-manifests:1`, `final/during-append-runs:1`. With `final/` counting begins when
+//! the last checkpoint is triggered. `during` stands only before `append`: half of the bytes are written then.
 
 use std::fmt;
 use std::path::Path;
@@ -15,35 +14,35 @@ use alluvium_actors::ports::files::{DirectoryEntry, FileError, FileLock, FileMet
 use alluvium_actors::ports::listener::JobEvent;
 use rustix::process::{Signal, getpid, kill_process};
 
-/// A place in the life of the job.
+/// An operation on a file in the life of the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Point {
+pub(crate) struct FilePoint {
     in_final: bool,
     name: String,
     nth: u64,
 }
 
-impl FromStr for Point {
+impl FromStr for FilePoint {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Point, String> {
+    fn from_str(text: &str) -> Result<FilePoint, String> {
         let (in_final, rest) = text.strip_prefix("final/").map_or((false, text), |rest| (true, rest));
         let (name, nth) = rest.split_once(':').ok_or("a point ends in `:` and a number")?;
         let nth = nth.parse().map_err(|error| format!("`{nth}`: {error}"))?;
-        Ok(Point { in_final, name: name.to_owned(), nth })
+        Ok(FilePoint { in_final, name: name.to_owned(), nth })
     }
 }
 
 /// Kills the process at a point.
 #[derive(Debug)]
 pub(crate) struct Switch {
-    point: Option<Point>,
+    point: Option<FilePoint>,
     armed: AtomicBool,
     passed: AtomicU64,
 }
 
 impl Switch {
-    pub(crate) fn new(point: Option<Point>) -> Switch {
+    pub(crate) fn new(point: Option<FilePoint>) -> Switch {
         let armed = point.as_ref().is_some_and(|point| !point.in_final);
         Switch { point, armed: AtomicBool::new(armed), passed: AtomicU64::new(0) }
     }
@@ -55,9 +54,6 @@ impl Switch {
             && self.point.is_some()
         {
             self.armed.store(true, Ordering::SeqCst);
-        }
-        if let Some(name) = name_of(event) {
-            self.pass(format_args!("event-{name}"));
         }
     }
 
@@ -84,18 +80,6 @@ fn kill() -> ! {
     }
 }
 
-fn name_of(event: &JobEvent) -> Option<String> {
-    Some(match event {
-        JobEvent::State(state) => format!("state-{}", state.to_string().to_lowercase()),
-        JobEvent::RunBegan { .. } => "run-began".to_owned(),
-        JobEvent::Triggered { .. } => "triggered".to_owned(),
-        JobEvent::Acknowledged { .. } => "acknowledged".to_owned(),
-        JobEvent::Completed { .. } => "completed".to_owned(),
-        JobEvent::Aborted { .. } => "aborted".to_owned(),
-        _ => return None,
-    })
-}
-
 /// What the job says of an event.
 pub(crate) fn line(event: &JobEvent) -> Option<String> {
     Some(match event {
@@ -105,9 +89,10 @@ pub(crate) fn line(event: &JobEvent) -> Option<String> {
         JobEvent::Completed { checkpoint, kind, .. } => format!("completed {checkpoint} {kind:?}"),
         JobEvent::Aborted { checkpoint, reason } => format!("aborted {checkpoint}: {reason}"),
         JobEvent::Failed(failure) => format!("failed {failure}"),
+        JobEvent::State(state) => format!("state-{}", state.to_string().to_lowercase()),
+        JobEvent::Triggered { .. } => "triggered".to_owned(),
         // One from each subtask for each checkpoint: too many to say anything.
-        JobEvent::Acknowledged { .. } => return None,
-        other => name_of(other)?,
+        _ => return None,
     })
 }
 

@@ -7,7 +7,8 @@
 //! slow, rare -- in turns -- slow work -- by key --+      +-- marked, in turns -- marked
 //! ```
 //!
-//! It tells every event of its life on its standard output, one line each, and can be told at which one to kill itself.
+//! It tells the events of its life on its standard output, one line each. Faults at named points come from its environment; between them it can be told at which operation on a
+//! file to kill itself.
 
 mod input;
 mod join;
@@ -19,7 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium::connect::{Generator, Lines};
+use alluvium::drill::FaultDrill;
 use alluvium::storage::SystemFiles;
+use alluvium::testing::faults::FaultPlan;
 use alluvium::{BuildErrors, Graph, Job, Options};
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::mutation::{Mutation, activate};
@@ -66,7 +69,13 @@ struct Arguments {
     without_alignment: bool,
     /// Where to kill itself, see `kill.rs`.
     #[arg(long)]
-    kill_at: Option<kill::Point>,
+    kill_at: Option<kill::FilePoint>,
+    /// Faults that are armed when the last checkpoint is triggered. Others come with `ALLUVIUM_FAULTS`.
+    #[arg(long)]
+    faults_in_last: Option<FaultPlan>,
+    /// Gives a checkpoint up after so many milliseconds, and bears that.
+    #[arg(long)]
+    timeout: Option<u64>,
 }
 
 fn build(arguments: &Arguments) -> Result<Graph, BuildErrors> {
@@ -117,13 +126,18 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let graph = build(arguments)?;
     let switch = Arc::new(Switch::new(arguments.kill_at.clone()));
+    let drill = FaultDrill::new();
     let files = KillingFiles::new(SystemFiles::new(), Arc::clone(&switch));
     // The state is small; so that some of it goes into blobs all the same, little of it fits into a manifest.
     let mut options = Options::default()
         .store(&arguments.store)
         .inline_limit(1_000)
         .files(Arc::new(files))
-        .listener(Arc::new(Telling { switch }));
+        .listener(Arc::new(Telling { switch, drill: drill.clone(), in_last: arguments.faults_in_last.clone() }))
+        .faults(drill);
+    if let Some(timeout) = arguments.timeout {
+        options = options.checkpoint_timeout(Duration::from_millis(timeout)).continue_on_checkpoint_errors();
+    }
     if arguments.interval > 0 {
         options = options.checkpoint_every(Duration::from_millis(arguments.interval));
     }
@@ -139,9 +153,11 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Tells every event, then kills the process if it is the one.
+/// Tells the events. At the last checkpoint it arms what waits for that.
 struct Telling {
     switch: Arc<Switch>,
+    drill: FaultDrill,
+    in_last: Option<FaultPlan>,
 }
 
 impl Listener for Telling {
@@ -150,5 +166,10 @@ impl Listener for Telling {
             println!("{line}");
         }
         self.switch.event(&event);
+        if let (JobEvent::Triggered { kind, .. }, Some(faults)) = (&event, &self.in_last)
+            && kind.closes()
+        {
+            self.drill.arm(faults.clone()).expect("the job has what its faults name");
+        }
     }
 }

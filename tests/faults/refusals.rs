@@ -1,0 +1,15 @@
+//! What cannot be armed in a real process.
+
+use alluvium::drill::{DrillError, FaultDrill};
+use alluvium::testing::faults::FaultPlan;
+
+#[test]
+fn what_can_only_be_simulated_is_refused_and_nothing_is_armed() {
+    let drill = FaultDrill::new();
+    for text in ["commit.done=crash(machine)", "trigger.sent=drop; commit.done[process=2]=error"] {
+        let error = drill.arm(text.parse::<FaultPlan>().unwrap()).unwrap_err();
+        assert!(matches!(error, DrillError::OnlySimulated { .. }), "{error}");
+        assert!(error.to_string().contains("commit.done"), "{error}");
+        assert!(drill.armed().is_empty());
+    }
+}
