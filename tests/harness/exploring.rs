@@ -65,7 +65,7 @@ fn a_right_job_survives_every_fault_at_every_point_and_the_report_says_what_was_
     let report = Exploration::of(&right()).points_at(Hits::First).crashes(5).pairs(60).random(0..60).threads(2).run();
     println!("{report}");
     assert_eq!(report.never_struck(), []);
-    // A job with two sources of splits could reach it; this one declines nothing twice, and has no blob that comes too late without a fault.
+    // What only a fault leads to is reached behind that fault.
     for point in [Point::DeclineReceived, Point::AbortReceived, Point::RestoreBlob, Point::ManifestReadBack] {
         assert!(report.reached.contains_key(&point), "{point}");
     }
@@ -79,7 +79,6 @@ fn a_right_job_survives_every_fault_at_every_point_and_the_report_says_what_was_
             "without faults",
             "a fault at a point",
             "a fault at a point behind a fault",
-            "a fault at a point behind two faults",
             "crashes at changes of the disk",
             "crashes at events",
             "pairs of faults",

@@ -46,7 +46,7 @@ fn a_failing_run_says_what_is_wrong_tells_the_story_and_ends_with_the_line_that_
         &message,
         &[
             "what happened before:",
-            "---- process 1 starts",
+            "---- process ",
             "orders[0]: emits ",
             "orders[0]: the barrier of checkpoint ",
             "bills[1]: writes ",
