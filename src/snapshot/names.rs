@@ -63,6 +63,13 @@ pub(crate) fn run_of_blob(name: &str) -> Option<RunNumber> {
     rest.starts_with("-c").then_some(RunNumber(number))
 }
 
+/// The checkpoint that a blob was written for, and by whom for what, from its name. `None` for files that are not blobs of a store.
+pub(crate) fn checkpoint_of_blob(name: &str) -> Option<(CheckpointId, &str)> {
+    let (_, rest) = numbered(name.strip_prefix(BLOBS)?, 'r')?;
+    let (checkpoint, writer) = numbered(rest.strip_prefix('-')?, 'c')?;
+    Some((CheckpointId(checkpoint), writer))
+}
+
 #[cfg(test)]
 mod tests {
     use alluvium_actors::ids::OperatorUid;
@@ -79,6 +86,7 @@ mod tests {
         assert_eq!(parse_reservation(&reservation(id)), Some(id));
         let blob = format!("{BLOBS}{}", blob_name(number, id, &OperatorUid::new("a/b"), 3, "keyed"));
         assert_eq!(run_of_blob(&blob), Some(number));
+        assert_eq!(checkpoint_of_blob(&blob), Some((id, "-s3-a%2Fb-keyed")));
         for name in [&run(number, id), &manifest(number, id), &reservation(id), &blob] {
             check_name(name).unwrap();
         }
@@ -88,6 +96,7 @@ mod tests {
             assert_eq!(parse_run(name), None, "{name}");
             assert_eq!(parse_reservation(name), None, "{name}");
             assert_eq!(run_of_blob(name), None, "{name}");
+            assert_eq!(checkpoint_of_blob(name), None, "{name}");
         }
     }
 }

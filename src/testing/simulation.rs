@@ -194,7 +194,7 @@ pub struct World<'a> {
     pub complete: Option<CheckpointId>,
     /// The state of the job.
     pub state: JobState,
-    /// Whether nothing goes wrong with the disk in this process.
+    /// Whether nothing goes wrong in this process, neither with the disk nor, up to now, at a named point.
     pub calm: bool,
     /// The virtual time since the run began.
     pub now: Moment,

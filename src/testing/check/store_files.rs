@@ -1,20 +1,28 @@
 //! No blob of the checkpoint store is lost, and none leaks.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
+use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::ports::listener::JobEvent;
 use alluvium_actors::ports::store::{BlobHandle, CheckpointKind, Manifest};
 use alluvium_actors::protocol::lifecycle::JobState;
 
 use super::{Check, Scene, Verdict, Violation, few};
-use crate::snapshot::stored_manifest;
+use crate::snapshot::{checkpoint_of_blob, stored_manifest};
 
-/// The store on the simulated disk: while the job runs, every blob that a manifest names is there in its length; when it has finished, one final checkpoint is left, and no
-/// blob that it does not name.
+/// The store on the simulated disk: while the job runs, every blob that a manifest names is there in its length, and those of an aborted checkpoint are gone
+/// when a later one is complete, if nothing has failed since; when it has finished, one final checkpoint is left, and no blob that it does not name.
 #[derive(Debug, Default)]
 pub struct StoreFiles {
     /// What the manifests that are there name, as far as they were read.
     read: Vec<(PathBuf, Manifest)>,
+    /// How many processes and events of the job's history were read.
+    heard: (usize, usize),
+    /// The checkpoint that was triggered last.
+    triggered: CheckpointId,
+    /// Aborted checkpoints since anything failed, each with the newest that had been triggered. What a failure leaves behind, the next run removes.
+    aborted: BTreeMap<CheckpointId, CheckpointId>,
 }
 
 impl StoreFiles {
@@ -49,6 +57,48 @@ impl StoreFiles {
         }
         Ok(files)
     }
+
+    fn hear(&mut self, scene: &Scene<'_>) {
+        let (processes, events) = (scene.history.processes().len(), scene.history.events());
+        if processes > self.heard.0 || !scene.world.calm {
+            self.aborted.clear();
+        }
+        for (_, event) in &events[self.heard.1..] {
+            match event {
+                JobEvent::Triggered { checkpoint, .. } => self.triggered = *checkpoint,
+                JobEvent::Aborted { checkpoint, .. } if scene.world.calm => {
+                    self.aborted.insert(*checkpoint, self.triggered);
+                }
+                JobEvent::Failed(_) | JobEvent::Restarting { .. } | JobEvent::RunBegan { .. } => self.aborted.clear(),
+                _ => {}
+            }
+        }
+        self.heard = (processes, events.len());
+    }
+
+    /// A blob that should have been deleted with its aborted checkpoint: a checkpoint that began after the abort is complete, with a blob of the same writer. Whoever writes
+    /// blobs deletes first what was aborted before.
+    fn lingering(&self, store: &Path, files: &BTreeSet<PathBuf>) -> Result<(), Violation> {
+        if self.aborted.is_empty() {
+            return Ok(());
+        }
+        let named = || self.read.iter().flat_map(|(_, manifest)| manifest.blobs().map(|blob| blob.name.as_str()));
+        let blobs = files.iter().filter_map(|path| path.strip_prefix(store).ok()?.to_str());
+        for blob in blobs {
+            let Some((checkpoint, writer)) = checkpoint_of_blob(blob) else { continue };
+            let Some(newest) = self.aborted.get(&checkpoint).filter(|_| named().all(|named| named != blob)) else {
+                continue;
+            };
+            let later = named().filter_map(checkpoint_of_blob).find(|(id, same)| id > newest && *same == writer);
+            if let Some((later, _)) = later {
+                return Err(Violation::new(format!(
+                    "checkpoint {checkpoint} was aborted, the later one {later} is complete, nothing has failed since, and the blob {blob} is still there: \
+                     the store fills up"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn is_lost(manifest: &Manifest, blob: &BlobHandle, found: &str) -> Violation {
@@ -71,7 +121,8 @@ impl Check for StoreFiles {
                 return Err(is_lost(manifest, lost, "it is gone"));
             }
         }
-        Ok(())
+        self.hear(scene);
+        self.lingering(store, &files)
     }
 
     fn ended(&mut self, scene: &Scene<'_>) -> Result<Verdict, Violation> {

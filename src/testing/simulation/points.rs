@@ -60,16 +60,15 @@ struct State {
     /// Who reached a point how often, in which process, for which checkpoint.
     reached: BTreeMap<(Point, Spot, Option<CheckpointId>, u32), u64>,
     struck: BTreeMap<(Point, Action), u64>,
-    /// How many faults had struck when the current process began, and how many errors among them.
-    struck_before: (u64, u64),
+    /// How many faults had struck when the current process began.
+    struck_before: u64,
     wrong: Option<String>,
 }
 
 impl State {
-    /// How many faults have struck, and how many errors among them.
-    fn struck_so_far(&self) -> (u64, u64) {
-        let errors = self.struck.iter().filter(|((_, action), _)| *action == Action::Error).map(|(_, times)| times);
-        (self.struck.values().sum(), errors.sum())
+    /// How many faults have struck.
+    fn struck_so_far(&self) -> u64 {
+        self.struck.values().sum()
     }
 }
 
@@ -91,7 +90,7 @@ impl SimulatedFaults {
             process: 0,
             reached: BTreeMap::new(),
             struck: BTreeMap::new(),
-            struck_before: (0, 0),
+            struck_before: 0,
             wrong: None,
         };
         Arc::new(SimulatedFaults { state: Mutex::new(state) })
@@ -212,13 +211,7 @@ impl SimulatedFaults {
     /// How many faults struck in the current process.
     pub(super) fn struck_here(&self) -> u64 {
         let state = self.state();
-        state.struck_so_far().0 - state.struck_before.0
-    }
-
-    /// How many of them were errors.
-    pub(super) fn errors_here(&self) -> u64 {
-        let state = self.state();
-        state.struck_so_far().1 - state.struck_before.1
+        state.struck_so_far() - state.struck_before
     }
 
     /// The faults of the plan that never struck.

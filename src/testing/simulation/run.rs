@@ -161,9 +161,9 @@ impl<'a> Run<'a> {
             || (self.faults.struck_here() > 0 && has_given_up(self.restart, self.watch().restarts()))
     }
 
-    /// Whether nothing failed in the current process that a job need not clean up behind.
+    /// Whether neither the disk failed in the current process nor a fault has struck at a named point.
     fn is_calm(&self) -> bool {
-        !self.course.disk_failed(&self.disk) && self.faults.errors_here() == 0
+        !self.course.disk_failed(&self.disk) && self.faults.struck_here() == 0
     }
 
     /// One process, from its start to its end.

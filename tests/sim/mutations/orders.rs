@@ -1,0 +1,124 @@
+//! A job as a user would test it, with models at both ends and every checker: orders of two shops, whose splits appear while the job runs, are counted per customer and
+//! billed twice, in a transactional system and in files.
+//!
+//! ```text
+//! web ---+-- union -- in turns -- priced -- by customer -- count --+-- bills
+//! shop --+                                                        +-- lines -- files
+//! ```
+
+use std::time::Duration;
+
+use alluvium::connect::Lines;
+use alluvium::testing::check::{CutConsistency, ExactlyOnce, FileLines, MonotoneIds, PerKeyOrder, Progress, SinkFiles};
+use alluvium::testing::{JobTest, TestProcess};
+use alluvium::{Job, Options, RestartStrategy};
+use serde::{Deserialize, Serialize};
+
+const WEB: u64 = 240;
+const SHOP: u64 = 40;
+const CUSTOMERS: u64 = 7;
+
+const FILES: &str = "/out";
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Order {
+    number: u64,
+    customer: u64,
+}
+
+fn order(number: u64) -> Order {
+    Order { number, customer: (number ^ (number >> 3)) % CUSTOMERS }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Bill {
+    customer: u64,
+    /// The how many-th of the customer.
+    sequence: u64,
+    order: u64,
+}
+
+fn parse(line: &str) -> Result<Bill, String> {
+    let numbers: Vec<u64> = line.split(',').filter_map(|field| field.parse().ok()).collect();
+    let [customer, sequence, order] = numbers[..] else { return Err("it is no bill".to_owned()) };
+    Ok(Bill { customer, sequence, order })
+}
+
+/// How the job is run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    /// With options by chance.
+    Usual,
+    /// The first processes are also stopped or cancelled by chance.
+    Stopped,
+    /// For seconds, with few checkpoints, many of which expire: what is forgotten piles up, and ids beyond those of a run record are used.
+    Slow,
+}
+
+fn slow_options(process: &mut TestProcess<'_, '_>) -> Options {
+    Options::default()
+        .inline_limit(1)
+        .checkpoint_every(Duration::from_millis(100))
+        .checkpoint_timeout(Duration::from_millis([10, 12, 20][process.random() as usize % 3]))
+        .continue_on_checkpoint_errors()
+        .restart(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(3) })
+}
+
+fn options(process: &mut TestProcess<'_, '_>) -> Options {
+    let mut any = |of: &[u64]| of[process.random() as usize % of.len()];
+    let options = Options::default()
+        .inline_limit(any(&[1, 64, 20_000]) as usize)
+        .checkpoint_every(Duration::from_millis(any(&[10, 10, 25])))
+        .checkpoint_timeout(Duration::from_millis(any(&[15, 60, 10_000])))
+        .retained_checkpoints(any(&[1, 2, 3]) as usize)
+        .maximum_concurrent_checkpoints(any(&[1, 2, 3]) as usize)
+        .restart(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(3) });
+    if any(&[0, 1]) == 0 { options.continue_on_checkpoint_errors() } else { options.tolerable_checkpoint_failures(1) }
+}
+
+/// The test.
+pub(super) fn billing(kind: Kind) -> JobTest<'static> {
+    JobTest::new(move |run| {
+        let slower = if kind == Kind::Slow { 80 } else { 1 };
+        let web = run.records("web", WEB, order).splits(4).uneven_rate(8_000 / slower);
+        let web = web.splits_appear_every(Duration::from_millis(6));
+        let shop = run.records("shop", SHOP, |index| order(10_000 + index)).splits(2).rate(1_000 / slower);
+        let bills = run.ledger("bills").latency(Duration::from_millis(2)).puts_off_commits(6, Duration::from_millis(4));
+        let files = FileLines::new(FILES, ".csv", parse);
+        let number = |order: &Order| order.number;
+        run.check(ExactlyOnce::new(&web, number, &bills, |bill: &Bill| bill.order).and_from(&shop, number));
+        run.check(ExactlyOnce::new(&web, number, &files, |bill| bill.order).and_from(&shop, number));
+        run.check(CutConsistency::new(&web, number, &bills, |bill: &Bill| bill.order).and_from(&shop, number));
+        run.check(PerKeyOrder::new(&bills, |bill| bill.customer, |bill| bill.sequence).without_gaps());
+        run.check(SinkFiles::new(FILES, ".csv"));
+        run.check(MonotoneIds::new());
+        run.check(Progress::within(Duration::from_secs(30)));
+        run.job(move |process| {
+            let chosen = if kind == Kind::Slow { slow_options(process) } else { options(process) };
+            process.options(chosen);
+            if kind == Kind::Stopped && process.number() <= 5 {
+                let after = Duration::from_micros(process.random() % 40_000);
+                match process.random() % 4 {
+                    0 => process.cancel_after(after),
+                    1 | 2 => process.stop_after(after),
+                    _ => {}
+                }
+            }
+            let job = Job::new("orders").parallelism(2).credits(2);
+            let orders = job.source("web", web.clone()).union(&[&job.source("shop", shop.clone())]);
+            let counted = orders.rebalance().map(|order| order).key_by(|order| &order.customer).aggregate(
+                "count",
+                0_u64,
+                |customer, count, order| {
+                    *count += 1;
+                    Bill { customer: *customer, sequence: *count, order: order.number }
+                },
+            );
+            counted.sink("bills", bills.clone());
+            let lines = counted.map(|bill| format!("{},{},{}", bill.customer, bill.sequence, bill.order));
+            lines.sink("files", Lines::exactly_once(FILES).suffix(".csv"));
+            job.build()
+        });
+    })
+    .once()
+}
