@@ -100,7 +100,7 @@ pub fn shrink(trouble: Trouble, most: u64, play: &dyn Fn(&Simulation) -> Result<
     let mut shrinking = Shrinking { play, kind, most, runs: 0, tried: BTreeSet::new(), best: trouble };
     let exactly = shrinking.best.exactly();
     if shrinking.fails(exactly) {
-        shrinking.to_the_end();
+        shrinking.everything();
     }
     let Shrinking { runs, best, .. } = shrinking;
     Shrunk { trouble: best, from, runs, is_complete: runs < most }
@@ -143,7 +143,7 @@ impl Shrinking<'_> {
         self.fails(simulation)
     }
 
-    fn to_the_end(&mut self) {
+    fn everything(&mut self) {
         self.fails_with(Vec::new());
         loop {
             let before = self.best.simulation();

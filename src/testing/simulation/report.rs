@@ -58,7 +58,11 @@ pub struct Report {
 
 /// A run that did not go well.
 #[derive(Clone, Debug)]
-pub struct Trouble {
+pub struct Trouble(Box<Told>);
+
+/// What is told of it.
+#[derive(Clone, Debug)]
+struct Told {
     simulation: Simulation,
     exactly: Simulation,
     reason: String,
@@ -68,7 +72,7 @@ pub struct Trouble {
 
 impl Trouble {
     pub(super) fn new(simulation: Simulation, exactly: Simulation, reason: String, story: &Story) -> Trouble {
-        Trouble { simulation, exactly, reason, story: story.last_events(), events: story.events() }
+        Trouble(Box::new(Told { simulation, exactly, reason, story: story.last_events(), events: story.events() }))
     }
 
     /// One that no run made, for tests of what is done with them.
@@ -80,31 +84,31 @@ impl Trouble {
     /// What is wrong.
     #[must_use]
     pub fn reason(&self) -> &str {
-        &self.reason
+        &self.0.reason
     }
 
     /// What happened before, in order: the last events, one a line.
     #[must_use]
     pub fn story(&self) -> &str {
-        &self.story
+        &self.0.story
     }
 
     /// How many events there were until then.
     #[must_use]
     pub fn events(&self) -> u64 {
-        self.events
+        self.0.events
     }
 
     /// The run that found it.
     #[must_use]
     pub fn simulation(&self) -> Simulation {
-        self.simulation.clone()
+        self.0.simulation.clone()
     }
 
     /// The same run with everything that goes wrong in it named one by one: what the seed decided is written out.
     #[must_use]
     pub fn exactly(&self) -> Simulation {
-        self.exactly.clone()
+        self.0.exactly.clone()
     }
 }
 
@@ -113,7 +117,7 @@ impl fmt::Display for Trouble {
         write!(
             formatter,
             "{}\n\nwhat happened before:\n{}\nsimulation {}: {}\nto repeat it, run the same test with ALLUVIUM_SIMULATION_SEED='{}'",
-            self.reason, self.story, self.simulation, self.reason, self.simulation
+            self.0.reason, self.0.story, self.0.simulation, self.0.reason, self.0.simulation
         )
     }
 }
