@@ -7,7 +7,7 @@
 //! Reads flights from a CSV file, keys them by `tailnum`, drops those that were cancelled (`dep_delay` is `NA`), and writes for every other one a line
 //! `tailnum,sequence,total_dep_delay,time_hour`. Kill it with SIGKILL and start it again with the same arguments: it goes on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,21 +74,30 @@ struct Total {
 
 /// How far the job is, for the person who watches.
 #[derive(Clone, Debug)]
-struct Progress {
+pub(crate) struct Progress {
     /// Of all starts together.
     source: SourceProgress,
     /// The rows of this start.
     rows: Arc<AtomicU64>,
 }
 
-fn build(arguments: &Arguments) -> Result<(Graph, Progress), BuildErrors> {
-    let mut flights = CsvFiles::<Flight>::new(&arguments.input);
-    if let Some(rate) = arguments.rate {
+/// The job, from a file of flights to a directory of lines. The tests simulate this very job.
+///
+/// # Errors
+/// When the parallelism is none.
+pub(crate) fn build(
+    input: &Path,
+    rate: Option<u64>,
+    parallelism: u32,
+    output: &Path,
+) -> Result<(Graph, Progress), BuildErrors> {
+    let mut flights = CsvFiles::<Flight>::new(input);
+    if let Some(rate) = rate {
         flights = flights.rate(rate);
     }
     let progress = Progress { source: flights.progress(), rows: Arc::default() };
     let rows = Arc::clone(&progress.rows);
-    let job = Job::new("flights").parallelism(arguments.parallelism);
+    let job = Job::new("flights").parallelism(parallelism);
     job.source("flights", flights)
         .filter(move |flight| {
             rows.fetch_add(1, Ordering::Relaxed);
@@ -100,7 +109,7 @@ fn build(arguments: &Arguments) -> Result<(Graph, Progress), BuildErrors> {
             total.delay += flight.dep_delay.unwrap_or(0);
             format!("{tailnum},{},{},{}", total.sequence, total.delay, flight.time_hour)
         })
-        .sink("lines", Lines::exactly_once(&arguments.output).suffix(".csv"));
+        .sink("lines", Lines::exactly_once(output).suffix(".csv"));
     Ok((job.build()?, progress))
 }
 
@@ -116,7 +125,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let (graph, progress) = build(arguments)?;
+    let (graph, progress) = build(&arguments.input, arguments.rate, arguments.parallelism, &arguments.output)?;
     let options = Options::default().store(&arguments.store).checkpoint_every(arguments.checkpoint_interval);
     let began = Instant::now();
     let handle = graph.start(&options)?;

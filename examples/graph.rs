@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use alluvium::connect::sink::Guarantee;
+use alluvium::connect::sink::{Guarantee, Sink};
 use alluvium::connect::{Collect, Generator, Items};
 use alluvium::operator::{Access, Context, KeyedProcess, ProcessContext, ProcessFunction, SideOutput, SideOutputs};
 use alluvium::state::{AggregateFunction, Aggregating, ReduceFunction, Reducing};
@@ -17,25 +17,31 @@ use alluvium::{BuildErrors, Graph, Job, OperatorResult, Options};
 use serde::{Deserialize, Serialize};
 
 /// How many weather stations there are, each with a source of its own.
-const STATIONS: u64 = 3;
+pub(crate) const STATIONS: u64 = 3;
 const REGIONS: u64 = 8;
 
 /// Lines that are no readings leave the parser by the side.
 const MALFORMED: SideOutput<String> = SideOutput::named("malformed");
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Reading {
-    region: u64,
-    degrees: i64,
+pub(crate) struct Reading {
+    pub(crate) region: u64,
+    pub(crate) degrees: i64,
 }
 
 /// What is known of a region after a reading.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Weather {
-    region: u64,
-    readings: u64,
-    hottest: i64,
-    mean: f64,
+pub(crate) struct Weather {
+    pub(crate) region: u64,
+    pub(crate) readings: u64,
+    pub(crate) hottest: i64,
+    pub(crate) mean: f64,
+}
+
+/// What a line says, if it says anything.
+pub(crate) fn parse(line: &str) -> Option<Reading> {
+    let (region, degrees) = line.split_once(',')?;
+    Some(Reading { region: region.parse().ok()?, degrees: degrees.parse().ok()? })
 }
 
 #[derive(Clone)]
@@ -50,10 +56,7 @@ impl ProcessFunction for Parse {
     }
 
     fn process(&self, line: String, mut context: ProcessContext<'_, Self>) -> OperatorResult {
-        let parsed = line.split_once(',').and_then(|(region, degrees)| {
-            Some(Reading { region: region.parse().ok()?, degrees: degrees.parse().ok()? })
-        });
-        match parsed {
+        match parse(&line) {
             Some(reading) => context.emit(reading),
             None => context.emit_to(&MALFORMED, line)?,
         }
@@ -140,7 +143,7 @@ impl ProcessFunction for Hear {
 }
 
 /// A line as a station sends it; one in fifty is damaged.
-fn line(station: u64, index: u64) -> String {
+pub(crate) fn line(station: u64, index: u64) -> String {
     if index % 50 == 49 {
         return format!("station {station}: lost contact");
     }
@@ -148,22 +151,33 @@ fn line(station: u64, index: u64) -> String {
 }
 
 /// Where the output goes.
-#[derive(Clone, Default)]
-struct Outside {
-    weather: Collect<Weather>,
-    malformed: Collect<String>,
-    heard: Collect<String>,
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outside<W, S> {
+    pub(crate) weather: W,
+    pub(crate) malformed: S,
+    pub(crate) heard: S,
 }
 
-fn build(outside: &Outside) -> Result<Graph, BuildErrors> {
+/// Keeps all output in memory.
+type Collected = Outside<Collect<Weather>, Collect<String>>;
+
+/// The job, with so many lines from each station, at so many per second. The tests simulate this very job.
+///
+/// # Errors
+/// None, as it stands.
+pub(crate) fn build<W, S>(lines: u64, rate: u64, outside: &Outside<W, S>) -> Result<Graph, BuildErrors>
+where
+    W: Sink<Weather> + Clone,
+    S: Sink<String> + Clone,
+{
     let job = Job::new("weather").parallelism(2);
     // A part for each station, made in a loop: uids come from the loop variable.
     let mut readings = Vec::new();
     let mut malformed = Vec::new();
     for station in 0..STATIONS {
-        let lines =
-            job.source(&format!("station-{station}"), Generator::bounded(2_000, move |index| line(station, index)));
-        let parsed = lines.process(Parse).uid(&format!("parse-{station}"));
+        let sent = Generator::bounded(lines, move |index| line(station, index)).rate(rate);
+        let sent = job.source(&format!("station-{station}"), sent);
+        let parsed = sent.process(Parse).uid(&format!("parse-{station}"));
         malformed.push(parsed.side(&MALFORMED));
         readings.push(parsed);
     }
@@ -200,8 +214,8 @@ fn declare_too_much() -> Result<Graph, BuildErrors> {
 }
 
 fn main() -> ExitCode {
-    let outside = Outside::default();
-    let graph = match build(&outside) {
+    let outside = Collected::default();
+    let graph = match build(2_000, 20_000, &outside) {
         Ok(graph) => graph,
         Err(errors) => {
             eprintln!("{errors}");
@@ -224,7 +238,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn all(graph: &Graph, outside: &Outside, options: &Options) -> ExitCode {
+fn all(graph: &Graph, outside: &Collected, options: &Options) -> ExitCode {
     println!("{}\n{}\n{}\n", graph.to_text(), graph.to_dot(), graph.to_json());
     // A collection ends with the process. With checkpoints that outlive it, another process would go on behind what was lost: what was declared would not hold,
     // and the job does not start.
@@ -243,7 +257,7 @@ fn all(graph: &Graph, outside: &Outside, options: &Options) -> ExitCode {
     }
 }
 
-fn run(graph: &Graph, outside: &Outside, options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+fn run(graph: &Graph, outside: &Collected, options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     print!("{}", graph.guarantees_with(options));
     graph.start(options)?.wait_blocking()?;
     let mut last = std::collections::BTreeMap::new();

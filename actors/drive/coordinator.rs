@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use crate::drive::control::{Control, Origin, Reply, Resume};
 use crate::drive::edge::Barrier;
 use crate::drive::enumerators::Enumerators;
-use crate::drive::under_way::UnderWay;
+use crate::drive::under_way::{Answered, UnderWay};
 use crate::ids::{Attempt, CheckpointId, Moment, RegionId, SubtaskId, Token, WallTime};
 use crate::plan::Plan;
 use crate::ports::blocking::{Lane, Promise};
@@ -22,10 +22,10 @@ use crate::ports::listener::{JobEvent, Listener};
 use crate::ports::store::{
     BlobHandle, CheckpointKind, CheckpointStore, Manifest, OperatorShape, OperatorSnapshot, RunRecord, SubtaskSnapshot,
 };
-use crate::ports::task::Failure;
+use crate::ports::task::{Failure, Severity};
 use crate::protocol::coordinator::{
-    Acknowledgement, Coordinator, Effect, Event, FailureReason, JobFailure, Outcome, RequestId, RequestKind, Settings,
-    Start, StatisticsSnapshot, SubtaskFigures,
+    Acknowledgement, Coordinator, DeclineReason, Effect, Event, FailureReason, JobFailure, Outcome, RequestId,
+    RequestKind, Settings, Start, StatisticsSnapshot, SubtaskFigures,
 };
 use crate::protocol::machine::Machine;
 use crate::protocol::mutation::{Mutation, is_active};
@@ -155,6 +155,10 @@ impl CoordinatorDriver {
             Control::Acknowledge { attempt, checkpoint, snapshot } => self.acknowledge(attempt, checkpoint, snapshot),
             Control::Decline { attempt, checkpoint, subtask, reason, failure } => {
                 tracing::debug!(%checkpoint, %subtask, ?reason, %failure, "declined");
+                // The store will refuse the next one too (rule 23): whatever number of failures is tolerated, this is not one that may pass.
+                if reason == DeclineReason::Storage && failure.severity == Severity::Unrecoverable {
+                    self.report(failure);
+                }
                 self.handle(Event::Declined { attempt, subtask, checkpoint, reason })
             }
             Control::EndOfData { attempt, subtask } => self.handle(Event::EndOfData { attempt, subtask }),
@@ -454,12 +458,15 @@ impl CoordinatorDriver {
     fn poll_store(&mut self, context: &mut Context<'_>) -> Result<bool, Failure> {
         let mut position = 0;
         while position < self.under_way.len() {
-            let Poll::Ready(event) = self.under_way[position].poll(context) else {
+            let Poll::Ready(Answered { event, refused_for_good }) = self.under_way[position].poll(context) else {
                 position += 1;
                 continue;
             };
             // In the order of the requests: the lane is ordered, so earlier ones answer first.
             self.under_way.remove(position);
+            if let Some(error) = refused_for_good {
+                self.report(Failure::unrecoverable("coordinator", error));
+            }
             if let Some(event) = event {
                 self.handle(event)?;
             }

@@ -17,9 +17,22 @@ pub(super) enum UnderWay {
     DiscardBlobs { promise: Promise<Result<(), StoreError>> },
 }
 
+/// An answer of the store.
+pub(super) struct Answered {
+    /// The event that it is; none where nobody waits for it.
+    pub(super) event: Option<Event>,
+    /// The store refuses this write and every later one (rule 23): no checkpoint will ever complete again.
+    pub(super) refused_for_good: Option<StoreError>,
+}
+
 impl UnderWay {
-    /// The event that the answer is, once it is there; none where nobody waits for it.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+    /// The answer, once it is there.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Answered> {
+        let mut refused_for_good = None;
+        self.poll_event(context, &mut refused_for_good).map(|event| Answered { event, refused_for_good })
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>, refused: &mut Option<StoreError>) -> Poll<Option<Event>> {
         match self {
             UnderWay::Publish { token, checkpoint, promise } => promise.poll(context).map(|answer| {
                 let outcome = match answer {
@@ -27,6 +40,7 @@ impl UnderWay {
                     Ok(PublishOutcome::Unknown(_)) if is_active(Mutation::UnknownTakenAsFailed) => Outcome::Failed,
                     Ok(PublishOutcome::Failed(error)) => {
                         tracing::warn!(%checkpoint, %error, "the manifest was not written");
+                        *refused = Some(error).filter(is_for_good);
                         Outcome::Failed
                     }
                     Ok(PublishOutcome::Unknown(error)) => {
@@ -48,9 +62,11 @@ impl UnderWay {
                 };
                 Some(Event::ReadBackFinished { token: *token, answer })
             }),
-            UnderWay::Reserve { token, promise } => promise
-                .poll(context)
-                .map(|answer| Some(Event::IdsReserved { token: *token, outcome: outcome(&answer) })),
+            UnderWay::Reserve { token, promise } => promise.poll(context).map(|answer| {
+                let outcome = outcome(&answer);
+                *refused = answer.ok().and_then(Result::err).filter(is_for_good);
+                Some(Event::IdsReserved { token: *token, outcome })
+            }),
             UnderWay::Delete { checkpoint, promise } => promise
                 .poll(context)
                 .map(|answer| Some(Event::Deleted { checkpoint: *checkpoint, outcome: outcome(&answer) })),
@@ -63,6 +79,11 @@ impl UnderWay {
             }),
         }
     }
+}
+
+/// After a failed sync nothing that the store answers can be believed. (What is *unknown* is read back first.)
+fn is_for_good(error: &StoreError) -> bool {
+    matches!(error, StoreError::Poisoned { .. })
 }
 
 fn outcome(answer: &Result<Result<(), StoreError>, WorkPanicked>) -> Outcome {

@@ -8,21 +8,21 @@
 //! phases for a table in SQLite. Both use the public traits alone, and both pass the public conformance suites. Kill the program with SIGKILL and start it
 //! again with the same arguments: it goes on, and in the end the table holds every row once. Ctrl-C stops it with a checkpoint.
 
-mod service;
+pub(crate) mod service;
 mod shards;
-mod sqlite;
+pub(crate) mod sqlite;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium::{Job, JobError, JobHandle, JobOutcome, JobReport, Options};
+use alluvium::{BuildErrors, Graph, Job, JobError, JobHandle, JobOutcome, JobReport, Options};
 use clap::Parser;
 use futures::future::{Either, select};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use service::{GrowingLogs, SHARDS};
+use service::{GrowingLogs, LogService, SHARDS};
 use shards::Shards;
 use sqlite::{Row, SqliteTable};
 
@@ -64,20 +64,28 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let service = GrowingLogs::new(arguments.events, arguments.rate, arguments.appearance);
-    let table = SqliteTable::new(&arguments.database, "totals");
-    let committed = table.clone();
-    let job = Job::new("custom-connectors").parallelism(arguments.parallelism);
-    job.source("shards", Shards::new(Arc::new(service)))
+/// The job, from a service to a table. The tests simulate this very job.
+///
+/// # Errors
+/// When the parallelism is none.
+pub(crate) fn build(service: Arc<dyn LogService>, parallelism: u32, table: SqliteTable) -> Result<Graph, BuildErrors> {
+    let job = Job::new("custom-connectors").parallelism(parallelism);
+    job.source("shards", Shards::new(service))
         .key_by(|event| &event.shard)
         .aggregate("totals", 0_i64, |_, total, event| {
             *total += event.value;
             Row { shard: event.shard, sequence: event.sequence, total: *total }
         })
         .sink("table", table);
+    job.build()
+}
+
+async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let service = GrowingLogs::new(arguments.events, arguments.rate, arguments.appearance);
+    let committed = SqliteTable::new(&arguments.database, "totals");
+    let graph = build(Arc::new(service), arguments.parallelism, committed.clone())?;
     let options = Options::default().store(&arguments.store).checkpoint_every(arguments.checkpoint_interval);
-    let handle = job.build()?.start(&options)?;
+    let handle = graph.start(&options)?;
 
     let all = arguments.events * SHARDS.len() as u64;
     let bar = progress_bar(all);

@@ -15,6 +15,8 @@
 //! Which points there are, what each means and what may happen at it: [`Point::ALL`].
 
 mod armed;
+mod disk_fault;
+mod disk_rule;
 mod names;
 mod plan;
 mod shape;
@@ -23,6 +25,10 @@ mod text;
 
 pub use alluvium_actors::ports::points::{Action, Actions, Point, UnknownPoint};
 pub(crate) use armed::{Armed, Strike};
+pub use disk_fault::DiskFault;
+pub(crate) use disk_fault::{OPERATIONS, is_effect, operation_name};
+pub(crate) use disk_rule::CERTAIN;
+pub use disk_rule::{DiskRule, ParseDiskRuleError, PathPattern};
 pub use names::Names;
 pub(crate) use names::Spot;
 pub use plan::{End, Fault, FaultError, FaultPlan, LONGEST_HOLD, What};

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use alluvium_actors::ports::points::{Action, Point};
 
+use super::disk_rule::DiskRule;
+
 /// What happens, with what it needs to be known about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum What {
@@ -266,13 +268,14 @@ impl Fault {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FaultPlan {
     pub(super) faults: Vec<Fault>,
+    pub(super) disk: Vec<DiskRule>,
 }
 
 impl FaultPlan {
     /// These faults.
     #[must_use]
     pub fn of(faults: impl IntoIterator<Item = Fault>) -> FaultPlan {
-        FaultPlan { faults: faults.into_iter().collect() }
+        FaultPlan { faults: faults.into_iter().collect(), disk: Vec::new() }
     }
 
     /// The same and one more, which is asked last.
@@ -282,7 +285,20 @@ impl FaultPlan {
         self
     }
 
-    /// The faults.
+    /// The same and one more rule for the simulated disk.
+    #[must_use]
+    pub fn and_disk(mut self, rule: DiskRule) -> FaultPlan {
+        self.disk.push(rule);
+        self
+    }
+
+    /// What goes wrong with the simulated disk. No real disk does what they say.
+    #[must_use]
+    pub fn disk_rules(&self) -> &[DiskRule] {
+        &self.disk
+    }
+
+    /// The faults at points.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
         &self.faults
@@ -291,7 +307,13 @@ impl FaultPlan {
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.faults.is_empty()
+        self.faults.is_empty() && self.disk.is_empty()
+    }
+}
+
+impl From<DiskRule> for FaultPlan {
+    fn from(rule: DiskRule) -> FaultPlan {
+        FaultPlan::default().and_disk(rule)
     }
 }
 

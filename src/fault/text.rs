@@ -6,6 +6,8 @@
 //! what   = "crash" | "crash(process)" | "crash(machine)" | "kill" | "error" | "panic" | "delay(" duration ")" | "drop" | "duplicate" | "hold(" point ")"
 //! ```
 //!
+//! What goes wrong with a simulated disk stands among them, in the form that `disk_rule.rs` tells: `disk[operation=sync,path=manifests/*]=failed-sync`.
+//!
 //! A duration is a whole number with `ns`, `us`, `ms` or `s`. In the name of an operator `,`, `]`, `;`, `%` and line ends are written as `%` and two hexadecimal digits.
 
 use std::fmt;
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use alluvium_actors::ports::points::{Point, UnknownPoint};
 
+use super::disk_rule::{DiskRule, ParseDiskRuleError};
 use super::plan::{End, Fault, FaultError, FaultPlan, What};
 
 /// A text is not a fault.
@@ -36,6 +39,9 @@ pub enum ParseFaultError {
     /// It cannot happen there.
     #[error(transparent)]
     Fault(#[from] FaultError),
+    /// It is not a rule for a disk.
+    #[error(transparent)]
+    Disk(#[from] ParseDiskRuleError),
 }
 
 fn form(text: &str, reason: impl Into<String>) -> ParseFaultError {
@@ -57,7 +63,7 @@ impl fmt::Display for What {
 }
 
 /// A duration as a whole number of the largest unit that it is one of.
-struct DurationText(Duration);
+pub(super) struct DurationText(pub(super) Duration);
 
 const UNITS: [(&str, u128); 4] = [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
 
@@ -71,7 +77,7 @@ impl fmt::Display for DurationText {
 }
 
 /// Reads a duration, `5ms`.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|character: char| !character.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
     let (_, length) = UNITS.iter().find(|(name, _)| *name == unit)?;
@@ -204,7 +210,8 @@ fn filtered(fault: Fault, filter: &str) -> Option<Result<Fault, ParseFaultError>
 
 impl fmt::Display for FaultPlan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, fault) in self.faults.iter().enumerate() {
+        let faults = self.faults.iter().map(|fault| fault as &dyn fmt::Display);
+        for (position, fault) in faults.chain(self.disk.iter().map(|rule| rule as &dyn fmt::Display)).enumerate() {
             if position > 0 {
                 formatter.write_str("; ")?;
             }
@@ -219,8 +226,15 @@ impl FromStr for FaultPlan {
 
     /// Faults with `;` or line ends between them.
     fn from_str(text: &str) -> Result<FaultPlan, ParseFaultError> {
-        let parts = text.split([';', '\n']).map(str::trim).filter(|part| !part.is_empty());
-        Ok(FaultPlan { faults: parts.map(str::parse).collect::<Result<_, _>>()? })
+        let mut plan = FaultPlan::default();
+        for part in text.split([';', '\n']).map(str::trim).filter(|part| !part.is_empty()) {
+            if part.starts_with("disk[") || part.starts_with("disk=") {
+                plan.disk.push(part.parse::<DiskRule>()?);
+            } else {
+                plan.faults.push(part.parse()?);
+            }
+        }
+        Ok(plan)
     }
 }
 
@@ -257,6 +271,7 @@ mod tests {
                 }
             }
         }
+        plan.disk.push("disk[operation=sync,path=manifests/*,hit=2]=failed-sync".parse().unwrap());
         assert_eq!(plan.to_string().parse::<FaultPlan>(), Ok(plan));
     }
 
@@ -273,6 +288,7 @@ mod tests {
             ("barrier.sent=hold", "a hold names the point"),
             ("barrier.sent=error", "`error` cannot happen at `barrier.sent`: possible are `crash`, `kill`"),
             ("barrier.sent[probability=2]=crash", "2 is not a probability"),
+            ("disk[operation=write]=error", "`write` is no operation of a disk"),
         ] {
             let error = text.parse::<FaultPlan>().expect_err(text).to_string();
             assert!(error.contains(says), "{text}: {error}");

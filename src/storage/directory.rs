@@ -25,6 +25,8 @@ struct Inner {
     groups: Mutex<BTreeSet<String>>,
     poison: Mutex<Option<String>>,
     unfinished: AtomicU64,
+    /// Unfinished objects that could not be removed. The next deletion tries again: a store that is emptied for good is not opened once more.
+    left: Mutex<Vec<PathBuf>>,
     _lock: Box<dyn FileLock>,
 }
 
@@ -64,6 +66,7 @@ impl FileStorage {
             groups: Mutex::new(groups.clone()),
             poison: Mutex::new(None),
             unfinished: AtomicU64::new(0),
+            left: Mutex::default(),
             _lock: lock,
         };
         inner.sync_directory(root)?;
@@ -139,7 +142,10 @@ impl Inner {
         let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
         let target = self.path(name);
         let unfinished = self.path(&format!("{name}.{number}{UNFINISHED}"));
-        let file = self.files.create(&unfinished)?;
+        let file = self.files.create(&unfinished).inspect_err(|_| {
+            // It may be there all the same.
+            self.remove_unfinished(unfinished.clone());
+        })?;
         Ok(FileObjectWriter {
             inner: Arc::clone(self),
             fence: fence.clone(),
@@ -148,6 +154,18 @@ impl Inner {
             target,
             broken: None,
         })
+    }
+
+    /// Its name is unique, so this can hit no other attempt. What cannot be removed now goes with the next deletion, or when the store is opened again.
+    fn remove_unfinished(&self, unfinished: PathBuf) {
+        match self.files.remove(&unfinished) {
+            Ok(()) => {}
+            Err(error) if error.kind == FileErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::debug!(%error, "an unfinished object stays for now");
+                lock(&self.left).push(unfinished);
+            }
+        }
     }
 
     fn directory_of(&self, name: &str) -> PathBuf {
@@ -253,6 +271,8 @@ impl CheckpointStorage for FileStorage {
 
     fn delete(&self, fence: &Fence, names: &[String]) -> Result<(), StoreError> {
         let mut directories = BTreeSet::new();
+        lock(&self.inner.left)
+            .retain(|left| self.inner.files.remove(left).is_err_and(|error| error.kind != FileErrorKind::NotFound));
         for name in names {
             check_name(name)?;
             self.inner.writable(fence)?;
@@ -359,11 +379,8 @@ impl ObjectWriter for FileObjectWriter {
 impl Drop for FileObjectWriter {
     fn drop(&mut self) {
         self.file = None;
-        // The name is unique, so this can hit no other attempt. What cannot be removed now goes at the next open.
-        if let Some(unfinished) = self.unfinished.take()
-            && let Err(error) = self.inner.files.remove(&unfinished)
-        {
-            tracing::debug!(%error, "an unfinished object stays until the store is opened again");
+        if let Some(unfinished) = self.unfinished.take() {
+            self.inner.remove_unfinished(unfinished);
         }
     }
 }

@@ -1,14 +1,84 @@
-//! A catalogue in memory that loses what it is told to lose, or fails.
+//! A catalogue in memory that loses what it is told to lose, fails, or is slow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use alluvium_actors::ports::catalogue::{Catalogue, CatalogueError, LARGEST_BATCH};
+
+use super::disk::SimulatedDisk;
+use super::random::Random;
+
+/// How many of the latest changes can be lost.
+const REMEMBERED: usize = 256;
 
 #[derive(Debug, Default)]
 struct Inner {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What each of the latest changes replaced; the last one at the end.
+    replaced: VecDeque<(Vec<u8>, Option<Vec<u8>>)>,
     broken: bool,
+    /// How long each call takes, and the disk on which that time passes.
+    slow: Option<(Duration, SimulatedDisk)>,
+}
+
+impl Inner {
+    fn change(&mut self, key: &[u8], value: Option<Vec<u8>>) {
+        let before = match value {
+            Some(value) => self.entries.insert(key.to_vec(), value),
+            None => self.entries.remove(key),
+        };
+        if self.replaced.len() == REMEMBERED {
+            self.replaced.pop_front();
+        }
+        self.replaced.push_back((key.to_vec(), before));
+    }
+}
+
+/// In which state a catalogue is found by the process that opens it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum CatalogueFate {
+    /// As it was left.
+    Kept,
+    /// Without its latest changes: what was removed is there again, and what was replaced has its earlier value.
+    Earlier,
+    /// Without some of its entries.
+    PartlyLost,
+    /// It opens and holds nothing.
+    Empty,
+    /// Every call fails.
+    Broken,
+}
+
+impl CatalogueFate {
+    /// All of them.
+    pub const ALL: &[CatalogueFate] = &[
+        CatalogueFate::Kept,
+        CatalogueFate::Earlier,
+        CatalogueFate::PartlyLost,
+        CatalogueFate::Empty,
+        CatalogueFate::Broken,
+    ];
+
+    /// Its name in texts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CatalogueFate::Kept => "kept",
+            CatalogueFate::Earlier => "earlier",
+            CatalogueFate::PartlyLost => "partly-lost",
+            CatalogueFate::Empty => "empty",
+            CatalogueFate::Broken => "broken",
+        }
+    }
+}
+
+impl fmt::Display for CatalogueFate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
 }
 
 /// A catalogue for tests. Clones share their content, so one clone may lose what another one wrote.
@@ -26,13 +96,47 @@ impl SimulatedCatalogue {
 
     /// Forgets everything, as a catalogue whose directory was deleted.
     pub fn lose_everything(&self) {
-        self.lock().entries.clear();
+        let mut inner = self.lock();
+        inner.entries.clear();
+        inner.replaced.clear();
     }
 
     /// Forgets about half of the entries; `seed` decides which.
     pub fn lose_some(&self, seed: u64) {
-        let mut random = super::random::Random::new(seed);
+        let mut random = Random::new(seed);
         self.lock().entries.retain(|_, _| random.below(2) == 0);
+    }
+
+    /// Takes back the latest `count` changes of entries, of which it remembers 256: as a log that lost its end.
+    pub fn lose_latest(&self, count: usize) {
+        let mut inner = self.lock();
+        for _ in 0..count {
+            let Some((key, before)) = inner.replaced.pop_back() else { break };
+            match before {
+                Some(value) => inner.entries.insert(key, value),
+                None => inner.entries.remove(&key),
+            };
+        }
+    }
+
+    /// What a process finds that opens it after the end of another one. `seed` decides what is lost. A catalogue that was broken works again, unless that is its
+    /// fate.
+    pub fn open_again(&self, fate: CatalogueFate, seed: u64) {
+        self.set_broken(fate == CatalogueFate::Broken);
+        match fate {
+            CatalogueFate::Kept | CatalogueFate::Broken => {}
+            CatalogueFate::Earlier => {
+                let changes = self.lock().replaced.len() as u64;
+                self.lose_latest(1 + Random::new(seed).below(changes) as usize);
+            }
+            CatalogueFate::PartlyLost => self.lose_some(seed),
+            CatalogueFate::Empty => self.lose_everything(),
+        }
+    }
+
+    /// Lets every later call take so long, in a simulation on this disk; see [`SimulatedDisk::spend`]. No time makes it fast again.
+    pub fn set_slow(&self, each: Duration, disk: &SimulatedDisk) {
+        self.lock().slow = (each > Duration::ZERO).then(|| (each, disk.clone()));
     }
 
     /// Makes every later call fail, or work again.
@@ -58,6 +162,9 @@ impl SimulatedCatalogue {
 
     fn working(&self, operation: &'static str) -> Result<MutexGuard<'_, Inner>, CatalogueError> {
         let inner = self.lock();
+        if let Some((each, disk)) = &inner.slow {
+            disk.spend(*each);
+        }
         if inner.broken {
             return Err(CatalogueError { operation, reason: "it was told to fail".to_owned() });
         }
@@ -79,7 +186,10 @@ impl Catalogue for SimulatedCatalogue {
 
     fn put(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<(), CatalogueError> {
         within_limit("put", entries.len())?;
-        self.working("put")?.entries.extend(entries.iter().cloned());
+        let mut inner = self.working("put")?;
+        for (key, value) in entries {
+            inner.change(key, Some(value.clone()));
+        }
         Ok(())
     }
 
@@ -87,7 +197,9 @@ impl Catalogue for SimulatedCatalogue {
         within_limit("remove", keys.len())?;
         let mut inner = self.working("remove")?;
         for key in keys {
-            inner.entries.remove(key);
+            if inner.entries.contains_key(key) {
+                inner.change(key, None);
+            }
         }
         Ok(())
     }

@@ -20,15 +20,10 @@ use super::random::Random;
 
 mod armed;
 mod door;
-mod fault;
 mod machine;
-mod plan;
-mod rule;
 
 pub use self::armed::Struck;
-pub use self::fault::DiskFault;
-pub use self::plan::DiskPlan;
-pub use self::rule::{DiskRule, ParseDiskRuleError, PathPattern};
+pub use crate::fault::{DiskFault, DiskRule, PathPattern};
 
 /// A disk for tests. Clones share the disk; a crash ends all handles but the one it returns.
 #[derive(Clone, Debug)]
@@ -116,9 +111,23 @@ impl SimulatedDisk {
         seen
     }
 
-    /// How many faults that is.
-    pub(crate) fn count_struck(&self) -> usize {
-        self.machine().struck.len()
+    /// How many of them a right job may fail by.
+    pub(crate) fn count_failures(&self) -> usize {
+        self.machine().struck.iter().filter(|struck| struck.fault.may_fail_a_job()).count()
+    }
+
+    /// What went wrong since the last call, for the story of a run.
+    pub(crate) fn newly_struck(&self) -> Vec<Struck> {
+        let mut machine = self.machine();
+        let told = machine.told;
+        machine.told = machine.struck.len();
+        machine.struck[told..].to_vec()
+    }
+
+    /// The rules that never struck: what they are about did not happen.
+    #[must_use]
+    pub fn unstruck(&self) -> Vec<DiskRule> {
+        self.machine().armed.unstruck().cloned().collect()
     }
 
     /// Lets every later sync succeed and do nothing, as a disk does that lies: to prove that a test would notice a sync that is missing.
@@ -228,7 +237,7 @@ impl SimulatedDisk {
         if machine.powered_off || machine.generation != self.generation {
             return Err(failure(operation, name, "the machine is switched off"));
         }
-        let process = machine.generation + 1;
+        let process = u32::try_from(machine.generation + 1).unwrap_or(u32::MAX);
         let verdict = machine.armed.next(operation, name.bytes(), process, &mut machine.random);
         if let Some(time) = verdict.slow {
             machine.busy += time;

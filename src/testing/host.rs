@@ -101,7 +101,13 @@ impl ManualHost {
 
     /// Whether blocking work waits.
     pub(crate) fn has_blocking(&self) -> bool {
-        !self.inner.blocking.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.waiting_blocking() > 0
+    }
+
+    /// How many pieces of blocking work wait.
+    #[must_use]
+    pub fn waiting_blocking(&self) -> usize {
+        self.inner.blocking.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Lets time pass up to this moment.

@@ -18,6 +18,7 @@ mod lanes;
 mod outside;
 mod points;
 mod process;
+mod programs;
 mod report;
 mod run;
 mod schedule;
@@ -26,6 +27,7 @@ mod suspended;
 mod watch;
 
 use std::fmt;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,6 +42,7 @@ use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::coordinator::StatisticsSnapshot;
 use alluvium_actors::protocol::lifecycle::JobState;
 
+use self::programs::Program;
 use self::run::Run;
 use self::story::Story;
 use super::disk::SimulatedDisk;
@@ -104,6 +107,7 @@ pub struct Boot<'a> {
     outside: Outside,
     random: &'a mut Random,
     commands: Vec<(Duration, Address, Control)>,
+    programs: Vec<Program>,
 }
 
 impl Boot<'_> {
@@ -159,6 +163,15 @@ impl Boot<'_> {
     /// Sends a message some time after the start, as a handle of the job does.
     pub fn send_after(&mut self, delay: Duration, to: Address, message: Control) {
         self.commands.push((delay, to, message));
+    }
+}
+
+impl Boot<'_> {
+    /// Runs a part of the program beside the job, in the same process, as a service does in which the job is embedded: what pushes records into it, or waits for
+    /// its results. It is polled when it was woken, in the order that the seed decides, and ends with the process wherever it is. It must take time and chance
+    /// from the simulation alone, and may wait for nothing but the job.
+    pub fn beside(&mut self, name: &str, program: impl Future<Output = ()> + 'static) {
+        self.programs.push(Program::new(name, program));
     }
 }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use alluvium::Graph;
 use alluvium::snapshot::{Store, StoreOptions};
 use alluvium::storage::{CheckpointStorage, MemoryStorage, SystemFiles};
+use alluvium::testing::host::ManualHost;
 use alluvium_actors::drive::edge::{EdgeReceiver, Frame, edge};
 use alluvium_actors::drive::outputs::{OutputChannel, Outputs};
 use alluvium_actors::ids::{Attempt, CheckpointId, NodeId, RunNumber, SubtaskId, WallTime};
@@ -23,8 +24,6 @@ use alluvium_actors::ports::store::{
 use alluvium_actors::ports::task::{
     Cut, Failure, OperatorTask, SourceStep, SourceTask, Task, TaskContext, TaskFactory,
 };
-
-use crate::host::TestHost;
 
 pub(crate) const SEED: u64 = 0x5eed;
 
@@ -98,7 +97,7 @@ pub(crate) fn run(graph: &Graph) -> Result<(), Failure> {
 /// Tasks that run.
 pub(crate) struct Running {
     plan: Arc<Plan>,
-    host: Rc<TestHost>,
+    host: ManualHost,
     store: Arc<Store>,
     fence: Fence,
     run: RunNumber,
@@ -116,7 +115,7 @@ impl Running {
         restored: Option<Arc<Manifest>>,
     ) -> Result<Running, Failure> {
         let plan = graph.plan();
-        let host = Rc::new(TestHost::default());
+        let host = ManualHost::new(4);
         let mut running = Running {
             plan: Arc::clone(&plan),
             host,
@@ -198,7 +197,7 @@ impl Running {
                 max_parallelism: node.max_parallelism,
                 run: self.run,
                 hash_seed: SEED,
-                host: Rc::clone(&self.host) as Rc<dyn Host>,
+                host: Rc::new(self.host.clone()) as Rc<dyn Host>,
                 store: Arc::clone(&self.store) as Arc<dyn CheckpointStore>,
                 files: Arc::new(SystemFiles::new()),
                 fence: self.fence.clone(),
@@ -227,7 +226,7 @@ impl Running {
                 job: Arc::clone(&plan.job),
                 uid: source.uid.clone(),
                 parallelism: plan.node(source.node).parallelism,
-                host: Rc::clone(&self.host) as Rc<dyn Host>,
+                host: Rc::new(self.host.clone()) as Rc<dyn Host>,
                 files: Arc::new(SystemFiles::new()),
                 fence: FenceSource::new().advance(),
             };
@@ -257,20 +256,17 @@ impl Running {
 
     /// Lets all waiting blocking work run.
     pub(crate) fn do_work(&self) {
-        self.do_some_work(usize::MAX);
+        self.host.run_blocking();
     }
 
     /// Lets the first pieces of blocking work run.
     pub(crate) fn do_some_work(&self, most: usize) {
-        for _ in 0..most {
-            let Some(work) = self.host.take_work() else { break };
-            work.run();
-        }
+        (0..most).all(|_| self.host.run_one_blocking());
     }
 
     /// How much blocking work waits.
     pub(crate) fn waiting_work(&self) -> usize {
-        self.host.waiting_work()
+        self.host.waiting_blocking()
     }
 
     fn assign(&mut self) -> Result<(), Failure> {
@@ -437,12 +433,6 @@ impl Running {
             assert!(!self.subtasks[index].task().has_open_commits());
         }
         committed
-    }
-
-    /// The operator that was at work last, anywhere in the first subtask of a node.
-    pub(crate) fn current_operator(&mut self, node: u32) -> String {
-        let id = SubtaskId::new(node, 0);
-        self.subtasks.iter_mut().find(|subtask| subtask.id == id).unwrap().task().current_operator().to_owned()
     }
 }
 

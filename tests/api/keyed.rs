@@ -5,65 +5,58 @@ use std::collections::BTreeMap;
 use alluvium::connect::Generator;
 use alluvium::operator::{Access, CoAccess, CoContext, Context, KeyedCoProcess, KeyedProcess};
 use alluvium::state::{List, Map, Value};
-use alluvium::{Job, OperatorError, OperatorResult, Stream};
+use alluvium::testing::operator::{Either, OperatorTest, RunningOperator};
+use alluvium::{Job, OperatorError, OperatorResult, Severity, Stream};
 
 use crate::by_hand::{Seen, run};
 
 const MANY: u64 = 6_000;
 
-pub(crate) fn pairs(job: &Job, uid: &str) -> Stream<(String, u64)> {
-    job.source(uid, Generator::bounded(MANY, |index| (format!("key {}", index % 97), index)))
+fn pair(index: u64) -> (String, u64) {
+    (format!("key {}", index % 97), index)
 }
 
-/// What `aggregate` should make of [`pairs`].
-fn running_counts() -> Vec<(String, u64, u64)> {
-    let mut totals: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    let mut expected = Vec::new();
-    for index in 0..MANY {
-        let key = format!("key {}", index % 97);
-        let (count, sum) = totals.entry(key.clone()).or_default();
-        *count += 1;
-        *sum += index;
-        expected.push((key, *count, *sum));
-    }
-    expected.sort();
-    expected
+pub(crate) fn pairs(job: &Job, uid: &str) -> Stream<(String, u64)> {
+    job.source(uid, Generator::bounded(MANY, pair))
 }
 
 #[test]
 fn aggregate_changes_one_value_per_key_at_any_parallelism() {
+    let test = OperatorTest::new(|pairs: Stream<(String, u64)>| {
+        pairs.key_by(|pair| &pair.0).aggregate("totals", (0_u64, 0_u64), |key, (count, sum), (_, number)| {
+            *count += 1;
+            *sum += number;
+            (key.clone(), *count, *sum)
+        })
+    });
+    let mut totals: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut expected = Vec::new();
+    for (key, number) in (0..MANY).map(pair) {
+        let (count, sum) = totals.entry(key.clone()).or_default();
+        *count += 1;
+        *sum += number;
+        expected.push((key, *count, *sum));
+    }
+    expected.sort();
     for parallelism in [1, 2, 5] {
-        let (job, seen) = (Job::new("aggregate").parallelism(parallelism), Seen::new());
-        let note = seen.clone();
-        pairs(&job, "pairs")
-            .key_by(|pair| &pair.0)
-            .aggregate("totals", (0_u64, 0_u64), |key, (count, sum), (_, number)| {
-                *count += 1;
-                *sum += number;
-                (key.clone(), *count, *sum)
-            })
-            .for_each("seen", move |total| note.note(total));
-        run(&job.build().unwrap()).unwrap();
-        // With one split order matters: the sums are those of the input's order, key by key.
-        if parallelism == 1 {
-            assert_eq!(seen.sorted(), running_counts());
-        }
-        let last: BTreeMap<String, u64> = seen.sorted().into_iter().map(|(key, count, _)| (key, count)).collect();
-        assert_eq!(last.values().sum::<u64>(), MANY);
-        assert_eq!(seen.in_order().len() as u64, MANY);
+        let mut running = test.parallelism(parallelism).start().unwrap();
+        running.push_all((0..MANY).map(pair)).unwrap();
+        let mut output = running.take_output();
+        output.sort();
+        assert_eq!(output, expected, "parallelism {parallelism}");
+        let stored = running.state("totals", Value::<(u64, u64)>::named("value")).unwrap();
+        assert_eq!(stored.value(&"key 7".to_owned()), Some(totals["key 7"]));
     }
 }
 
 #[test]
 fn reduce_takes_the_first_record_as_it_is_and_combines_the_others() {
-    let (job, seen) = (Job::new("reduce"), Seen::new());
-    let note = seen.clone();
-    pairs(&job, "pairs")
-        .key_by_value(|pair| pair.1 % 10)
-        .reduce("greatest", |a, b| if a.1 > b.1 { a } else { b })
-        .for_each("seen", move |pair| note.note(pair.1));
-    run(&job.build().unwrap()).unwrap();
-    assert_eq!(seen.in_order(), (0..MANY).collect::<Vec<_>>());
+    let test = OperatorTest::new(|numbers: Stream<u64>| {
+        numbers.key_by_value(|number| number % 10).reduce("greatest", |a, b| a.max(b))
+    });
+    let mut running = test.start().unwrap();
+    running.push_all([31, 11, 2, 41, 1]).unwrap();
+    assert_eq!(running.take_output(), [31, 31, 2, 41, 41]);
 }
 
 /// Value, list and map state in one row, larger than what stands in a slot.
@@ -114,14 +107,14 @@ pub(crate) fn everything(end: u64) -> Vec<String> {
 
 #[test]
 fn process_has_value_list_and_map_state_under_one_key() {
-    let (job, seen) = (Job::new("process"), Seen::new());
-    let note = seen.clone();
-    pairs(&job, "pairs")
-        .key_by(|pair| &pair.0)
-        .process("everything", Everything)
-        .for_each("seen", move |line| note.note(line));
-    run(&job.build().unwrap()).unwrap();
-    assert_eq!(seen.sorted(), everything(MANY));
+    let test = OperatorTest::new(|pairs: Stream<(String, u64)>| {
+        pairs.key_by(|pair| &pair.0).process("everything", Everything)
+    });
+    let mut running = test.start().unwrap();
+    running.push_all((0..MANY).map(pair)).unwrap();
+    let mut output = running.take_output();
+    output.sort();
+    assert_eq!(output, everything(MANY));
 }
 
 /// Emits as many records as it is told.
@@ -149,28 +142,23 @@ impl KeyedProcess for Burst {
     }
 }
 
+fn burst() -> RunningOperator<u64, (u64, u32, u32)> {
+    let test = OperatorTest::new(|numbers: Stream<u64>| numbers.key_by(|number| number).process("burst", Burst));
+    test.start().unwrap()
+}
+
 #[test]
 fn one_call_may_emit_more_than_a_slice() {
-    let (job, seen) = (Job::new("burst"), Seen::new());
-    let note = seen.clone();
-    job.source("few", alluvium::connect::Items::new(vec![1000_u64, 3, 700]))
-        .key_by(|number| number)
-        .process("burst", Burst)
-        .rebalance()
-        .for_each("seen", move |record| note.note(record));
-    run(&job.build().unwrap()).unwrap();
+    let mut running = burst();
+    running.push_all([1000, 3, 700]).unwrap();
     let expected: Vec<_> = [1000, 3, 700].into_iter().flat_map(|count| (0..count).map(|n| (n, 0, 1))).collect();
-    assert_eq!(seen.in_order(), expected);
+    assert_eq!(running.take_output(), expected);
 }
 
 #[test]
 fn an_error_of_a_process_carries_its_uid() {
-    let job = Job::new("burst");
-    job.source("few", alluvium::connect::Items::new(vec![77_u64]))
-        .key_by(|number| number)
-        .process("burst", Burst)
-        .for_each("seen", |_| {});
-    let failure = run(&job.build().unwrap()).unwrap_err();
+    let error = burst().push(77).unwrap_err();
+    let failure = error.failure().unwrap();
     assert_eq!((failure.origin.as_str(), failure.message.as_str()), ("burst", "key 77"));
 }
 
@@ -218,18 +206,23 @@ impl KeyedCoProcess for Pairs {
 
 #[test]
 fn both_sides_of_a_connection_share_the_state_of_a_key() {
+    let test = OperatorTest::with_two_inputs(|left: Stream<u64>, right: Stream<u64>| {
+        let right = right.key_by_value(|number| number % 200);
+        left.key_by_value(|number| number % 200).connect(&right).process("join", Pairs)
+    });
+    let mut expected: Vec<String> = (0..600_u64)
+        .flat_map(|l| (0..400_u64).filter(move |r| l % 200 == r % 200).map(move |r| format!("{l} {r}")))
+        .collect();
+    expected.sort();
     for parallelism in [1, 3] {
-        let (job, seen) = (Job::new("join").parallelism(parallelism), Seen::new());
-        let note = seen.clone();
-        let left = job.source("left", Generator::bounded(600, |index| index)).key_by_value(|number| number % 200);
-        let right = job.source("right", Generator::bounded(400, |index| index)).key_by_value(|number| number % 200);
-        left.connect(&right).process("join", Pairs).for_each("seen", move |pair| note.note(pair));
-        run(&job.build().unwrap()).unwrap();
-        let mut expected: Vec<String> = (0..600_u64)
-            .flat_map(|l| (0..400_u64).filter(move |r| l % 200 == r % 200).map(move |r| format!("{l} {r}")))
-            .collect();
-        expected.sort();
-        assert_eq!(seen.sorted(), expected, "parallelism {parallelism}");
+        let mut running = test.parallelism(parallelism).start().unwrap();
+        for part in 0..4 {
+            running.push_all((part * 100..(part + 1) * 100).map(Either::Right)).unwrap();
+            running.push_all((part * 150..(part + 1) * 150).map(Either::Left)).unwrap();
+        }
+        let mut output = running.take_output();
+        output.sort();
+        assert_eq!(output, expected, "parallelism {parallelism}");
     }
 }
 
@@ -243,17 +236,17 @@ fn a_key_that_cannot_be_hashed_fails_the_job_for_good() {
         }
     }
     impl Eq for Odd {}
-    let job = Job::new("floats");
-    job.source("numbers", Generator::bounded(3, |index| Odd(index, 0.5)))
-        .key_by(|odd| odd)
-        .aggregate("count", 0_u64, |_, count, _| {
+    let test = OperatorTest::new(|odd: Stream<Odd>| {
+        odd.key_by(|odd| odd).aggregate("count", 0_u64, |_, count, _| {
             *count += 1;
             *count
         })
-        .for_each("seen", |_| {});
-    let failure = run(&job.build().unwrap()).unwrap_err();
+    });
+    let error = test.start().unwrap().push(Odd(1, 0.5)).unwrap_err();
+    let failure = error.failure().unwrap();
     assert!(failure.origin.starts_with("key_by at "), "{failure}");
     assert!(failure.message.contains("floating-point"), "{failure}");
+    assert_eq!(failure.severity, Severity::Unrecoverable);
 }
 
 #[test]

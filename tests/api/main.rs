@@ -7,7 +7,6 @@ mod by_hand;
 mod chaining;
 mod ends;
 mod guarantees;
-mod host;
 mod keyed;
 mod large;
 mod one_operator;

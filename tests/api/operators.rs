@@ -1,9 +1,10 @@
 //! What each operator without state does, on batches that cross real edges.
 
 use alluvium::connect::{Generator, Items};
-use alluvium::{Job, OperatorError, Stream};
+use alluvium::testing::operator::{Either, OperatorTest};
+use alluvium::{Job, OperatorError, Severity, Stream};
 
-use crate::by_hand::{Seen, World, run};
+use crate::by_hand::{Seen, run};
 
 /// More than several batches.
 const MANY: u64 = 5_000;
@@ -14,46 +15,41 @@ fn many(job: &Job, uid: &str) -> Stream<u64> {
 
 #[test]
 fn map_filter_and_flat_map_keep_the_order_inside_a_subtask() {
-    let (job, seen) = (Job::new("inside"), Seen::new());
-    let note = seen.clone();
-    many(&job, "numbers")
-        .map(|number| number * 2)
-        .filter(|number| !number.is_multiple_of(3))
-        .flat_map(|number| [number, number + 1])
-        .for_each("seen", move |number| note.note(number));
-    run(&job.build().unwrap()).unwrap();
+    let test = OperatorTest::new(|numbers: Stream<u64>| {
+        numbers
+            .map(|number| number * 2)
+            .filter(|number| !number.is_multiple_of(3))
+            .flat_map(|number| [number, number + 1])
+    });
+    let mut running = test.start().unwrap();
+    running.push_all(0..MANY).unwrap();
     let expected: Vec<u64> = (0..MANY).map(|n| n * 2).filter(|n| n % 3 != 0).flat_map(|n| [n, n + 1]).collect();
-    assert_eq!(seen.in_order(), expected);
+    assert_eq!(running.take_output(), expected);
 }
 
 #[test]
 fn flat_map_may_make_far_more_than_a_slice_of_one_record() {
-    let (job, seen) = (Job::new("much"), Seen::new());
-    let note = seen.clone();
-    job.source("few", Items::new(vec![1000_u64, 0, 2000]))
-        .flat_map(|count| 0..count)
-        .rebalance()
-        .for_each("seen", move |number| note.note(number));
-    run(&job.build().unwrap()).unwrap();
-    assert_eq!(seen.in_order(), (0..1000).chain(0..2000).collect::<Vec<u64>>());
+    let mut running = OperatorTest::new(|counts: Stream<u64>| counts.flat_map(|count| 0..count)).start().unwrap();
+    running.push_all([1000, 0, 2000]).unwrap();
+    assert_eq!(running.take_output(), (0..1000).chain(0..2000).collect::<Vec<u64>>());
 }
 
 #[test]
 fn try_map_fails_the_task_with_the_name_of_the_operator_and_its_severity() {
     for unrecoverable in [false, true] {
-        let job = Job::new("failing");
-        many(&job, "numbers")
-            .try_map(move |number| match number {
+        let test = OperatorTest::new(move |numbers: Stream<u64>| {
+            let picky = move |number| match number {
                 300 if unrecoverable => Err(OperatorError::unrecoverable("number 300")),
                 300 => Err("x".parse::<u64>().unwrap_err().into()),
                 number => Ok(number),
-            })
-            .name("picky")
-            .for_each("seen", |_| {});
-        let failure = run(&job.build().unwrap()).unwrap_err();
+            };
+            numbers.try_map(picky).name("picky")
+        });
+        let error = test.start().unwrap().push_all(0..MANY).unwrap_err();
+        let failure = error.failure().unwrap();
         assert!(failure.origin.starts_with("picky at "), "{failure}");
         assert!(failure.origin.contains("operators.rs:"), "{failure}");
-        assert_eq!(failure.severity == alluvium_actors::ports::task::Severity::Unrecoverable, unrecoverable);
+        assert_eq!(failure.severity == Severity::Unrecoverable, unrecoverable);
     }
 }
 
@@ -99,19 +95,17 @@ fn a_union_holds_the_records_of_all_streams_and_of_a_stream_twice_if_asked() {
 
 #[test]
 fn connected_streams_have_a_function_for_each_side() {
-    let (job, mapped, flat) = (Job::new("connect"), Seen::new(), Seen::new());
-    let (note, note_flat) = (mapped.clone(), flat.clone());
-    let numbers = many(&job, "numbers");
-    let texts = job.source("texts", Items::new(vec!["a".to_owned(), "b".to_owned()]));
-    let connected = numbers.connect(&texts);
-    connected.map(|number| number.to_string(), |text| text).for_each("mapped", move |text| note.note(text));
-    connected
-        .flat_map(|number| (number < 2).then_some(number), |text| vec![text.len() as u64 + 100; 3])
-        .for_each("flat", move |number| note_flat.note(number));
-    run(&job.build().unwrap()).unwrap();
-    assert_eq!(mapped.in_order().len() as u64, MANY + 2);
-    assert!(mapped.in_order().contains(&"b".to_owned()));
-    assert_eq!(flat.sorted(), [0, 1, 101, 101, 101, 101, 101, 101]);
+    let test = OperatorTest::with_two_inputs(|numbers: Stream<u64>, texts: Stream<String>| {
+        numbers
+            .connect(&texts)
+            .flat_map(|number| (number < 2).then_some(number), |text| vec![text.len() as u64 + 100; 3])
+    });
+    let mut running = test.start().unwrap();
+    running.push_all((0..MANY).map(Either::Left)).unwrap();
+    running.push_right("a".to_owned()).unwrap();
+    running.push_left(1).unwrap();
+    running.push_right("bc".to_owned()).unwrap();
+    assert_eq!(running.take_output(), [0, 1, 101, 101, 101, 1, 102, 102, 102]);
 }
 
 #[test]
@@ -128,20 +122,15 @@ fn a_stream_can_cross_chains_of_any_width() {
 }
 
 #[test]
-fn the_task_knows_which_operator_was_at_work_when_it_panicked() {
-    let job = Job::new("panic");
-    many(&job, "numbers")
-        .map(|number| number)
-        .filter(|number| {
+fn a_panic_is_reported_at_the_operator_that_was_at_work() {
+    let test = OperatorTest::new(|numbers: Stream<u64>| {
+        let small = |number: &u64| {
             assert!(*number < 1000, "too large");
             true
-        })
-        .name("guard")
-        .map(|number| number)
-        .for_each("seen", |_| {});
-    let mut world = World::new(1024);
-    let mut running = world.start(&job.build().unwrap(), None).unwrap();
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| running.run_to_end()));
-    assert!(panicked.is_err());
-    assert!(running.current_operator(0).starts_with("guard at "), "{}", running.current_operator(0));
+        };
+        numbers.map(|number| number).filter(small).name("guard").map(|number| number)
+    });
+    let error = test.start().unwrap().push_all(0..MANY).unwrap_err();
+    let failure = error.failure().unwrap();
+    assert!(failure.panicked && failure.origin.starts_with("guard at "), "{failure}");
 }

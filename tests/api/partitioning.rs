@@ -1,13 +1,14 @@
 //! Which subtask of the consumer gets a record: broadcast, a partitioner of the user's own, global, shuffle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alluvium::connect::Generator;
 use alluvium::operator::{ProcessContext, ProcessFunction};
+use alluvium::testing::operator::OperatorTest;
 use alluvium::{Job, OperatorResult, Severity, Stream};
 use alluvium_actors::plan::Pattern;
 
-use crate::by_hand::{Seen, World, run};
+use crate::by_hand::{Seen, run};
 
 /// More than several batches.
 const MANY: u64 = 5_000;
@@ -105,13 +106,12 @@ fn an_answer_out_of_range_fails_for_good_and_names_partitioner_consumer_and_rang
 
 #[test]
 fn a_panic_of_a_partitioner_is_reported_at_the_partitioner() {
-    let job = Job::new("partition");
-    many(&job).partition(|number, _| if *number == 300 { panic!("300") } else { 0 }).for_each("seen", |_| {});
-    let mut world = World::new(1024);
-    let mut running = world.start(&job.build().unwrap(), None).unwrap();
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| running.run_to_end()));
-    assert!(panicked.is_err());
-    assert!(running.current_operator(0).starts_with("partition at "), "{}", running.current_operator(0));
+    let test = OperatorTest::new(|numbers: Stream<u64>| {
+        numbers.partition(|number, _| if *number == 300 { panic!("300") } else { 0 }).process(Where)
+    });
+    let error = test.start().unwrap().push_all(0..MANY).unwrap_err();
+    let failure = error.failure().unwrap();
+    assert!(failure.panicked && failure.origin.starts_with("partition at "), "{failure}");
 }
 
 #[test]
@@ -124,11 +124,19 @@ fn global_sends_everything_to_the_first_subtask() {
 
 #[test]
 fn shuffle_loses_nothing_and_draws_from_the_host() {
-    let job = Job::new("shuffle");
-    let found = by_subtask(&many(&job).shuffle(), &job, 3);
-    // The host of this test draws 4, always.
-    assert_eq!(found.keys().copied().collect::<Vec<_>>(), [1]);
-    assert!(found[&1].iter().copied().eq(0..MANY));
+    let test = OperatorTest::new(|numbers: Stream<u64>| numbers.shuffle().process(Where)).parallelism(3);
+    let shuffled = |seed| {
+        let mut running = test.seed(seed).start().unwrap();
+        running.push_all(0..MANY).unwrap();
+        let mut output = running.take_output();
+        output.sort_unstable_by_key(|(_, record)| *record);
+        assert!(output.iter().map(|(_, record)| *record).eq(0..MANY), "seed {seed}");
+        output
+    };
+    assert_eq!(shuffled(1), shuffled(1), "the host's random numbers decide everything");
+    assert_ne!(shuffled(1), shuffled(2));
+    let subtasks: BTreeSet<u32> = shuffled(1).into_iter().map(|(subtask, _)| subtask).collect();
+    assert_eq!(subtasks.len(), 3);
 }
 
 #[test]

@@ -6,9 +6,10 @@ use alluvium::operator::{
     SideOutputs,
 };
 use alluvium::state::Value;
+use alluvium::testing::operator::{Either, OperatorTest};
 use alluvium::{BuildError, Job, OperatorResult, Severity, Stream};
 
-use crate::by_hand::{Seen, World, run};
+use crate::by_hand::{Seen, run};
 
 const MANY: u64 = 5_000;
 
@@ -157,29 +158,19 @@ impl KeyedProcess for News {
 
 #[test]
 fn a_keyed_operator_has_side_outputs_and_its_state_comes_back() {
-    let build = |new: &Seen<u64>, counted: &Seen<(u64, u64)>| {
-        let job = Job::new("test").parallelism(2);
-        let (note_new, note_counted) = (new.clone(), counted.clone());
-        let counts = many(&job, "numbers").key_by_value(|number| number % 1_000).process("news", News);
-        counts.side(&NEW).for_each("new", move |key| note_new.note(key));
-        counts.for_each("counted", move |pair| note_counted.note(pair));
-        job.build().unwrap()
-    };
-    let (new, counted) = (Seen::new(), Seen::new());
-    let mut world = World::new(64);
-    let mut running = world.start(&build(&new, &counted), None).unwrap();
-    for _ in 0..8 {
-        running.step().unwrap();
-    }
-    let manifest = running.checkpoint(1).unwrap();
-    let (before_new, before_counted) = (new.in_order(), counted.in_order());
-    assert!(!before_counted.is_empty() && (before_counted.len() as u64) < MANY);
-    let (new, counted) = (Seen::new(), Seen::new());
-    world.start(&build(&new, &counted), Some(manifest)).unwrap().run_to_end().unwrap();
-    let mut keys = [before_new, new.in_order()].concat();
-    keys.sort_unstable();
-    assert!(keys.into_iter().eq(0..1_000), "a key was new twice, or never");
-    assert_eq!(before_counted.len() + counted.in_order().len(), MANY as usize);
+    let test =
+        OperatorTest::new(|numbers: Stream<u64>| numbers.key_by_value(|number| number % 1_000).process("news", News));
+    let mut running = test.parallelism(2).start().unwrap();
+    running.push_all(0..1_500).unwrap();
+    let (mut new, mut counted) = (running.take_side(&NEW), running.take_output());
+    let mut restored = test.parallelism(2).restore(&running.snapshot().unwrap()).unwrap();
+    restored.push_all(1_500..MANY).unwrap();
+    new.extend(restored.take_side(&NEW));
+    counted.extend(restored.take_output());
+    new.sort_unstable();
+    assert!(new.into_iter().eq(0..1_000), "a key was new twice, or never");
+    counted.sort_unstable();
+    assert!(counted.into_iter().eq((0..1_000).flat_map(|key| (1..=MANY / 1_000).map(move |number| (key, number)))));
 }
 
 /// Sends the right side on by a side output.
@@ -215,26 +206,21 @@ impl KeyedCoProcess for Apart {
 
 #[test]
 fn an_operator_with_two_inputs_has_side_outputs() {
-    let (job, left, right) = (Job::new("apart"), Seen::new(), Seen::new());
-    let (note_left, note_right) = (left.clone(), right.clone());
-    let numbers = many(&job, "left").key_by(|number| number);
-    let others = many(&job, "right").map(|number| number + MANY).key_by(|number| number);
-    let apart = numbers.connect(&others).process("apart", Apart);
-    apart.for_each("left seen", move |number| note_left.note(number));
-    apart.side(&RIGHT).for_each("right seen", move |number| note_right.note(number));
-    run(&job.build().unwrap()).unwrap();
-    assert_eq!(left.sorted(), (0..MANY).collect::<Vec<_>>());
-    assert_eq!(right.sorted(), (MANY..2 * MANY).collect::<Vec<_>>());
+    let test = OperatorTest::with_two_inputs(|left: Stream<u64>, right: Stream<u64>| {
+        left.key_by(|number| number).connect(&right.key_by(|number| number)).process("apart", Apart)
+    });
+    let mut running = test.start().unwrap();
+    running.push_all((0..MANY).map(Either::Left)).unwrap();
+    running.push_all((MANY..2 * MANY).map(Either::Right)).unwrap();
+    assert!(running.take_output().into_iter().eq(0..MANY));
+    assert!(running.take_side(&RIGHT).into_iter().eq(MANY..2 * MANY));
 }
 
 #[test]
 fn emitting_to_an_undeclared_side_output_fails_for_good_and_names_it() {
-    let job = Job::new("undeclared");
-    job.source("numbers", alluvium::connect::Items::new(vec![77_777_u64]))
-        .process(Sort)
-        .uid("sort")
-        .for_each("seen", |_| {});
-    let failure = run(&job.build().unwrap()).unwrap_err();
+    let test = OperatorTest::new(|numbers: Stream<u64>| numbers.process(Sort).uid("sort"));
+    let error = test.start().unwrap().push(77_777).unwrap_err();
+    let failure = error.failure().unwrap();
     assert_eq!((failure.origin.as_str(), failure.severity), ("sort", Severity::Unrecoverable));
     assert!(failure.message.contains("`nowhere` of u64"), "{failure}");
     assert!(failure.message.contains("side_outputs"), "{failure}");

@@ -3,13 +3,11 @@
 use std::task::Poll;
 
 use alluvium::connect::Generator;
-use alluvium::operator::{Access, Context, KeyedProcess};
-use alluvium::state::{AggregateFunction, Aggregating, ReduceFunction, Reducing};
-use alluvium::{Graph, Job, OperatorResult};
+use alluvium::{Graph, Job};
 use alluvium_actors::ports::store::PieceContent;
 
 use crate::by_hand::{Seen, World};
-use crate::keyed::{Everything, Pairs, everything, pairs};
+use crate::keyed::{Everything, everything, pairs};
 
 fn everything_job(parallelism: u32, seen: &Seen<String>) -> Graph {
     let job = Job::new("test").parallelism(parallelism);
@@ -92,90 +90,6 @@ fn reduce_and_aggregate_come_back() {
     world.start(&job(&after), Some(manifest)).unwrap().run_to_end().unwrap();
     all.extend(after.in_order());
     assert_eq!(all, unbroken.in_order());
-}
-
-struct Sum;
-
-impl ReduceFunction for Sum {
-    type Value = u64;
-
-    fn reduce(stored: u64, added: u64) -> u64 {
-        stored + added
-    }
-}
-
-struct Texts;
-
-impl AggregateFunction for Texts {
-    type In = u64;
-    type Accumulator = String;
-    type Out = usize;
-
-    fn create() -> String {
-        String::new()
-    }
-
-    fn add(text: &mut String, number: u64) {
-        text.push_str(&number.to_string());
-    }
-
-    fn result(text: &String) -> usize {
-        text.len()
-    }
-}
-
-/// Tells what was reduced and aggregated of each key so far.
-#[derive(Clone)]
-struct Combine;
-
-impl KeyedProcess for Combine {
-    type Key = u64;
-    type In = u64;
-    type Out = (u64, u64, usize);
-    type State = (Reducing<Sum>, Aggregating<Texts>);
-
-    fn state(&self) -> Self::State {
-        (Reducing::named("sum"), Aggregating::named("text"))
-    }
-
-    fn process(
-        &self,
-        number: u64,
-        (mut sum, mut text): Access<'_, Self>,
-        mut context: Context<'_, Self>,
-    ) -> OperatorResult {
-        text.add(number);
-        let told = (*context.key(), *sum.add(number), text.get().unwrap_or_default());
-        context.emit(told);
-        Ok(())
-    }
-}
-
-#[test]
-fn reducing_and_aggregating_state_come_back() {
-    let job = |seen: &Seen<(u64, u64, usize)>| {
-        let job = Job::new("test").parallelism(2);
-        let note = seen.clone();
-        job.source("numbers", Generator::bounded(3_000, |index| index))
-            .key_by_value(|number| number % 50)
-            .process("combined", Combine)
-            .for_each("seen", move |told| note.note(told));
-        job.build().unwrap()
-    };
-    let (unbroken, before, after) = (Seen::new(), Seen::new(), Seen::new());
-    crate::by_hand::run(&job(&unbroken)).unwrap();
-    let mut world = World::new(64);
-    let mut running = world.start(&job(&before), None).unwrap();
-    for _ in 0..4 {
-        running.step().unwrap();
-    }
-    let manifest = running.checkpoint(1).unwrap();
-    let mut all = before.in_order();
-    assert!(!all.is_empty() && all.len() < 3_000);
-    world.start(&job(&after), Some(manifest)).unwrap().run_to_end().unwrap();
-    all.extend(after.in_order());
-    all.sort_unstable();
-    assert_eq!(all, unbroken.sorted());
 }
 
 #[test]
@@ -309,33 +223,6 @@ fn blobs_of_members_that_were_done_go_with_the_aborted_checkpoint() {
     running.abort(1);
     running.do_work();
     assert_eq!(world.blobs(), 0);
-}
-
-#[test]
-fn the_state_of_an_operator_with_two_inputs_comes_back() {
-    let job = |seen: &Seen<String>| {
-        let job = Job::new("test");
-        let note = seen.clone();
-        let left = job.source("left", Generator::bounded(2_000, |index| index)).key_by_value(|number| number % 500);
-        let right = job.source("right", Generator::bounded(1_500, |index| index)).key_by_value(|number| number % 500);
-        left.connect(&right).process("join", Pairs).for_each("seen", move |pair| note.note(pair));
-        job.build().unwrap()
-    };
-    let unbroken = Seen::new();
-    crate::by_hand::run(&job(&unbroken)).unwrap();
-    let before = Seen::new();
-    let mut world = World::new(64);
-    let mut running = world.start(&job(&before), None).unwrap();
-    for _ in 0..4 {
-        running.step().unwrap();
-    }
-    let manifest = running.checkpoint(1).unwrap();
-    let mut all = before.in_order();
-    let after = Seen::new();
-    world.start(&job(&after), Some(manifest)).unwrap().run_to_end().unwrap();
-    all.extend(after.in_order());
-    all.sort();
-    assert_eq!(all, unbroken.sorted());
 }
 
 #[test]

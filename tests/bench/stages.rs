@@ -3,7 +3,10 @@
 //! `cargo bench --bench stages -- [--keys K]... [--rounds R]`. Each stage works on slices of 256 records, as in a chain; the fastest of many
 //! rounds is printed, in nanoseconds per record, because on a shared machine everything else is somebody else's time. Under `valgrind --tool=callgrind` give
 //! `--rounds 1`.
+//!
+//! Last the partitioner, as the planner builds it behind a source: `partition.rs`.
 
+mod partition;
 #[expect(dead_code, reason = "W0 has one stage only")]
 mod record;
 
@@ -14,6 +17,7 @@ use alluvium::record::{Borrowed, KeySelector, hash_key};
 use alluvium::state::{Plain, StateDescriptor, StateKind, Table};
 use clap::Parser;
 
+use partition::Partition;
 use record::{Record, W1};
 
 const SLICE: usize = 256;
@@ -28,6 +32,9 @@ struct Arguments {
     /// How many rounds, of which the fastest counts.
     #[arg(long, default_value_t = 200)]
     rounds: u32,
+    /// How many channels the partitioner has; may be given several times.
+    #[arg(long, default_values_t = [1, 2, 3, 7])]
+    channels: Vec<u32>,
     /// Slices in a round.
     #[arg(long, default_value_t = 400)]
     slices: usize,
@@ -134,5 +141,12 @@ fn main() {
         let [make, hash, update, sink] = best;
         let sum: f64 = best.iter().sum();
         println!("{keys:>12} {make:>8.2} {hash:>8.2} {update:>8.2} {sink:>8.2} {sum:>8.2}");
+    }
+    println!("{:>12} {:>24}", "channels", "make + hash + partition");
+    for channels in &arguments.channels {
+        let mut partition = Partition::new(W1 { keys: 1_000 }, *channels, SEED);
+        partition.run(arguments.slices);
+        let rounds = (0..arguments.rounds).map(|_| partition.run(arguments.slices));
+        println!("{channels:>12} {:>24.2}", rounds.fold(f64::INFINITY, f64::min));
     }
 }

@@ -46,12 +46,12 @@ fn a_failing_run_says_what_is_wrong_tells_the_story_and_ends_with_the_line_that_
         &message,
         &[
             "what happened before:",
-            "---- process ",
             "orders[0]: emits ",
             "orders[0]: the barrier of checkpoint ",
             "bills[1]: writes ",
             "coordinator receives Acknowledge",
-            "count -> bills[0] (attempt 1) receives BarrierAnnounced",
+            "at barrier.sent: orders[",
+            "to count -> bills[",
         ],
     );
     let last = message.lines().last().unwrap();

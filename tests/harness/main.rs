@@ -6,6 +6,7 @@ mod billing;
 mod checkers;
 mod cut;
 mod exploring;
+mod guide;
 mod job_test;
 mod ledger;
 mod records;

@@ -14,7 +14,7 @@ use alluvium::ports::sink::SinkScope;
 use alluvium::record::batch::Slice;
 use alluvium::state::Value;
 use alluvium::testing::check::{
-    AtLeastOnce, Check, ExactlyOnce, MonotoneIds, Output, PerKeyOrder, Progress, SinkFiles,
+    AtLeastOnce, Check, CutConsistency, ExactlyOnce, MonotoneIds, Output, PerKeyOrder, Progress, SinkFiles,
 };
 use alluvium::testing::models::{FlakyService, Ledger, LedgerCommittable, LedgerCommitter, LedgerWriter, Records};
 use alluvium::testing::simulation::Simulation;
@@ -88,6 +88,8 @@ struct How {
     forgets: bool,
     /// The writer commits when it prepares.
     commits_early: bool,
+    /// The writer prepares some time after its cut, with what has been written meanwhile.
+    prepares_late: bool,
     /// The committer answers that it has committed, and has not.
     never_commits: bool,
     /// Writes this file when it opens.
@@ -101,6 +103,8 @@ struct WrongWriter {
     how: How,
     early: Option<LedgerCommitter<Bill>>,
     prepared: u64,
+    /// How often a checkpoint that is prepared late was asked for, and whether records came since its cut.
+    late: BTreeMap<CheckpointId, (u32, bool)>,
 }
 
 struct WrongCommitter {
@@ -138,7 +142,7 @@ impl Sink<Bill> for Wrong {
         };
         let early = self.how.commits_early.then(|| Sink::<Bill>::committer(&self.ledger, early)).transpose()?;
         let inner = Sink::<Bill>::writer(&self.ledger, context)?;
-        Ok(WrongWriter { inner, how: self.how.clone(), early, prepared: 0 })
+        Ok(WrongWriter { inner, how: self.how.clone(), early, prepared: 0, late: BTreeMap::new() })
     }
 
     fn committer(&self, scope: SinkScope) -> OperatorResult<WrongCommitter> {
@@ -159,11 +163,16 @@ impl SinkWriter<Bill> for WrongWriter {
         if self.how.forgets && self.prepared % 3 == 1 {
             slice.clear();
         }
+        self.late.values_mut().for_each(|(_, written)| *written |= !slice.is_empty());
         self.inner.write_batch(slice)
     }
 
     fn prepare(&mut self, checkpoint: CheckpointId) -> OperatorResult {
         self.prepared += 1;
+        if self.how.prepares_late {
+            self.late.insert(checkpoint, (0, false));
+            return Ok(());
+        }
         self.inner.prepare(checkpoint)
     }
 
@@ -172,6 +181,15 @@ impl SinkWriter<Bill> for WrongWriter {
         checkpoint: CheckpointId,
         context: &mut TaskContext<'_>,
     ) -> Poll<OperatorResult<Vec<LedgerCommittable>>> {
+        if let Some((asked, written)) = self.late.get_mut(&checkpoint) {
+            *asked += 1;
+            if !*written && *asked < 1_000 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.late.remove(&checkpoint);
+            self.inner.prepare(checkpoint)?;
+        }
         let prepared = self.inner.poll_prepared(checkpoint, context);
         if let (Poll::Ready(Ok(committables)), Some(committer)) = (&prepared, &mut self.early) {
             for committable in committables {
@@ -240,6 +258,33 @@ fn what_never_took_effect_is_found_by_exactly_once_too() {
         run.check(ExactlyOnce::new(&orders, |order| order.number, &bills, |bill| bill.order));
     });
     assert_tells(&reason, &["exactly once is violated", "of `orders` never took effect in `bills`"]);
+}
+
+// ---- the cut ----
+
+#[test]
+fn a_sink_that_prepares_records_behind_its_cut_is_found_by_the_cut_consistency() {
+    let reason = found_without_faults(|run| {
+        let (orders, bills) = with(run, How { prepares_late: true, ..How::default() });
+        run.check(CutConsistency::new(&orders, |order| order.number, &bills, |bill| bill.order));
+    });
+    assert_tells(
+        &reason,
+        &[
+            "a consistent cut is violated",
+            " of `orders`, lies behind the barrier of checkpoint",
+            "at the source and before it at the sink: it took effect in `bills` in checkpoint",
+        ],
+    );
+}
+
+#[test]
+fn a_record_that_lies_before_a_barrier_and_has_no_effect_is_found_by_the_cut_consistency() {
+    let reason = found_without_faults(|run| {
+        let (orders, bills) = with(run, How { forgets: true, ..How::default() });
+        run.check(CutConsistency::new(&orders, |order| order.number, &bills, |bill| bill.order));
+    });
+    assert_tells(&reason, &["a consistent cut is violated", "at the source and took no effect in `bills`"]);
 }
 
 // ---- two-phase commit ----

@@ -18,6 +18,7 @@ mod panics;
 mod random_kills;
 mod scratch;
 mod seed;
+mod settings;
 
 #[path = "second_job/input.rs"]
 mod input;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::input::{Input, SOURCES, STRIDE};
+use crate::input::{Input, KEYS_APART, SOURCES, STRIDE};
 use crate::scratch::read_tree;
 
 /// A record was lost, repeated, changed or withdrawn.
@@ -145,16 +145,50 @@ impl SecondJobOracle {
         (0..SOURCES.len()).flat_map(move |source| (0..input.count(source)).map(move |index| Input::id(source, index)))
     }
 
+    /// A line that belongs to a record.
+    fn line(&self, name: &str, text: &str) -> Verdict<Line> {
+        let line = Line::parse(text)?;
+        let (source, index) = ((line.id / STRIDE) as usize, line.id % STRIDE);
+        if source >= SOURCES.len() || index >= self.input.count(source) || self.input.key(line.id) != line.key {
+            return Err(format!("{name}: `{text}` belongs to no record"));
+        }
+        Ok(line)
+    }
+
+    /// What must hold in the end where records may count again: every record is out, none was forgotten by the state, and files that were committed stay. Gives how many came again.
+    pub(crate) fn check_at_least_once(&mut self) -> Verdict<usize> {
+        let mut again = 0;
+        for (name, committed) in [("all", self.all.committed()?), ("marked", self.marked.committed()?)] {
+            let mut ids = HashSet::new();
+            let mut different: HashMap<u64, u64> = HashMap::new();
+            for text in &committed {
+                let line = self.line(name, text)?;
+                if line.different > line.sequence {
+                    return Err(format!("{name}: `{text}`: the state knows more ids than records"));
+                }
+                let most = different.entry(line.key).or_default();
+                *most = line.different.max(*most);
+                again += usize::from(!ids.insert(line.id));
+            }
+            let wanted = |id: &u64| name == "all" || self.input.is_marked(*id);
+            if let Some(missing) = self.ids().filter(wanted).find(|id| !ids.contains(id)) {
+                return Err(format!("{name}: the record {missing} is missing"));
+            }
+            let mut of_key: HashMap<u64, u64> = HashMap::new();
+            self.ids().for_each(|id| *of_key.entry(self.input.key(id)).or_default() += 1);
+            if name == "all" && different != of_key {
+                return Err("all: the state of a key does not know all its records in the end".to_owned());
+            }
+        }
+        Ok(again)
+    }
+
     /// What holds for the lines of one output: each is right by itself, and its id comes once.
     fn lines(&self, name: &str, committed: &[String]) -> Verdict<Vec<Line>> {
         let mut ids = HashSet::new();
         let mut lines = Vec::new();
         for text in committed {
-            let line = Line::parse(text)?;
-            let (source, index) = ((line.id / STRIDE) as usize, line.id % STRIDE);
-            if source >= SOURCES.len() || index >= self.input.count(source) || self.input.key(line.id) != line.key {
-                return Err(format!("{name}: `{text}` belongs to no record"));
-            }
+            let line = self.line(name, text)?;
             if !ids.insert(line.id) {
                 return Err(format!("{name}: the record {} came out twice, the second time as `{text}`", line.id));
             }
@@ -206,6 +240,39 @@ impl SecondJobOracle {
         if let Some(wrong) = expected.symmetric_difference(&marked).next() {
             let missing = expected.len().saturating_sub(marked.len());
             return Err(format!("marked: {missing} records are missing; {wrong:?} differs from the other output"));
+        }
+        Ok(())
+    }
+}
+
+/// The output of the region that has nothing to do with the others.
+#[derive(Debug)]
+pub(crate) struct ApartOracle {
+    records: u64,
+    witness: Witness,
+}
+
+impl ApartOracle {
+    pub(crate) fn new(records: u64, output: &Path) -> ApartOracle {
+        ApartOracle { records, witness: Witness::new(output.join("apart")) }
+    }
+
+    /// That the records are out once, each with its number: all of them, if `complete`.
+    pub(crate) fn check(&mut self, complete: bool) -> Verdict {
+        let mut next: HashMap<u64, u64> = HashMap::new();
+        let committed = self.witness.committed()?;
+        for line in &committed {
+            let numbers: Option<Vec<u64>> = line.split(',').map(|number| number.parse().ok()).collect();
+            let Some([index, count]) = numbers.as_deref() else { return Err(format!("apart: `{line}`")) };
+            // Each key is read in order, by one source, and counted from one.
+            let before = next.entry(index % KEYS_APART).or_default();
+            *before += 1;
+            if *index >= self.records || count != before || *index != index % KEYS_APART + (count - 1) * KEYS_APART {
+                return Err(format!("apart: `{line}` was committed as number {before} of its key"));
+            }
+        }
+        if complete && committed.len() as u64 != self.records {
+            return Err(format!("apart: {} of {} lines are out", committed.len(), self.records));
         }
         Ok(())
     }

@@ -76,6 +76,11 @@ pub(crate) fn users(boot: &mut Boot<'_>, promises: &Promises) {
     }
 }
 
+/// Users ask for a stop after this time.
+pub(crate) fn stop_after(boot: &mut Boot<'_>, after: Duration, promises: &Promises) {
+    boot.send_after(after, Address::Supervisor, Control::Stop(promises.reply()));
+}
+
 /// The catalogue that a process finds: the one before, with gaps, empty, broken, or none.
 pub(crate) fn catalogue(boot: &mut Boot<'_>, kept: &SimulatedCatalogue) -> Option<Arc<SimulatedCatalogue>> {
     kept.set_broken(false);

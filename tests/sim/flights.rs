@@ -42,38 +42,55 @@ pub(crate) struct Flights {
 
 impl Flights {
     pub(crate) fn new(rows: usize, parallelism: u32) -> Flights {
-        let data = std::fs::read_to_string(DATA).expect("the flights are part of the repository");
-        let text = data.split_inclusive('\n').take(rows + 1).collect();
         Flights {
-            text,
+            text: text(rows),
             parallelism,
             catalogue: SimulatedCatalogue::new(),
             promises: chance::Promises::default(),
             disk_lies: false,
         }
     }
+}
 
-    /// What must come out, from the text alone.
-    fn expected(&self) -> Vec<String> {
-        let mut totals: BTreeMap<&str, (u64, i64)> = BTreeMap::new();
-        let mut lines = Vec::new();
-        let mut rows = self.text.lines();
-        let header: Vec<&str> = rows.next().unwrap_or_default().split(',').collect();
-        let column = |name: &str| header.iter().position(|column| *column == name).expect("the column is there");
-        let (tailnum, delay, hour) = (column("tailnum"), column("dep_delay"), column("time_hour"));
-        for row in rows {
-            let fields: Vec<&str> = row.split(',').collect();
-            if fields[delay] == "NA" {
-                continue;
-            }
-            let (count, sum) = totals.entry(fields[tailnum]).or_default();
-            *count += 1;
-            *sum += fields[delay].parse::<i64>().expect("minutes");
-            lines.push(format!("{},{count},{sum},{}", fields[tailnum], fields[hour]));
+/// So many rows of the real input, behind their header.
+pub(crate) fn text(rows: usize) -> String {
+    let data = std::fs::read_to_string(DATA).expect("the flights are part of the repository");
+    data.split_inclusive('\n').take(rows + 1).collect()
+}
+
+/// What must come out, from the text alone.
+fn expected(text: &str) -> Vec<String> {
+    let mut totals: BTreeMap<&str, (u64, i64)> = BTreeMap::new();
+    let mut lines = Vec::new();
+    let mut rows = text.lines();
+    let header: Vec<&str> = rows.next().unwrap_or_default().split(',').collect();
+    let column = |name: &str| header.iter().position(|column| *column == name).expect("the column is there");
+    let (tailnum, delay, hour) = (column("tailnum"), column("dep_delay"), column("time_hour"));
+    for row in rows {
+        let fields: Vec<&str> = row.split(',').collect();
+        if fields[delay] == "NA" {
+            continue;
         }
-        lines.sort_unstable();
-        lines
+        let (count, sum) = totals.entry(fields[tailnum]).or_default();
+        *count += 1;
+        *sum += fields[delay].parse::<i64>().expect("minutes");
+        lines.push(format!("{},{count},{sum},{}", fields[tailnum], fields[hour]));
     }
+    lines.sort_unstable();
+    lines
+}
+
+/// Looks at the lines that came out, in whatever order.
+pub(crate) fn check(text: &str, mut lines: Vec<String>) -> Result<(), String> {
+    lines.sort_unstable();
+    let expected = expected(text);
+    if lines == expected {
+        return Ok(());
+    }
+    let missing: Vec<_> = expected.iter().filter(|line| !lines.contains(line)).collect();
+    let surplus: Vec<_> = lines.iter().filter(|line| !expected.contains(line)).collect();
+    let (found, wanted) = (lines.len(), expected.len());
+    Err(format!("{found} lines instead of {wanted}; missing {missing:?}, surplus {surplus:?}"))
 }
 
 impl Scenario for Flights {
@@ -118,15 +135,7 @@ impl Scenario for Flights {
         if let Some(next) = chance::finished(world)? {
             return Ok(next);
         }
-        let mut lines = files::lines(world.disk, OUTPUT)?;
-        lines.sort_unstable();
-        let expected = self.expected();
-        if lines != expected {
-            let missing: Vec<_> = expected.iter().filter(|line| !lines.contains(line)).collect();
-            let surplus: Vec<_> = lines.iter().filter(|line| !expected.contains(line)).collect();
-            let (found, wanted) = (lines.len(), expected.len());
-            return Err(format!("{found} lines instead of {wanted}; missing {missing:?}, surplus {surplus:?}"));
-        }
+        check(&self.text, files::lines(world.disk, OUTPUT)?)?;
         chance::cleaned_up(world, files::nothing_is_left_over(world.disk, "flights", &[OUTPUT]))
     }
 }

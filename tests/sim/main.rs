@@ -3,7 +3,9 @@
 mod at_least_once;
 mod cancelled;
 mod chance;
+mod disk;
 mod exactly;
+mod examples;
 mod files;
 mod flights;
 mod found;
@@ -13,6 +15,7 @@ mod many_seeds;
 mod mutations;
 mod on_the_way;
 mod points;
+mod poisoned;
 mod random_graph;
 mod regions;
 mod schedules;

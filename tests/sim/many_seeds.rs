@@ -13,7 +13,7 @@ use alluvium::testing::simulation::{Report, Scenario, Simulation, Trouble};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::schedules::{Tally, number, quiet};
-use crate::{at_least_once, cancelled, flights, graph, random_graph, regions, second_job, union};
+use crate::{at_least_once, cancelled, examples, flights, graph, random_graph, regions, second_job, union};
 
 /// A job that many seeds are tried with.
 pub(crate) struct Entry {
@@ -39,17 +39,17 @@ fn play<S: Scenario>(simulation: &Simulation, times: Times, build: impl Fn() -> 
 }
 
 /// All jobs of this suite.
-pub(crate) const JOBS: [Entry; 8] = [
+pub(crate) const JOBS: [Entry; 14] = [
     Entry {
         name: "random graphs",
         test: "random_graphs_survive_random_crashes_and_faults",
-        share: 20,
+        share: 14,
         play: |simulation, times| play(simulation, times, || random_graph::of(simulation)),
     },
     Entry {
         name: "flights",
         test: "flights_survive_random_crashes_and_faults",
-        share: 2,
+        share: 1,
         play: |simulation, times| play(simulation, times, || flights::Flights::new(100, 2)),
     },
     Entry {
@@ -87,6 +87,42 @@ pub(crate) const JOBS: [Entry; 8] = [
         test: "a_cancellation_that_deletes_loses_nothing_with_random_crashes_and_faults",
         share: 1,
         play: |simulation, times| play(simulation, times, cancelled::Cancelled::default),
+    },
+    Entry {
+        name: "example flights",
+        test: "the_example_flights_survives_random_crashes_and_faults",
+        share: 1,
+        play: |simulation, times| play(simulation, times, || examples::Flights::new(100, 2)),
+    },
+    Entry {
+        name: "example graph",
+        test: "the_example_graph_survives_random_crashes_and_faults",
+        share: 2,
+        play: |simulation, times| play(simulation, times, examples::Weather::new),
+    },
+    Entry {
+        name: "example connectors",
+        test: "the_example_connectors_survive_random_crashes_and_faults",
+        share: 1,
+        play: |simulation, times| play(simulation, times, || examples::Connectors::new(2)),
+    },
+    Entry {
+        name: "example embed, sales",
+        test: "the_sales_of_the_example_embed_survive_random_crashes_and_faults",
+        share: 1,
+        play: |simulation, times| play(simulation, times, examples::Sales::new),
+    },
+    Entry {
+        name: "example embed, digits",
+        test: "the_digits_of_the_example_embed_survive_random_crashes_and_faults",
+        share: 1,
+        play: |simulation, times| play(simulation, times, examples::Digits::default),
+    },
+    Entry {
+        name: "job of the recovery tests",
+        test: "the_job_of_the_recovery_tests_survives_random_crashes_and_faults",
+        share: 1,
+        play: |simulation, times| play(simulation, times, || examples::SecondJob::new(2)),
     },
 ];
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use alluvium::snapshot::Store;
 use alluvium::storage::{CatalogueCondition, SledCatalogue, SystemFiles};
-use alluvium::testing::catalogue::SimulatedCatalogue;
+use alluvium::testing::catalogue::{CatalogueFate, SimulatedCatalogue};
 use alluvium::testing::disk::{DiskFault, SimulatedDisk};
 use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::catalogue::{Catalogue, LARGEST_BATCH};
@@ -57,9 +57,10 @@ fn answers_do_not_depend_on_what_the_catalogue_has_lost() {
         let full = store.list().unwrap();
         drop(store);
         match seed {
-            0 => catalogue.lose_everything(),
-            1 => catalogue.set_broken(true),
-            _ => catalogue.lose_some(seed),
+            0 => catalogue.open_again(CatalogueFate::Empty, seed),
+            1 => catalogue.open_again(CatalogueFate::Broken, seed),
+            2..5 => catalogue.open_again(CatalogueFate::Earlier, seed),
+            _ => catalogue.open_again(CatalogueFate::PartlyLost, seed),
         }
         let store = open();
         assert_eq!(recovered(&store), Some(5));
@@ -68,6 +69,43 @@ fn answers_do_not_depend_on_what_the_catalogue_has_lost() {
         catalogue.set_broken(false);
         assert!(seed == 1 || catalogue.len() == 4, "it is filled again");
     }
+}
+
+#[test]
+fn a_catalogue_loses_what_its_fate_says_and_takes_the_time_it_is_told() {
+    let entry = |key: &str, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let filled = || {
+        let catalogue = SimulatedCatalogue::new();
+        for number in 0..20 {
+            catalogue.put(&[entry(&number.to_string(), "first")]).unwrap();
+        }
+        catalogue.put(&[entry("0", "second")]).unwrap();
+        catalogue.remove(&[b"1".to_vec()]).unwrap();
+        catalogue
+    };
+    let catalogue = filled();
+    catalogue.lose_latest(1);
+    assert_eq!(catalogue.get(b"1").unwrap().unwrap(), b"first", "what was removed is there again");
+    catalogue.lose_latest(1);
+    assert_eq!(catalogue.get(b"0").unwrap().unwrap(), b"first", "what was replaced has its earlier value");
+    catalogue.lose_latest(100);
+    assert!(catalogue.is_empty());
+    for seed in 0..10 {
+        let left = |fate| {
+            let catalogue = filled();
+            catalogue.open_again(fate, seed);
+            catalogue.scan(b"").map(|entries| entries.len()).ok()
+        };
+        assert_eq!(left(CatalogueFate::Kept), Some(19));
+        assert_eq!(left(CatalogueFate::Empty), Some(0));
+        assert_eq!(left(CatalogueFate::Broken), None);
+        assert!(left(CatalogueFate::PartlyLost).is_some_and(|left| (1..19).contains(&left)));
+        assert!(left(CatalogueFate::Earlier).is_some_and(|left| left <= 20));
+    }
+    let catalogue = filled();
+    catalogue.open_again(CatalogueFate::Broken, 1);
+    catalogue.open_again(CatalogueFate::Kept, 1);
+    assert_eq!(catalogue.len(), 19, "it works again");
 }
 
 #[test]

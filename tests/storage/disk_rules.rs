@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use alluvium::testing::disk::{DiskFault, DiskPlan, DiskRule, SimulatedDisk};
+use alluvium::testing::disk::SimulatedDisk;
+use alluvium::testing::faults::{DiskFault, DiskRule, FaultPlan};
 use alluvium_actors::ports::files::{FileErrorKind, FileOperation, Files};
 
 fn armed(plan: &str) -> SimulatedDisk {
     let disk = SimulatedDisk::new();
     disk.create_directories(Path::new("/store/manifests")).unwrap();
     disk.create_directories(Path::new("/store/blobs")).unwrap();
-    disk.arm(plan.parse::<DiskPlan>().unwrap_or_else(|error| panic!("{plan}: {error}")));
+    let plan = plan.parse::<FaultPlan>().unwrap_or_else(|error| panic!("{plan}: {error}"));
+    disk.arm(plan.disk_rules().iter().cloned());
     disk
 }
 
@@ -30,26 +32,26 @@ fn a_rule_is_its_text() {
         "disk=error",
         "disk=power-cut",
         "disk[operation=sync,path=manifests/*,hit=2]=failed-sync",
-        "disk[operation=append,path=/store/**,process=2,hit=3,count=4,probability=0.25]=full-disk",
-        "disk[count=all]=slow:50ms",
+        "disk[operation=append,path=/store/**,process=2,hit=3,times=4,probability=0.25]=full-disk",
+        "disk[always]=slow(50ms)",
         "disk[operation=create-directories]=error-afterwards",
         "disk[operation=read,path=blobs/*]=flip-on-read",
-        "disk[operation=open,path=r?-*.tmp,count=all,probability=0.000001]=flip-at-rest",
-        "disk[operation=lock]=slow:1500us",
+        "disk[operation=open,path=r?-*.tmp,always,probability=0.000001]=flip-at-rest",
+        "disk[operation=lock]=slow(1500us)",
     ];
     for text in texts {
         let rule: DiskRule = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(rule.to_string(), text);
     }
-    let plan: DiskPlan = texts.join("\n").parse().unwrap();
-    assert_eq!(plan.0.len(), texts.len());
-    assert_eq!(plan.to_string().parse::<DiskPlan>().unwrap(), plan);
+    let plan: FaultPlan = texts.join("\n").parse().unwrap();
+    assert_eq!(plan.disk_rules().len(), texts.len());
+    assert_eq!(plan.to_string().parse::<FaultPlan>().unwrap(), plan);
     let built = DiskRule::new(DiskFault::FullDisk)
         .operation(FileOperation::Append)
         .path("/store/**")
         .process(2)
         .hit(3)
-        .count(4)
+        .times(4)
         .probability(0.25);
     assert_eq!(built.to_string(), texts[3]);
     let always = DiskRule::new(DiskFault::Slow(Duration::from_millis(50))).always();
@@ -64,15 +66,15 @@ fn a_text_that_is_no_rule_says_what_to_write() {
         ("disk[operation=sync=error", "write disk[filter=value,...]=fault"),
         ("disk[sync]=error", "write disk[filter=value,...]=fault"),
         ("disk=broken", "give error, error-afterwards, full-disk"),
-        ("disk=slow:5", "as in slow:50ms"),
-        ("disk=slow:5min", "as in slow:50ms"),
+        ("disk=slow(5)", "as in slow(50ms)"),
+        ("disk=slow(5min)", "as in slow(50ms)"),
         ("disk[operation=write]=error", "give one of create, open, append"),
         ("disk[operation=read]=failed-sync", "`failed-sync` cannot happen at `read`: give one of sync, sync-directory"),
         ("disk[operation=append]=flip-on-read", "give one of read"),
         ("disk[hit=0]=error", "a whole number from 1 on"),
-        ("disk[count=some]=error", "a whole number from 1 on"),
+        ("disk[times=some]=error", "a whole number from 1 on"),
         ("disk[probability=2]=error", "a number between 0 and 1"),
-        ("disk[file=x]=error", "give operation, path, process, hit, count or probability"),
+        ("disk[file=x]=error", "give operation, path, process, hit, times, always or probability"),
         ("disk[path=]=error", "is not a pattern for paths"),
     ] {
         let error = text.parse::<DiskRule>().map(|rule| rule.to_string()).unwrap_err().to_string();
@@ -101,7 +103,7 @@ fn a_pattern_without_a_slash_at_its_begin_is_about_the_end_of_the_path() {
 
 #[test]
 fn a_rule_strikes_at_its_hit_for_its_count_where_its_filters_fit() {
-    let disk = armed("disk[operation=sync,path=manifests/*,hit=2,count=2]=failed-sync");
+    let disk = armed("disk[operation=sync,path=manifests/*,hit=2,times=2]=failed-sync");
     let outcomes: Vec<[bool; 3]> = (0..5).map(|n| write(&disk, &format!("/store/manifests/{n}"), b"x")).collect();
     let failed = [true, true, false];
     assert_eq!(outcomes, [WELL, failed, failed, WELL, WELL]);
@@ -124,7 +126,7 @@ fn a_rule_of_a_process_strikes_in_that_process_and_counts_no_others() {
 #[test]
 fn a_probability_is_drawn_from_the_seed_of_the_disk() {
     let run = |seed| {
-        let disk = armed("disk[operation=append,count=all,probability=0.3]=error");
+        let disk = armed("disk[operation=append,always,probability=0.3]=error");
         disk.set_seed(seed);
         (0..200).map(|n| write(&disk, &format!("/store/blobs/{n}"), b"x")[1]).collect::<Vec<bool>>()
     };
@@ -136,7 +138,7 @@ fn a_probability_is_drawn_from_the_seed_of_the_disk() {
 
 #[test]
 fn a_disk_that_was_full_has_room_again_after_the_count_and_after_removals() {
-    let disk = armed("disk[operation=append,hit=2,count=2]=full-disk");
+    let disk = armed("disk[operation=append,hit=2,times=2]=full-disk");
     let outcomes: Vec<bool> = (0..4).map(|n| write(&disk, &format!("/store/blobs/{n}"), b"x")[1]).collect();
     assert_eq!(outcomes, [true, false, false, true]);
 
@@ -201,7 +203,7 @@ fn a_power_cut_at_the_rename_of_a_manifest_is_one_line() {
 
 #[test]
 fn the_first_of_several_rules_counts_and_all_are_forgotten_at_once() {
-    let disk = armed("disk[operation=create,count=all]=error; disk[operation=create,count=all]=power-cut");
+    let disk = armed("disk[operation=create,always]=error; disk[operation=create,always]=power-cut");
     assert_eq!(write(&disk, "/store/blobs/a", b"x"), [false; 3]);
     assert!(!disk.is_powered_off());
     disk.clear_faults();

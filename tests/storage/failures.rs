@@ -112,6 +112,24 @@ fn what_recovery_gives_survives_a_crash_even_if_it_was_never_acknowledged() {
 }
 
 #[test]
+fn an_unfinished_object_that_could_not_be_removed_goes_with_the_next_deletion() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk);
+    let run = begin(&store, None).run;
+    let unfinished = || disk.files().iter().filter(|path| path.to_string_lossy().ends_with(".tmp")).count();
+    let fails = [(FileOperation::Append, DiskFault::Error), (FileOperation::Create, DiskFault::ErrorAfterwards)];
+    for (number, (operation, fault)) in (1..).zip(fails) {
+        disk.fail_next(operation, fault);
+        disk.fail_next(FileOperation::Remove, DiskFault::Error);
+        let outcome = store.publish(&fence(), &manifest(run, CheckpointId(number), None, true));
+        assert!(matches!(outcome, PublishOutcome::Failed(_)), "{outcome:?}");
+        assert_eq!(unfinished() as u64, number, "the removal failed: {:?}", disk.files());
+    }
+    store.discard_all(&fence(), Default::default()).expect("the disk works again");
+    assert_eq!(unfinished(), 0, "{:?}", disk.files());
+}
+
+#[test]
 fn a_run_record_of_unknown_outcome_is_settled_before_the_run_begins() {
     let disk = SimulatedDisk::new();
     let store = open(&disk);

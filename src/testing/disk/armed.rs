@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use alluvium_actors::ports::files::FileOperation;
 
-use super::fault::{DiskFault, OPERATIONS, is_effect, operation_name};
-use super::rule::{CERTAIN, DiskRule};
+use crate::fault::{CERTAIN, DiskFault, DiskRule, OPERATIONS, is_effect, operation_name};
 use crate::testing::random::Random;
 
 /// Something that went wrong.
@@ -46,7 +45,7 @@ struct ArmedRule {
 impl ArmedRule {
     fn strikes(&mut self, random: &mut Random) -> bool {
         self.fitted += 1;
-        let is_wanted = self.fitted >= self.rule.hit && self.rule.count.is_none_or(|count| self.struck < count);
+        let is_wanted = self.fitted >= self.rule.hit && self.struck < self.rule.times;
         let strikes =
             is_wanted && self.rule.chance.is_none_or(|chance| random.below(u64::from(CERTAIN)) < u64::from(chance.0));
         self.struck += u64::from(strikes);
@@ -87,6 +86,11 @@ impl Armed {
         self.rules.push(ArmedRule { rule, fitted: 0, struck: 0 });
     }
 
+    /// The rules that never struck.
+    pub(super) fn unstruck(&self) -> impl Iterator<Item = &DiskRule> {
+        self.rules.iter().filter(|armed| armed.struck == 0).map(|armed| &armed.rule)
+    }
+
     /// Forgets what was to happen at a number.
     pub(super) fn clear_numbers(&mut self) {
         self.at_effect.clear();
@@ -98,7 +102,7 @@ impl Armed {
     }
 
     /// Counts an operation and says what happens to it.
-    pub(super) fn next(&mut self, operation: FileOperation, path: &[u8], process: u64, random: &mut Random) -> Verdict {
+    pub(super) fn next(&mut self, operation: FileOperation, path: &[u8], process: u32, random: &mut Random) -> Verdict {
         let mut verdict = Verdict::default();
         if self.is_off {
             return verdict;

@@ -125,6 +125,8 @@ pub(super) struct Machine {
     pub(super) armed: Armed,
     /// What went wrong so far.
     pub(super) struck: Vec<Struck>,
+    /// How many of them were told.
+    pub(super) told: usize,
     /// How long the device was busy since somebody asked.
     pub(super) busy: Duration,
     /// How many bytes fit on it, if there is a limit.
@@ -155,6 +157,7 @@ impl Machine {
             ignores_syncs: false,
             armed: Armed::default(),
             struck: Vec::new(),
+            told: 0,
             busy: Duration::ZERO,
             capacity: None,
             used: 0,

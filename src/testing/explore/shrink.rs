@@ -73,6 +73,9 @@ pub fn kind_of_reason(reason: &str) -> String {
     if let Some((rule, _)) = line.split_once(" is violated") {
         return rule.to_owned();
     }
+    if line.starts_with("the job hangs") {
+        return "the job hangs".to_owned();
+    }
     let mut kind = String::new();
     let (mut quoted, mut depth) = (false, 0_u32);
     for character in line.chars() {

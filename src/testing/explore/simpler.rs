@@ -32,8 +32,8 @@ pub(super) fn than(fault: &ScheduledFault) -> Vec<ScheduledFault> {
             if rule.has_a_chance() {
                 simpler.push(rule.clone().certainly());
             }
-            if rule.counts() != Some(1) {
-                simpler.push(rule.clone().count(1));
+            if rule.strikes() != 1 {
+                simpler.push(rule.clone().times(1));
             }
             simpler.extend(earlier(rule.first_hit()).map(|hit| rule.clone().hit(hit)));
             simpler.into_iter().map(ScheduledFault::Disk).collect()
@@ -126,8 +126,8 @@ mod tests {
             ]
         );
         assert_eq!(
-            of("disk[operation=read,process=1,hit=2,count=4]=error"),
-            ["disk[operation=read,process=1,hit=2]=error", "disk[operation=read,process=1,count=4]=error"]
+            of("disk[operation=read,process=1,hit=2,times=4]=error"),
+            ["disk[operation=read,process=1,hit=2]=error", "disk[operation=read,process=1,times=4]=error"]
         );
     }
 
@@ -138,7 +138,7 @@ mod tests {
             "effect[process=3,hit=120]=failed-sync",
             "barrier.sent[subtask=2,checkpoint=9,process=8,hit=32,times=4,probability=0.25]=hold(commit.done)",
             "blob.write[process=8,hit=32,times=4]=delay(262144us)",
-            "disk[operation=open,process=4,hit=60,count=all]=slow:5ms",
+            "disk[operation=open,process=4,hit=60,always]=slow(5ms)",
         ] {
             let mut fault: ScheduledFault = text.parse().unwrap();
             let mut steps = 0;

@@ -23,7 +23,7 @@ const STRETCH: u64 = 32;
 /// use alluvium::testing::models::Records;
 /// use alluvium::testing::simulation::Outside;
 ///
-/// let orders = Records::list(&Outside::detached(1), "orders", vec!["tea", "cups"]).splits(2).rate(1_000);
+/// let orders = Records::list(&Outside::detached(1), "orders", vec!["tea".to_owned(), "cups".to_owned()]).splits(2).rate(1_000);
 /// # let _ = orders.name();
 /// ```
 pub struct Records<T> {
@@ -231,7 +231,10 @@ impl<T: Record> Records<T> {
         let last = next.saturating_sub(of);
         state.emitted = state.emitted.max(last + 1);
         drop(state);
-        self.tell(reader, format_args!("emits {records} records of split {split}, the last one is #{last}"));
+        match records {
+            1 => self.tell(reader, format_args!("emits #{last} of split {split}")),
+            more => self.tell(reader, format_args!("emits {more} records of split {split}, up to #{last}")),
+        }
     }
 
     pub(super) fn cut(&self, reader: u32, run: RunNumber, checkpoint: CheckpointId, positions: &[(u64, u64)]) {

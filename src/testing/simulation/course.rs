@@ -18,7 +18,7 @@ pub(super) struct Course {
     panics: Vec<u64>,
     /// What the crash before an event takes along.
     crash: Option<End>,
-    /// How many faults of the disk had struck when the current process began.
+    /// How many faults of the disk that a job may fail by had struck when the current process began.
     struck: usize,
     /// Where each process began: events and effects before it.
     begins: Vec<(u64, u64)>,
@@ -67,7 +67,7 @@ impl Course {
         self.crashes.clear();
         self.panics.clear();
         self.crash = None;
-        self.struck = disk.count_struck();
+        self.struck = disk.count_failures();
         self.begins.push((events, disk.effects()));
         match self.faults {
             Faults::CrashAtEvent(number) => self.crashes.extend((number > events).then_some((number, End::Any))),
@@ -109,7 +109,7 @@ impl Course {
 
     /// Whether the disk of the current process failed: then the job may fail too.
     pub(super) fn disk_failed(&self, disk: &SimulatedDisk) -> bool {
-        disk.count_struck() > self.struck
+        disk.count_failures() > self.struck
     }
 
     /// Ends a process, of itself or by a crash, at a point if `at_point` says what it takes along. Every handle of the disk that it had fails from now on. What a machine

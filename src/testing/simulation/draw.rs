@@ -54,7 +54,7 @@ fn around_the_job(process: u32, random: &mut Random, faults: &mut Vec<ScheduledF
     }
     if random.below(6) == 0 {
         let rule = DiskRule::new(DiskFault::Error).operation(*pick(&READS, random));
-        faults.push(ScheduledFault::Disk(rule.process(process.into()).hit(soon(64, random))));
+        faults.push(ScheduledFault::Disk(rule.process(process).hit(soon(64, random))));
     }
     if random.below(6) == 0 {
         let event = 1 + random.below(EVENTS);

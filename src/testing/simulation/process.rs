@@ -20,6 +20,7 @@ use super::host::{Actor, Mail, Ready, Shared, SimulatedHost};
 use super::lanes::{Lanes, Position, Proceeded};
 use super::outside::Outside;
 use super::points::SimulatedFaults;
+use super::programs::{Program, Programs};
 use super::story::{Story, What, describe, outcome};
 use crate::testing::disk::SimulatedDisk;
 use crate::testing::random::Random;
@@ -43,11 +44,15 @@ pub(super) struct Process {
     commands: Vec<(Moment, Address, Control)>,
     story: Arc<Mutex<Story>>,
     disk: SimulatedDisk,
+    /// What runs beside the job.
+    programs: Programs,
     faults: Arc<SimulatedFaults>,
     /// Whether blocking work may have to stand still in its middle.
     may_suspend: bool,
     /// In the plain order: when each kind of event had its turn last, counted in events.
     turns: BTreeMap<Turn, u64>,
+    /// Kept from event to event, for its room.
+    choices: Vec<(u64, Choice)>,
 }
 
 /// How an actor ended outside of its own words.
@@ -60,11 +65,12 @@ enum Ended {
     Defect(String),
 }
 
-/// What has its turn in the plain order: an actor, whatever it does, or a lane.
+/// What has its turn in the plain order: an actor, whatever it does, a lane, or a program beside the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Turn {
     Actor(Address),
     Lane(usize),
+    Program(usize),
 }
 
 /// What may happen next.
@@ -74,6 +80,7 @@ enum Choice {
     Receive(Address),
     Step(Address),
     Work(Position),
+    Program(usize),
 }
 
 impl Process {
@@ -108,7 +115,14 @@ impl Process {
             faults,
             may_suspend,
             turns: BTreeMap::new(),
+            programs: Programs::default(),
+            choices: Vec::new(),
         }
+    }
+
+    /// Starts the rest of the program.
+    pub(super) fn run_beside(&mut self, programs: Vec<Program>) {
+        self.programs = Programs::start(programs, &mut self.shared.borrow_mut().random);
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -136,6 +150,11 @@ impl Process {
             Choice::Step(address) => self.step(address),
             Choice::Work(position) => {
                 self.work(position);
+                Ok(false)
+            }
+            Choice::Program(index) => {
+                let (name, ended) = self.programs.poll(index);
+                self.tell(None, What::Polled { name, ended });
                 Ok(false)
             }
         }
@@ -222,7 +241,8 @@ impl Process {
     fn choose(&mut self) -> Option<Choice> {
         let mut shared = self.shared.borrow_mut();
         let now = shared.now;
-        let mut choices: Vec<(u64, Choice)> = Vec::new();
+        let mut choices = std::mem::take(&mut self.choices);
+        choices.clear();
         let somebody_stands = self.faults.somebody_stands();
         for (address, actor) in &shared.actors {
             if somebody_stands && self.faults.standing(*address, now).is_some() {
@@ -240,17 +260,21 @@ impl Process {
             }
         }
         choices.extend(self.lanes.due(now, &self.faults).map(|position| (WORK_SPEED, Choice::Work(position))));
+        choices.extend(self.programs.ready().map(|(speed, index)| (speed, Choice::Program(index))));
         if shared.order == Order::Plain {
             drop(shared);
             return self.take_turns(choices.into_iter().map(|(_, choice)| choice));
         }
         let all = choices.iter().map(|(speed, _)| speed).sum();
         let mut drawn = shared.random.below(all);
-        choices.into_iter().find_map(|(speed, choice)| {
-            let found = drawn < speed;
-            drawn = drawn.saturating_sub(speed);
-            found.then_some(choice)
-        })
+        let chosen = choices.iter().find_map(|(speed, choice)| {
+            let found = drawn < *speed;
+            drawn = drawn.saturating_sub(*speed);
+            found.then_some(*choice)
+        });
+        drop(shared);
+        self.choices = choices;
+        chosen
     }
 
     /// Whoever had no turn for the longest time; an actor hears its messages before it takes a step.
@@ -369,6 +393,9 @@ impl Process {
         let (now, disk) = (self.now(), &self.disk);
         let proceeded = self.lanes.proceed(position, now, self.may_suspend, || disk.take_busy());
         let lane = position.lane();
+        let mut story = self.story.lock().unwrap_or_else(PoisonError::into_inner);
+        disk.newly_struck().iter().for_each(|struck| story.note(now, "disk".to_owned(), struck.to_string()));
+        drop(story);
         let what = match proceeded {
             Proceeded::CarriedOut => What::Worked { lane, effects: disk.effects() },
             Proceeded::Stands => What::Stands { lane, effects: disk.effects() },
@@ -398,6 +425,7 @@ fn turn(choice: Choice) -> Turn {
     match choice {
         Choice::Build(address) | Choice::Receive(address) | Choice::Step(address) => Turn::Actor(address),
         Choice::Work(position) => Turn::Lane(position.lane_number()),
+        Choice::Program(index) => Turn::Program(index),
     }
 }
 

@@ -144,6 +144,7 @@ impl<'a> Run<'a> {
                 self.report.struck_at = self.faults.struck();
                 self.report.struck = self.report.struck_at.values().sum();
                 self.report.unstruck = self.faults.unstruck();
+                self.report.unstruck.extend(self.disk.unstruck().iter().map(ToString::to_string));
                 self.report.time = self.now.since(Moment::default());
                 return Ok(self.report.clone());
             }
@@ -186,11 +187,15 @@ impl<'a> Run<'a> {
             outside: self.outside.clone(),
             random: &mut self.random,
             commands: Vec::new(),
+            programs: Vec::new(),
         };
         let built = self.scenario.boot(&mut boot);
-        let commands = boot.commands;
+        let (commands, programs) = (boot.commands, boot.programs);
         // The start reads the store before anything else can happen.
         self.now = self.now + self.disk.take_busy();
+        for struck in self.disk.newly_struck() {
+            self.outside.tell("disk", struck);
+        }
         let mut process_slot = None;
         let end = match built {
             Ok(setup) => {
@@ -205,6 +210,7 @@ impl<'a> Run<'a> {
                 let process =
                     Process::new(setup, outside, self.now, random, story, disk, commands, order, faults, may_suspend);
                 let process = process_slot.insert(process);
+                process.run_beside(programs);
                 let end = self.step_to_the_end(process)?;
                 self.now = process.now();
                 end

@@ -13,8 +13,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::fault::{DiskFault, DiskRule, ParseDiskRuleError};
 use crate::fault::{End, Fault, FaultPlan, ParseFaultError};
-use crate::testing::disk::{DiskFault, DiskRule, ParseDiskRuleError};
 
 /// What happens directly before an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl ScheduledFault {
             ScheduledFault::Event { process, .. }
             | ScheduledFault::Effect { process, .. }
             | ScheduledFault::End { process } => Some(*process),
-            ScheduledFault::Disk(rule) => rule.only_in_process().and_then(|process| u32::try_from(process).ok()),
+            ScheduledFault::Disk(rule) => rule.only_in_process(),
         }
     }
 
@@ -80,7 +80,7 @@ impl ScheduledFault {
             ScheduledFault::Event { process, .. }
             | ScheduledFault::Effect { process, .. }
             | ScheduledFault::End { process } => *process = number,
-            ScheduledFault::Disk(rule) => *rule = rule.clone().process(number.into()),
+            ScheduledFault::Disk(rule) => *rule = rule.clone().process(number),
         }
         moved
     }
@@ -127,7 +127,8 @@ impl Schedule {
 
 impl From<FaultPlan> for Schedule {
     fn from(plan: FaultPlan) -> Schedule {
-        Schedule::of(plan.faults().iter().cloned().map(ScheduledFault::Point))
+        let points = plan.faults().iter().cloned().map(ScheduledFault::Point);
+        Schedule::of(points.chain(plan.disk_rules().iter().cloned().map(ScheduledFault::Disk)))
     }
 }
 
@@ -252,7 +253,7 @@ mod tests {
     #[test]
     fn every_kind_of_fault_is_read_back_as_it_was_written() {
         let text = "event[process=1,hit=7]=crash; event[process=2,hit=8]=crash(process); event[process=3,hit=9]=crash(machine); \
-                    event[process=4,hit=10]=panic; effect[process=1,hit=3]=power-cut; effect[process=2,hit=4]=slow:2ms; \
+                    event[process=4,hit=10]=panic; effect[process=1,hit=3]=power-cut; effect[process=2,hit=4]=slow(2ms); \
                     disk[operation=read,process=2,hit=6]=error; end[process=2]=machine; barrier.sent[operator=a b,hit=2]=drop";
         let schedule: Schedule = text.parse().unwrap();
         assert_eq!(schedule.to_string(), text);

@@ -49,6 +49,8 @@ pub(super) enum What {
     Panicked,
     /// Blocking work was carried out.
     Worked { lane: Lane, effects: u64 },
+    /// A part of the program beside the job went on.
+    Polled { name: String, ended: bool },
     /// A fault point was reached, and a fault struck there or not.
     Reached { point: Point, place: String, struck: Option<String> },
     /// Blocking work stands still in its middle.
@@ -115,16 +117,39 @@ impl Story {
         })
     }
 
-    /// The last events as text, without the mere steps of actors.
+    /// The last events as text, without the mere steps of actors. What one outside system did many times in a row is told by its first and its last line.
     pub(super) fn last_events(&self) -> String {
-        let is_shown = |line: &&Line| !matches!(line.what, What::Stepped { .. });
-        let mut last: Vec<&Line> = self.lines.iter().rev().filter(is_shown).take(SHOWN).collect();
-        last.reverse();
-        last.into_iter().map(|line| line.shown(&self.chains) + "\n").collect()
+        let mut shown: Vec<String> = Vec::new();
+        let mut rest = self.lines.iter().filter(|line| !matches!(line.what, What::Stepped { .. })).peekable();
+        while let Some(line) = rest.next() {
+            shown.push(line.shown(&self.chains));
+            let mut same = Vec::new();
+            while let Some(next) = rest.next_if(|next| line.is_by_the_same(next)) {
+                same.push(next);
+            }
+            if let Some(last) = same.pop() {
+                match same.as_slice() {
+                    [] => {}
+                    [one] => shown.push(one.shown(&self.chains)),
+                    more => shown.push(format!("{:>15}       ... {} more of them ...", "", more.len())),
+                }
+                shown.push(last.shown(&self.chains));
+            }
+        }
+        shown.drain(..shown.len().saturating_sub(SHOWN));
+        shown.join("\n") + "\n"
     }
 }
 
 impl Line {
+    /// Whether both tell of the same outside system.
+    fn is_by_the_same(&self, other: &Line) -> bool {
+        match (&self.what, &other.what) {
+            (What::Noted { who: one, .. }, What::Noted { who: other, .. }) => one == other,
+            _ => false,
+        }
+    }
+
     fn shown(&self, chains: &[String]) -> String {
         let mut text = String::new();
         // Into a string: it cannot fail.
@@ -161,6 +186,9 @@ impl Line {
             }
             What::Panicked => formatter.write_str("panics"),
             What::Worked { lane, effects } => write!(formatter, "{lane:?} work is done, effects {effects}"),
+            What::Polled { name, ended } => {
+                write!(formatter, "beside the job: {name} {}", if *ended { "has ended" } else { "goes on" })
+            }
             What::Stands { lane, effects } => write!(formatter, "{lane:?} work stands still, effects {effects}"),
             What::Answered { lane } => write!(formatter, "{lane:?} work that was done is answered"),
             What::Told { event } => write!(formatter, "     {event}"),

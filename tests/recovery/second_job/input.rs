@@ -13,6 +13,9 @@ pub(crate) const SOURCES: [(&str, u64); 4] = [("fast", 20_000), ("brisk", 3_000)
 
 const KEYS: u64 = 61;
 
+/// The keys of the region that has nothing to do with the others.
+pub(crate) const KEYS_APART: u64 = 7;
+
 /// Apart from this, ids say where they come from: the source times this, plus the index in it.
 pub(crate) const STRIDE: u64 = 1_000_000_000;
 

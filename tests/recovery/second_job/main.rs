@@ -10,8 +10,7 @@
 //! It tells the events of its life on its standard output, one line each. Faults at named points come from its environment; between them it can be told at which operation on a
 //! file to kill itself.
 
-mod input;
-mod join;
+mod graph;
 mod kill;
 
 use std::path::PathBuf;
@@ -19,18 +18,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium::connect::{Generator, Lines};
 use alluvium::drill::FaultDrill;
 use alluvium::storage::SystemFiles;
 use alluvium::testing::faults::FaultPlan;
-use alluvium::{BuildErrors, Graph, Job, Options};
+use alluvium::{CheckpointMode, Options};
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::mutation::{Mutation, activate};
 use clap::Parser;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use input::{Input, SOURCES};
-use join::{Join, Joined, Numbered};
+use graph::input::Input;
+use graph::{Shape, build};
 use kill::{KillingFiles, Switch};
 
 /// A job for the recovery tests.
@@ -76,33 +74,12 @@ struct Arguments {
     /// Gives a checkpoint up after so many milliseconds, and bears that.
     #[arg(long)]
     timeout: Option<u64>,
-}
-
-fn build(arguments: &Arguments) -> Result<Graph, BuildErrors> {
-    let input = Input { seed: arguments.seed, percent: arguments.percent };
-    let job = Job::new("second job").parallelism(arguments.parallelism);
-    let source = |number: usize| {
-        let (name, rate) = SOURCES[number];
-        let rate = (rate * arguments.speed / 100).max(1);
-        let records = Generator::bounded(input.count(number), move |index| {
-            let id = Input::id(number, index);
-            Numbered { id, key: input.key(id) }
-        });
-        job.source(name, records.rate(rate))
-    };
-    let work = Duration::from_micros(arguments.work);
-    let left = source(0).union(&[&source(1)]).key_by(|record| &record.key);
-    let right = source(2).union(&[&source(3)]).rebalance().map(move |record| {
-        // A slow call of user code: barriers wait behind its input while those of the other side are long there.
-        std::thread::sleep(work);
-        record.id
-    });
-    let right = right.key_by_value(move |id| input.key(*id));
-    let joined = left.connect(&right).process("join", Join);
-    joined.map(Joined::line).sink("all", Lines::exactly_once(arguments.output.join("all")).suffix(".csv"));
-    let marked = joined.filter(move |joined| input.is_marked(joined.id)).rebalance().map(Joined::line);
-    marked.sink("marked", Lines::exactly_once(arguments.output.join("marked")).suffix(".csv"));
-    job.build()
+    /// Lets no channel wait for another: records may count again.
+    #[arg(long)]
+    at_least_once: bool,
+    /// Adds a region of its own, with so many records.
+    #[arg(long)]
+    apart: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -124,7 +101,16 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let graph = build(arguments)?;
+    let input = Input { seed: arguments.seed, percent: arguments.percent };
+    let shape = Shape {
+        input,
+        speed: arguments.speed,
+        work: Duration::from_micros(arguments.work),
+        parallelism: arguments.parallelism,
+        at_least_once: arguments.at_least_once,
+        apart: arguments.apart,
+    };
+    let graph = build(shape, &arguments.output)?;
     let switch = Arc::new(Switch::new(arguments.kill_at.clone()));
     let drill = FaultDrill::new();
     let files = KillingFiles::new(SystemFiles::new(), Arc::clone(&switch));
@@ -135,6 +121,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         .files(Arc::new(files))
         .listener(Arc::new(Telling { switch, drill: drill.clone(), in_last: arguments.faults_in_last.clone() }))
         .faults(drill);
+    if arguments.at_least_once {
+        options = options.checkpoint_mode(CheckpointMode::AtLeastOnce);
+    }
     if let Some(timeout) = arguments.timeout {
         options = options.checkpoint_timeout(Duration::from_millis(timeout)).continue_on_checkpoint_errors();
     }

@@ -16,7 +16,7 @@ impl<S: Scenario> Scenario for Doubtful<S> {
     fn prepare(&mut self, disk: &SimulatedDisk) {
         self.0.prepare(disk);
         let rename = DiskRule::new(DiskFault::ErrorAfterwards).operation(FileOperation::Rename);
-        disk.arm([rename.path("/store/manifests/*").probability(0.2).count(4)]);
+        disk.arm([rename.path("/store/manifests/*").probability(0.2).times(4)]);
     }
 
     fn boot(&mut self, boot: &mut Boot<'_>) -> Result<SupervisorSetup, String> {

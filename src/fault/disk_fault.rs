@@ -1,4 +1,4 @@
-//! What may go wrong at an operation of the disk, and its text.
+//! What may go wrong at an operation of a simulated disk, and its text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use alluvium_actors::ports::files::FileOperation;
 
-use super::rule::ParseDiskRuleError;
+use super::disk_rule::ParseDiskRuleError;
+use super::text::{DurationText, duration};
 
 /// What goes wrong at an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum DiskFault {
     /// A sync fails: what it should have made durable is lost at the next crash, whatever is synced later.
     /// At any other operation the same as `Error`.
     FailedSync,
-    /// The power goes before it is carried out. Everything fails until [`SimulatedDisk::crash`](super::SimulatedDisk::crash) is called.
+    /// The power goes before it is carried out. Everything fails until [`SimulatedDisk::crash`](crate::testing::disk::SimulatedDisk::crash) is called.
     PowerCut,
     /// It is carried out and takes so much longer. In a simulation the answer comes later by that time, and the thread is busy until then.
     Slow(Duration),
@@ -32,7 +33,7 @@ pub enum DiskFault {
 }
 
 /// Every operation, in the order in which rules list them.
-pub(super) const OPERATIONS: [FileOperation; 12] = [
+pub(crate) const OPERATIONS: [FileOperation; 12] = [
     FileOperation::Create,
     FileOperation::Open,
     FileOperation::Append,
@@ -48,7 +49,7 @@ pub(super) const OPERATIONS: [FileOperation; 12] = [
 ];
 
 /// The name of an operation in rules.
-pub(super) fn operation_name(operation: FileOperation) -> &'static str {
+pub(crate) fn operation_name(operation: FileOperation) -> &'static str {
     match operation {
         FileOperation::Create => "create",
         FileOperation::Open => "open",
@@ -66,7 +67,7 @@ pub(super) fn operation_name(operation: FileOperation) -> &'static str {
 }
 
 /// Whether an operation changes the disk or makes a change durable.
-pub(super) fn is_effect(operation: FileOperation) -> bool {
+pub(crate) fn is_effect(operation: FileOperation) -> bool {
     match operation {
         FileOperation::Create
         | FileOperation::Append
@@ -84,6 +85,19 @@ pub(super) fn is_effect(operation: FileOperation) -> bool {
 }
 
 impl DiskFault {
+    /// Whether a job may fail by it that is right: an error may come to it, and it has nothing to go on with.
+    pub(crate) fn may_fail_a_job(self) -> bool {
+        match self {
+            DiskFault::Error
+            | DiskFault::ErrorAfterwards
+            | DiskFault::FullDisk
+            | DiskFault::FailedSync
+            | DiskFault::FlipOnRead => true,
+            // Damage stays: a start that is refused for it is refused for ever.
+            DiskFault::FlipAtRest | DiskFault::PowerCut | DiskFault::Slow(_) => false,
+        }
+    }
+
     /// Whether it can happen at this operation.
     #[must_use]
     pub fn applies_to(self, operation: FileOperation) -> bool {
@@ -98,7 +112,7 @@ impl DiskFault {
     }
 
     /// Its name, without the time of one that is slow.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             DiskFault::Error => "error",
             DiskFault::ErrorAfterwards => "error-afterwards",
@@ -112,7 +126,7 @@ impl DiskFault {
     }
 
     /// The operations at which it can happen, in words.
-    pub(super) fn where_it_applies(self) -> String {
+    pub(crate) fn where_it_applies(self) -> String {
         let names = OPERATIONS.into_iter().filter(|operation| self.applies_to(*operation)).map(operation_name);
         names.collect::<Vec<_>>().join(", ")
     }
@@ -121,7 +135,7 @@ impl DiskFault {
 impl fmt::Display for DiskFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            DiskFault::Slow(time) => write!(formatter, "slow:{}", DurationText(*time)),
+            DiskFault::Slow(time) => write!(formatter, "slow({})", DurationText(*time)),
             other => formatter.write_str(other.name()),
         }
     }
@@ -131,10 +145,10 @@ impl FromStr for DiskFault {
     type Err = ParseDiskRuleError;
 
     fn from_str(text: &str) -> Result<DiskFault, ParseDiskRuleError> {
-        if let Some(time) = text.strip_prefix("slow:") {
+        if let Some(time) = text.strip_prefix("slow(").and_then(|rest| rest.strip_suffix(')')) {
             let time = duration(time).ok_or_else(|| {
                 ParseDiskRuleError(format!(
-                    "`{time}` is not a time: give a whole number and ns, us, ms or s, as in slow:50ms"
+                    "`{time}` is not a time: give a whole number and ns, us, ms or s, as in slow(50ms)"
                 ))
             })?;
             return Ok(DiskFault::Slow(time));
@@ -149,32 +163,10 @@ impl FromStr for DiskFault {
             "flip-at-rest" => DiskFault::FlipAtRest,
             other => {
                 return Err(ParseDiskRuleError(format!(
-                    "`{other}` is no fault of a disk: give error, error-afterwards, full-disk, failed-sync, power-cut, slow:TIME, flip-on-read or \
+                    "`{other}` is no fault of a disk: give error, error-afterwards, full-disk, failed-sync, power-cut, slow(TIME), flip-on-read or \
                      flip-at-rest"
                 )));
             }
         })
     }
-}
-
-/// A time in the largest unit that leaves a whole number.
-struct DurationText(Duration);
-
-/// Nanoseconds per unit, the largest first.
-const UNITS: [(u128, &str); 4] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"), (1, "ns")];
-
-impl fmt::Display for DurationText {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = self.0.as_nanos();
-        let (size, unit) = UNITS.into_iter().find(|(size, _)| nanos.is_multiple_of(*size)).unwrap_or((1, "ns"));
-        write!(formatter, "{}{unit}", nanos / size)
-    }
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    let at = text.find(|character: char| !character.is_ascii_digit())?;
-    let (number, unit) = text.split_at(at);
-    let (size, _) = UNITS.into_iter().find(|(_, name)| *name == unit)?;
-    let nanos = number.parse::<u64>().ok()?.checked_mul(u64::try_from(size).ok()?)?;
-    Some(Duration::from_nanos(nanos))
 }

@@ -1,10 +1,10 @@
-//! Which operations of a disk go wrong: by operation, path, count and chance, as text that a schedule file can hold.
+//! Which operations of a simulated disk go wrong: by operation, path, count and chance, as text that stands in a plan beside faults at points.
 //!
 //! ```text
 //! disk[operation=sync,path=manifests/*,hit=2]=failed-sync
 //! disk[path=blobs/*,probability=0.01]=flip-at-rest
-//! disk[operation=append,hit=5,count=20]=full-disk
-//! disk[count=all]=slow:2ms
+//! disk[operation=append,hit=5,times=20]=full-disk
+//! disk[always]=slow(2ms)
 //! ```
 
 use std::fmt;
@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use alluvium_actors::ports::files::FileOperation;
 
-use super::fault::{DiskFault, OPERATIONS, operation_name};
+use super::disk_fault::{DiskFault, OPERATIONS, operation_name};
 
 /// Which paths a rule is about. `*` stands for any part of a name, `?` for one byte, a part `**` for any number of directories. A pattern that
 /// does not begin with `/` is compared with the end of the path: `manifests/*` is every file directly in a directory `manifests`, wherever it lies.
@@ -26,7 +26,7 @@ impl PathPattern {
         self.matches_bytes(path.as_os_str().as_encoded_bytes())
     }
 
-    pub(super) fn matches_bytes(&self, path: &[u8]) -> bool {
+    pub(crate) fn matches_bytes(&self, path: &[u8]) -> bool {
         let path: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect();
         let pattern = self.0.as_bytes();
         let parts: Vec<&[u8]> = pattern.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect();
@@ -62,9 +62,9 @@ impl FromStr for PathPattern {
     type Err = ParseDiskRuleError;
 
     fn from_str(text: &str) -> Result<PathPattern, ParseDiskRuleError> {
-        if text.is_empty() || text.contains([',', '[', ']', '=', '\n']) {
+        if text.is_empty() || text.contains([',', '[', ']', ';', '=', '\n']) {
             return Err(ParseDiskRuleError(format!(
-                "`{text}` is not a pattern for paths: it is empty or holds one of , [ ] = (let ? or * stand for them)"
+                "`{text}` is not a pattern for paths: it is empty or holds one of , ; [ ] = (let ? or * stand for them)"
             )));
         }
         Ok(PathPattern(text.to_owned()))
@@ -79,38 +79,38 @@ impl fmt::Display for PathPattern {
 
 /// A chance, in parts of a million.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Chance(pub(super) u32);
+pub(crate) struct Chance(pub(crate) u32);
 
 /// What [`Chance`] counts as certain.
-pub(super) const CERTAIN: u32 = 1_000_000;
+pub(crate) const CERTAIN: u32 = 1_000_000;
 
-/// A fault of a disk and where it strikes: at the `hit`th operation that fits, and then at each one up to `count` of them.
+/// A fault of a disk and where it strikes: at the `hit`th operation that fits, and then at each one up to `times` of them.
 ///
 /// ```
-/// use alluvium::testing::disk::{DiskFault, DiskRule};
+/// use alluvium::testing::faults::{DiskFault, DiskRule};
 /// use alluvium::ports::files::FileOperation;
 ///
 /// let rule: DiskRule = "disk[operation=sync,path=manifests/*,hit=2]=failed-sync".parse()?;
 /// assert_eq!(rule, DiskRule::new(DiskFault::FailedSync).operation(FileOperation::Sync).path("manifests/*").hit(2));
-/// # Ok::<(), alluvium::testing::disk::ParseDiskRuleError>(())
+/// # Ok::<(), alluvium::testing::faults::ParseDiskRuleError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskRule {
-    pub(super) operation: Option<FileOperation>,
-    pub(super) path: Option<PathPattern>,
-    pub(super) process: Option<u64>,
-    pub(super) hit: u64,
-    /// How often it strikes; none for no limit.
-    pub(super) count: Option<u64>,
-    pub(super) chance: Option<Chance>,
-    pub(super) fault: DiskFault,
+    pub(crate) operation: Option<FileOperation>,
+    pub(crate) path: Option<PathPattern>,
+    pub(crate) process: Option<u32>,
+    pub(crate) hit: u64,
+    /// How often it strikes at most.
+    pub(crate) times: u64,
+    pub(crate) chance: Option<Chance>,
+    pub(crate) fault: DiskFault,
 }
 
 impl DiskRule {
     /// At the first operation at which this fault can happen.
     #[must_use]
     pub fn new(fault: DiskFault) -> DiskRule {
-        DiskRule { operation: None, path: None, process: None, hit: 1, count: Some(1), chance: None, fault }
+        DiskRule { operation: None, path: None, process: None, hit: 1, times: 1, chance: None, fault }
     }
 
     /// Only at this operation.
@@ -136,7 +136,7 @@ impl DiskRule {
 
     /// Only in the process of this number. The first one, until a crash or the end of the process, has number 1.
     #[must_use]
-    pub fn process(self, number: u64) -> DiskRule {
+    pub fn process(self, number: u32) -> DiskRule {
         DiskRule { process: Some(number), ..self }
     }
 
@@ -148,17 +148,17 @@ impl DiskRule {
 
     /// At so many of them: without a chance directly one after the other.
     #[must_use]
-    pub fn count(self, count: u64) -> DiskRule {
-        DiskRule { count: Some(count), ..self }
+    pub fn times(self, times: u64) -> DiskRule {
+        DiskRule { times, ..self }
     }
 
     /// At all of them, from the first hit on.
     #[must_use]
     pub fn always(self) -> DiskRule {
-        DiskRule { count: None, ..self }
+        self.times(u64::MAX)
     }
 
-    /// At each of them with this chance, from 0 to 1, counted in millionths. How often then is [`DiskRule::count`]: once, if nothing else is said.
+    /// At each of them with this chance, from 0 to 1, counted in millionths. How often then is [`DiskRule::times`]: once, if nothing else is said.
     ///
     /// # Panics
     /// When it is below 0 or above 1.
@@ -176,7 +176,7 @@ impl DiskRule {
 
     /// The only process in which it strikes, if there is one.
     #[must_use]
-    pub fn only_in_process(&self) -> Option<u64> {
+    pub fn only_in_process(&self) -> Option<u32> {
         self.process
     }
 
@@ -186,10 +186,10 @@ impl DiskRule {
         self.hit
     }
 
-    /// How often it strikes; none for no limit.
+    /// How often it strikes, at most.
     #[must_use]
-    pub fn counts(&self) -> Option<u64> {
-        self.count
+    pub fn strikes(&self) -> u64 {
+        self.times
     }
 
     /// Whether chance decides at each operation that fits.
@@ -205,7 +205,7 @@ impl DiskRule {
     }
 
     /// Whether an operation is one that the rule counts.
-    pub(super) fn fits(&self, operation: FileOperation, path: &[u8], process: u64) -> bool {
+    pub(crate) fn fits(&self, operation: FileOperation, path: &[u8], process: u32) -> bool {
         self.operation.map_or_else(|| self.fault.applies_to(operation), |wanted| wanted == operation)
             && self.process.is_none_or(|wanted| wanted == process)
             && self.path.as_ref().is_none_or(|pattern| pattern.matches_bytes(path))
@@ -231,10 +231,10 @@ impl fmt::Display for DiskRule {
         filters.extend(self.path.as_ref().map(|path| format!("path={path}")));
         filters.extend(self.process.map(|process| format!("process={process}")));
         filters.extend((self.hit != 1).then(|| format!("hit={}", self.hit)));
-        match self.count {
-            Some(1) => {}
-            Some(count) => filters.push(format!("count={count}")),
-            None => filters.push("count=all".to_owned()),
+        match self.times {
+            1 => {}
+            u64::MAX => filters.push("always".to_owned()),
+            times => filters.push(format!("times={times}")),
         }
         filters.extend(self.chance.map(|chance| format!("probability={}", f64::from(chance.0) / f64::from(CERTAIN))));
         formatter.write_str("disk")?;
@@ -248,7 +248,7 @@ impl fmt::Display for DiskRule {
 /// A text that is not a rule for a disk; it says what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ParseDiskRuleError(pub(super) String);
+pub struct ParseDiskRuleError(pub(crate) String);
 
 impl FromStr for DiskRule {
     type Err = ParseDiskRuleError;
@@ -265,9 +265,12 @@ impl FromStr for DiskRule {
             None => ("", rest.strip_prefix('=').ok_or_else(malformed)?),
         };
         let mut rule = DiskRule::new(fault.parse()?);
-        for filter in filters.split(',').filter(|filter| !filter.is_empty()) {
-            let (name, value) = filter.split_once('=').ok_or_else(malformed)?;
-            rule.filter(name, value)?;
+        for filter in filters.split(',').map(str::trim).filter(|filter| !filter.is_empty()) {
+            match filter.split_once('=') {
+                Some((name, value)) => rule.filter(name, value)?,
+                None if filter == "always" => rule.times = u64::MAX,
+                None => return Err(malformed()),
+            }
         }
         rule.check()?;
         Ok(rule)
@@ -289,10 +292,9 @@ impl DiskRule {
                 })?);
             }
             "path" => self.path = Some(value.parse()?),
-            "process" => self.process = Some(number()?),
+            "process" => self.process = Some(u32::try_from(number()?).unwrap_or(u32::MAX)),
             "hit" => self.hit = number()?,
-            "count" if value == "all" => self.count = None,
-            "count" => self.count = Some(number()?),
+            "times" => self.times = number()?,
             "probability" => {
                 let chance = value.parse::<f64>().ok().filter(|chance| (0.0..=1.0).contains(chance));
                 let chance = chance
@@ -301,7 +303,7 @@ impl DiskRule {
             }
             other => {
                 return Err(ParseDiskRuleError(format!(
-                    "`{other}` is no filter of a disk's rule: give operation, path, process, hit, count or probability"
+                    "`{other}` is no filter of a disk's rule: give operation, path, process, hit, times, always or probability"
                 )));
             }
         }
