@@ -15,12 +15,12 @@ use crate::ports::host::Address;
 use crate::protocol::align::Channel;
 
 macro_rules! actions {
-    ($($(#[$doc:meta])* $action:ident = $name:literal,)*) => {
+    ($($action:ident = $name:literal, $meaning:literal;)*) => {
         /// What may happen at a point.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum Action {
-            $($(#[$doc])* $action,)*
+            $(#[doc = $meaning] $action,)*
         }
 
         impl Action {
@@ -32,27 +32,25 @@ macro_rules! actions {
             pub fn name(self) -> &'static str {
                 match self { $(Action::$action => $name,)* }
             }
+
+            /// What happens.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Action::$action => $meaning,)* }
+            }
         }
     };
 }
 
 actions! {
-    /// The image of the process is gone: nothing that was in memory is left, no destructor acts outside.
-    Crash = "crash",
-    /// The actor that reaches the point is gone, without a word; its host reports that.
-    Kill = "kill",
-    /// What is about to be done fails with an error.
-    Error = "error",
-    /// The code at the point panics.
-    Panic = "panic",
-    /// It takes longer.
-    Delay = "delay",
-    /// The message is lost.
-    Drop = "drop",
-    /// The message arrives twice.
-    Duplicate = "duplicate",
-    /// It stands still until it is released.
-    Hold = "hold",
+    Crash = "crash", "The image of the process is gone: nothing that was in memory is left, no destructor acts outside.";
+    Kill = "kill", "The actor that reaches the point is gone, without a word; its host reports that.";
+    Error = "error", "What is about to be done fails with an error.";
+    Panic = "panic", "The code at the point panics.";
+    Delay = "delay", "It takes longer.";
+    Drop = "drop", "The message is lost.";
+    Duplicate = "duplicate", "The message arrives twice.";
+    Hold = "hold", "It stands still until it is released.";
 }
 
 impl fmt::Display for Action {

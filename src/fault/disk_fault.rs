@@ -85,6 +85,19 @@ pub(crate) fn is_effect(operation: FileOperation) -> bool {
 }
 
 impl DiskFault {
+    /// Whether a job may fail by it that is right: an error may come to it, and it has nothing to go on with.
+    pub(crate) fn may_fail_a_job(self) -> bool {
+        match self {
+            DiskFault::Error
+            | DiskFault::ErrorAfterwards
+            | DiskFault::FullDisk
+            | DiskFault::FailedSync
+            | DiskFault::FlipOnRead => true,
+            // Damage stays: a start that is refused for it is refused for ever.
+            DiskFault::FlipAtRest | DiskFault::PowerCut | DiskFault::Slow(_) => false,
+        }
+    }
+
     /// Whether it can happen at this operation.
     #[must_use]
     pub fn applies_to(self, operation: FileOperation) -> bool {

@@ -174,17 +174,34 @@ impl DiskRule {
         self.fault
     }
 
-    /// Whether a job may fail by it that is right: an error may come to it, and it has nothing to go on with.
-    pub(crate) fn may_fail_a_job(&self) -> bool {
-        match self.fault {
-            DiskFault::Error
-            | DiskFault::ErrorAfterwards
-            | DiskFault::FullDisk
-            | DiskFault::FailedSync
-            | DiskFault::FlipOnRead => true,
-            // Damage stays: a start that is refused for it is refused for ever.
-            DiskFault::FlipAtRest | DiskFault::PowerCut | DiskFault::Slow(_) => false,
-        }
+    /// The only process in which it strikes, if there is one.
+    #[must_use]
+    pub fn only_in_process(&self) -> Option<u32> {
+        self.process
+    }
+
+    /// The operation that fits from which on it strikes.
+    #[must_use]
+    pub fn first_hit(&self) -> u64 {
+        self.hit
+    }
+
+    /// How often it strikes, at most.
+    #[must_use]
+    pub fn strikes(&self) -> u64 {
+        self.times
+    }
+
+    /// Whether chance decides at each operation that fits.
+    #[must_use]
+    pub fn has_a_chance(&self) -> bool {
+        self.chance.is_some()
+    }
+
+    /// The same without a chance.
+    #[must_use]
+    pub fn certainly(self) -> DiskRule {
+        DiskRule { chance: None, ..self }
     }
 
     /// Whether an operation is one that the rule counts.

@@ -19,6 +19,8 @@ mod disk_fault;
 mod disk_rule;
 mod names;
 mod plan;
+mod shape;
+mod table;
 mod text;
 
 pub use alluvium_actors::ports::points::{Action, Actions, Point, UnknownPoint};
@@ -28,5 +30,7 @@ pub(crate) use disk_fault::{OPERATIONS, is_effect, operation_name};
 pub(crate) use disk_rule::CERTAIN;
 pub use disk_rule::{DiskRule, ParseDiskRuleError, PathPattern};
 pub use names::Names;
+pub(crate) use names::Spot;
 pub use plan::{End, Fault, FaultError, FaultPlan, LONGEST_HOLD, What};
+pub use table::page;
 pub use text::ParseFaultError;

@@ -19,6 +19,8 @@ pub struct Names {
 #[derive(Clone, Debug)]
 struct Chain {
     name: Arc<str>,
+    /// What a fault at it calls it: the uid of one of its operators, or its name if none of them has one.
+    called: String,
     /// The name of the chain, those of its operators, and the uids, also as they stand in names of files.
     known_as: BTreeSet<String>,
 }
@@ -31,10 +33,31 @@ impl Names {
             let uids = node.uids.iter().map(|uid| uid.as_str().to_owned());
             let parts = node.name.split(" -> ").map(str::to_owned);
             let known_as = uids.chain(parts).chain([node.name.clone()]).collect();
-            Chain { name: Arc::from(node.name.as_str()), known_as }
+            let called = node.uids.first().map_or(node.name.as_str(), |uid| uid.as_str()).to_owned();
+            Chain { name: Arc::from(node.name.as_str()), called, known_as }
         });
         let sinks = plan.sinks.iter().map(|sink| Arc::from(sink.uid.as_str()));
         Names { chains: chains.collect(), sinks: sinks.collect() }
+    }
+
+    /// Where a point is reached.
+    pub(crate) fn spot(&self, hit: &Hit<'_>) -> Spot {
+        match self.place(hit) {
+            Place::Chain(node, subtask) => Spot::Chain(node, subtask),
+            Place::Instance(operator, subtask) => Spot::Instance(Arc::from(operator), subtask),
+            Place::Sink(sink) => Spot::Sink(sink),
+            Place::Elsewhere => Spot::Elsewhere,
+        }
+    }
+
+    /// The operator and the subtask of a spot, as the filters of a fault name them.
+    pub(crate) fn filters(&self, spot: &Spot) -> (Option<String>, Option<u32>) {
+        match spot {
+            Spot::Chain(node, subtask) => (self.chains.get(*node).map(|chain| chain.called.clone()), Some(*subtask)),
+            Spot::Instance(operator, subtask) => (Some(operator.to_string()), Some(*subtask)),
+            Spot::Sink(sink) => (self.sinks.get(*sink).map(ToString::to_string), None),
+            Spot::Elsewhere => (None, None),
+        }
     }
 
     /// Whether an operator, a source, a sink or a chain is called so.
@@ -56,7 +79,8 @@ impl Names {
     pub(super) fn is_at(&self, operator: &str, hit: &Hit<'_>) -> bool {
         match self.place(hit) {
             Place::Chain(node, _) => self.chains.get(node).is_some_and(|chain| chain.known_as.contains(operator)),
-            Place::Instance(name, _) => name == name_part(operator),
+            // As it stands in names of files, too.
+            Place::Instance(name, _) => name == operator || name == name_part(operator),
             Place::Sink(sink) => self.sinks.get(sink).is_some_and(|uid| **uid == *operator),
             Place::Elsewhere => false,
         }
@@ -125,6 +149,19 @@ impl Names {
         }
         text
     }
+}
+
+/// Where a point is reached, to be counted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Spot {
+    /// At a subtask of a chain.
+    Chain(usize, u32),
+    /// At the work for an instance of an operator, by the operator's name in files.
+    Instance(Arc<str>, u32),
+    /// At the committing side of a sink.
+    Sink(usize),
+    /// At none of them.
+    Elsewhere,
 }
 
 /// Where a point is reached.

@@ -103,6 +103,19 @@ impl SimulatedDisk {
         self.machine().struck.clone()
     }
 
+    /// Lets somebody look who is no part of the job: nothing that he asks for is counted or goes wrong.
+    pub(crate) fn undisturbed<T>(&self, look: impl FnOnce() -> T) -> T {
+        self.machine().armed.is_off = true;
+        let seen = look();
+        self.machine().armed.is_off = false;
+        seen
+    }
+
+    /// How many of them a right job may fail by.
+    pub(crate) fn count_failures(&self) -> usize {
+        self.machine().struck.iter().filter(|struck| struck.fault.may_fail_a_job()).count()
+    }
+
     /// What went wrong since the last call, for the story of a run.
     pub(crate) fn newly_struck(&self) -> Vec<Struck> {
         let mut machine = self.machine();

@@ -140,8 +140,10 @@ impl<'a> JobTest<'a> {
     fn repeat_line(&self, simulation: &Simulation) -> String {
         let thread = std::thread::current();
         match thread.name().filter(|name| *name != "main") {
-            Some(test) => format!("to repeat it: ALLUVIUM_SIMULATION_SEED={simulation} cargo test {test}"),
-            None => format!("to repeat it: ALLUVIUM_SIMULATION_SEED={simulation} cargo test (the test at {})", self.at),
+            Some(test) => format!("to repeat it: ALLUVIUM_SIMULATION_SEED='{simulation}' cargo test {test}"),
+            None => {
+                format!("to repeat it: ALLUVIUM_SIMULATION_SEED='{simulation}' cargo test (the test at {})", self.at)
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod check;
 pub mod conformance;
 pub mod disk;
+pub mod explore;
 pub mod host;
 pub mod job_test;
 pub mod models;

@@ -9,6 +9,8 @@
 //!   prepare the disk -> process 1 -> crash -> what the disk remembers -> process 2 -> ... -> the job is over -> check
 //! ```
 
+mod course;
+mod draw;
 mod faults;
 mod history;
 mod host;
@@ -17,24 +19,26 @@ mod outside;
 mod points;
 mod process;
 mod programs;
+mod report;
 mod run;
+mod schedule;
 mod story;
 mod suspended;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alluvium_actors::drive::control::Control;
 use alluvium_actors::drive::supervisor::SupervisorSetup;
 use alluvium_actors::ids::{CheckpointId, Moment};
+use alluvium_actors::ports::blocking::panic_text;
 use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::host::Address;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
-use alluvium_actors::ports::points::Point;
 use alluvium_actors::protocol::coordinator::StatisticsSnapshot;
 use alluvium_actors::protocol::lifecycle::JobState;
 
@@ -46,9 +50,11 @@ use super::random::Random;
 use crate::graph::Graph;
 use crate::job::{self, Options, StartError};
 
-pub use self::faults::{Faults, ParseSimulationError};
+pub use self::faults::{Faults, Order, ParseSimulationError};
 pub use self::history::History;
 pub use self::outside::Outside;
+pub use self::report::{Place, Report, Trouble};
+pub use self::schedule::{EventFault, ParseScheduleError, Schedule, ScheduledFault};
 
 /// A job, the world it lives in, and what must be true of both.
 pub trait Scenario {
@@ -207,86 +213,19 @@ pub struct World<'a> {
     pub now: Moment,
 }
 
-/// What happened in a run that went well.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The number of events.
-    pub events: u64,
-    /// The number of changes of the disk that were asked for.
-    pub effects: u64,
-    /// The number of processes that were started.
-    pub processes: u32,
-    /// How many of them were ended by a crash.
-    pub crashes: u32,
-    /// How many were ended by a fault of the disk.
-    pub failures: u32,
-    /// The number of checkpoints that were completed.
-    pub completed: u64,
-    /// The time that passed.
-    pub time: Duration,
-    /// A hash over everything that happened, without encoded records.
-    pub fingerprint: u64,
-    /// How often each fault point was reached, those that were reached at all.
-    pub reached: BTreeMap<Point, u64>,
-    /// How often a fault struck at a point.
-    pub struck: u64,
-    /// The faults of the plan that never struck, as text: their point was not reached by whom the filters allow, or the disk was not asked for what they are
-    /// about.
-    pub unstruck: Vec<String>,
-}
-
-/// A run that did not go well.
-#[derive(Clone, Debug)]
-pub struct Trouble {
-    simulation: Simulation,
-    reason: String,
-    story: String,
-}
-
-impl Trouble {
-    /// What is wrong.
-    #[must_use]
-    pub fn reason(&self) -> &str {
-        &self.reason
-    }
-
-    /// What happened before, in order: the last events, one a line.
-    #[must_use]
-    pub fn story(&self) -> &str {
-        &self.story
-    }
-
-    /// The run that found it.
-    #[must_use]
-    pub fn simulation(&self) -> Simulation {
-        self.simulation.clone()
-    }
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}\n\nwhat happened before:\n{}\nsimulation {}: {}\nto repeat it, run the same test with ALLUVIUM_SIMULATION_SEED={}",
-            self.reason, self.story, self.simulation, self.reason, self.simulation
-        )
-    }
-}
-
-impl std::error::Error for Trouble {}
-
 /// A run: the seed and what goes wrong in it. Its text is what `ALLUVIUM_SIMULATION_SEED` takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Simulation {
     seed: u64,
     faults: Faults,
+    order: Order,
 }
 
 impl Simulation {
     /// A run in which several things go wrong.
     #[must_use]
     pub fn new(seed: u64) -> Simulation {
-        Simulation { seed, faults: Faults::Random }
+        Simulation { seed, faults: Faults::Random, order: Order::Seed }
     }
 
     /// The same with other faults.
@@ -295,10 +234,34 @@ impl Simulation {
         Simulation { faults, ..self }
     }
 
+    /// The same with another seed.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Simulation {
+        Simulation { seed, ..self }
+    }
+
+    /// The same in another order.
+    #[must_use]
+    pub fn in_order(self, order: Order) -> Simulation {
+        Simulation { order, ..self }
+    }
+
     /// The number that decides everything.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// What goes wrong in it.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Who decides what runs next.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        self.order
     }
 
     /// The run that the environment variable `ALLUVIUM_SIMULATION_SEED` asks for, if it does.
@@ -327,19 +290,27 @@ impl Simulation {
     pub fn run_twice<S: Scenario>(&self, mut build: impl FnMut() -> S) -> Result<Report, Trouble> {
         let (first, story) = self.clone().tell(&mut build());
         let (second, again) = self.clone().tell(&mut build());
-        if let Some(difference) = story.difference(&again) {
-            return Err(Trouble { simulation: self.clone(), reason: difference, story: again.last_events() });
+        match (story.difference(&again), first, second) {
+            (None, first, second) => first.and(second),
+            (Some(difference), first, _) => {
+                let exactly = first.map_or_else(|trouble| trouble.exactly(), |report| report.exactly);
+                Err(Trouble::new(self.clone(), exactly, difference, &again))
+            }
         }
-        first.and(second)
     }
 
     fn tell(self, scenario: &mut dyn Scenario) -> (Result<Report, Trouble>, Story) {
         let story = Arc::new(Mutex::new(Story::default()));
-        let outcome = Run::new(self.clone(), scenario, Arc::clone(&story)).finish();
+        let mut run = Run::new(self.clone(), scenario, Arc::clone(&story));
+        // What a scenario asserts is wrong as well as what it answers.
+        let outcome = catch_unwind(AssertUnwindSafe(|| run.finish()));
+        let outcome = outcome.unwrap_or_else(|panic| Err(format!("the test panicked: {}", panic_text(panic.as_ref()))));
+        let exactly = run.exactly();
+        drop(run);
         let story = std::mem::take(&mut *story.lock().unwrap_or_else(PoisonError::into_inner));
         let outcome = match outcome {
-            Ok(report) => Ok(Report { fingerprint: story.fingerprint(), events: story.events(), ..report }),
-            Err(reason) => Err(Trouble { simulation: self, reason, story: story.last_events() }),
+            Ok(report) => Ok(Report { fingerprint: story.fingerprint(), events: story.events(), exactly, ..report }),
+            Err(reason) => Err(Trouble::new(self, exactly, reason, &story)),
         };
         (outcome, story)
     }

@@ -59,7 +59,7 @@ fn a_failing_run_says_what_is_wrong_tells_the_story_and_ends_with_the_line_that_
     assert!(last.starts_with("to repeat it: ALLUVIUM_SIMULATION_SEED="), "{last}");
     assert!(last.ends_with(&format!(" cargo test {name}")), "{last}");
     // The line names the run: it fails again, in the same way.
-    let seed: Simulation = last.split(['=', ' ']).nth(4).unwrap().parse().unwrap();
+    let seed: Simulation = last.split('\'').nth(1).unwrap().parse().unwrap();
     assert_eq!(test.message(&test.try_run(&seed).unwrap_err()), message);
 }
 

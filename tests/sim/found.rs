@@ -1,28 +1,20 @@
-//! Seeds that once found something, run for ever.
+//! Schedules that once found something, run for ever: the files in `tests/sim/schedules`.
+
+use std::path::Path;
+
+use alluvium::testing::explore::Replay;
 
 use crate::many_seeds::JOBS;
 use crate::schedules::quiet;
 
-/// The job, the simulation, and what it found.
-const FOUND: [(&str, &str, &str); 2] = [
-    (
-        "example embed, sales",
-        "45139",
-        "a sync of the store failed, and the job, which tolerated every failed checkpoint, went on for ever without one",
-    ),
-    (
-        "cancelled",
-        "1008728",
-        "a manifest that could not be written, nor its unfinished file be removed, was left over by a cancellation that deletes everything",
-    ),
-];
+fn replay() -> Replay<'static> {
+    quiet::install();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sim/schedules");
+    JOBS.iter().fold(Replay::of(directory), |replay, job| replay.playing(job.name, |simulation| job.twice(simulation)))
+}
 
 #[test]
 fn what_was_found_once_stays_mended() {
-    quiet::install();
-    for (name, simulation, found) in FOUND {
-        let job = JOBS.iter().find(|job| job.name == name).unwrap_or_else(|| panic!("there is no job `{name}`"));
-        let simulation = simulation.parse().unwrap_or_else(|error| panic!("{simulation}: {error}"));
-        job.twice(&simulation).unwrap_or_else(|trouble| panic!("{trouble}\nit had found: {found}"));
-    }
+    let replayed = replay().run();
+    assert!(replayed.files > 0, "there are none");
 }

@@ -57,7 +57,7 @@ fn a_job_without_an_end_is_found() {
     let simulation = Simulation::new(1).with(Faults::None);
     let trouble = simulation.run(&mut Copy { numbers: None }).expect_err("the job has no end");
     assert!(trouble.reason().contains("hangs"), "{trouble}");
-    assert!(trouble.to_string().contains("ALLUVIUM_SIMULATION_SEED=1/none"), "{trouble}");
+    assert!(trouble.to_string().contains("ALLUVIUM_SIMULATION_SEED='1/none'"), "{trouble}");
 }
 
 #[test]

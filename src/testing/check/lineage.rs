@@ -181,6 +181,8 @@ impl<K: RecordKey, S: Effects> Tally<K, S> {
         self.found.clear();
         let effects = self.sink.all(scene)?;
         self.count(&effects)?;
+        // Another process may follow: what was counted here is not counted once more there.
+        self.read = effects.len();
         let sink = self.sink.name();
         let name = self.origins.name();
         self.origins.named();

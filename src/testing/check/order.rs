@@ -78,6 +78,8 @@ impl<K: Ord + Clone + fmt::Debug + 'static, S: Effects + Clone> Check for PerKey
         self.last.clear();
         self.read = 0;
         let effects = self.sink.all(scene)?;
+        // Another process may follow: what was followed here is not followed once more there.
+        self.read = effects.len();
         self.follow(&effects).map(|()| Verdict::Kept)
     }
 }

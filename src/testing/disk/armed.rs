@@ -56,6 +56,8 @@ impl ArmedRule {
 /// Counts operations, and knows what goes wrong at which.
 #[derive(Debug, Default)]
 pub(super) struct Armed {
+    /// Somebody only looks: nothing is counted, and nothing goes wrong.
+    pub(super) is_off: bool,
     effects: u64,
     counts: [u64; OPERATIONS.len()],
     at_effect: BTreeMap<u64, DiskFault>,
@@ -101,9 +103,12 @@ impl Armed {
 
     /// Counts an operation and says what happens to it.
     pub(super) fn next(&mut self, operation: FileOperation, path: &[u8], process: u32, random: &mut Random) -> Verdict {
+        let mut verdict = Verdict::default();
+        if self.is_off {
+            return verdict;
+        }
         let count = &mut self.counts[operation as usize];
         *count += 1;
-        let mut verdict = Verdict::default();
         let mut add = |fault: DiskFault| match fault {
             DiskFault::Slow(time) => verdict.slow = Some(verdict.slow.unwrap_or_default() + time),
             other => verdict.fault = verdict.fault.or(Some(other)),

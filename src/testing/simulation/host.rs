@@ -12,6 +12,7 @@ use alluvium_actors::ports::blocking::Blocking;
 use alluvium_actors::ports::host::{Address, DriverFactory, Host, Placement};
 use alluvium_actors::ports::points::{Delivery, Faults, Points};
 
+use super::faults::Order;
 use super::outside::Outside;
 use super::points::{Gate, SimulatedFaults};
 use crate::testing::random::Random;
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     outside: Outside,
     pub(super) now: Moment,
     pub(super) random: Random,
+    pub(super) order: Order,
     pub(super) actors: BTreeMap<Address, Actor>,
     pub(super) faults: Arc<SimulatedFaults>,
     /// What is on its way and may not arrive yet, in order, by sender and receiver.
@@ -63,8 +65,22 @@ impl Actor {
 }
 
 impl Shared {
-    pub(super) fn new(outside: Outside, now: Moment, random: Random, faults: Arc<SimulatedFaults>) -> Shared {
-        Shared { outside, now, random, actors: BTreeMap::new(), faults, links: BTreeMap::new(), slices: 0 }
+    pub(super) fn new(
+        outside: Outside,
+        now: Moment,
+        random: Random,
+        order: Order,
+        faults: Arc<SimulatedFaults>,
+    ) -> Shared {
+        Shared { outside, now, random, order, actors: BTreeMap::new(), faults, links: BTreeMap::new(), slices: 0 }
+    }
+
+    /// A number below `limit` that the seed decides, or this one in the plain order.
+    pub(super) fn chance(&mut self, limit: u64, plain: u64) -> u64 {
+        match self.order {
+            Order::Seed => self.random.below(limit),
+            Order::Plain => plain,
+        }
     }
 
     pub(super) fn set_now(&mut self, now: Moment) {
@@ -74,7 +90,7 @@ impl Shared {
 
     /// An actor takes a step.
     pub(super) fn begin_step(&mut self, address: Address) {
-        self.slices = self.random.below(SLICES);
+        self.slices = self.chance(SLICES, SLICES - 1);
         let now = self.now;
         if let Some(actor) = self.actors.get_mut(&address) {
             actor.alarms.retain(|alarm| *alarm > now);
@@ -129,7 +145,7 @@ impl Shared {
     }
 
     fn spawn(&mut self, address: Address, factory: DriverFactory) {
-        let speed = [1, 4, 16, 64][self.random.below(4) as usize];
+        let speed = [1, 4, 16, 64][self.chance(4, 0) as usize];
         let mailbox = VecDeque::new();
         self.actors.insert(address, Actor { factory: Some(factory), mailbox, alarms: BTreeSet::new(), speed });
     }
@@ -191,7 +207,10 @@ impl Host for SimulatedHost {
                 }
             }
             Delivery::Never => {}
-            Delivery::After(delay) => shared.send(from, to, message, Some(faults.after(delay))),
+            Delivery::After(delay) => {
+                let leaves = faults.busy_until(self.address).map_or(shared.now, |busy| busy.max(shared.now));
+                shared.send(from, to, message, Some(Gate::until(leaves + delay)));
+            }
             Delivery::Held(held) => shared.send(from, to, message, Some(faults.held(held))),
         }
     }

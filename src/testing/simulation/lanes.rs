@@ -7,15 +7,19 @@ use std::time::Duration;
 use alluvium_actors::ids::Moment;
 use alluvium_actors::ports::blocking::{Blocking, Lane, Work};
 
+use super::faults::Order;
+use super::host::Shared;
 use super::points::{Gate, SimulatedFaults};
 use super::suspended::{self, Suspended, Worked};
-use crate::testing::random::Random;
 
 /// All lanes, in the order in which they are looked at.
 const LANES: [Lane; 3] = [Lane::Metadata, Lane::Blobs, Lane::Connectors];
 
 /// How many pieces of the connectors' work are under way at once.
 const CONNECTOR_THREADS: usize = 2;
+
+/// How long work waits for its thread in the plain order.
+const PLAIN_LATENCY: Duration = Duration::from_micros(100);
 
 /// Where the drivers put their work.
 #[derive(Default)]
@@ -67,6 +71,10 @@ pub(super) struct Position {
 }
 
 impl Position {
+    pub(super) fn lane_number(self) -> usize {
+        self.lane
+    }
+
     pub(super) fn lane(self) -> Lane {
         LANES[self.lane]
     }
@@ -79,7 +87,7 @@ impl Lanes {
     }
 
     /// Begins what has its turn.
-    pub(super) fn begin(&mut self, now: Moment, random: &mut Random) {
+    pub(super) fn begin(&mut self, shared: &mut Shared) {
         for (lane, work) in std::mem::take(&mut *self.inbox.0.lock().unwrap_or_else(PoisonError::into_inner)) {
             let lane = LANES.iter().position(|known| *known == lane).expect("every lane is known");
             self.queues[lane].push_back(Queued::Waits(work));
@@ -87,7 +95,7 @@ impl Lanes {
         for (lane, queue) in self.queues.iter_mut().enumerate() {
             for queued in queue.iter_mut().take(threads(lane)) {
                 *queued = match std::mem::replace(queued, Queued::AtWork) {
-                    Queued::Waits(work) => Queued::Begun(work, Moment(now.0 + latency(random))),
+                    Queued::Waits(work) => Queued::Begun(work, shared.now + latency(shared)),
                     begun => begun,
                 };
             }
@@ -174,12 +182,15 @@ fn threads(lane: usize) -> usize {
     }
 }
 
-/// How long a piece of work waits for its thread, in nanoseconds: mostly little, at times very long.
-fn latency(random: &mut Random) -> u64 {
-    let most = match random.below(100) {
+/// How long a piece of work waits for its thread: mostly little, at times very long.
+fn latency(shared: &mut Shared) -> Duration {
+    if shared.order == Order::Plain {
+        return PLAIN_LATENCY;
+    }
+    let most = match shared.random.below(100) {
         0..70 => 200_000,
         70..97 => 4_000_000,
         _ => 100_000_000,
     };
-    random.below(most)
+    Duration::from_nanos(shared.random.below(most))
 }

@@ -11,9 +11,10 @@ use alluvium_actors::ports::points::{
 };
 use alluvium_actors::protocol::align::{Channel, CheckpointMode};
 
+use super::Place;
 use super::story::{Story, What as Told};
 use super::suspended;
-use crate::fault::{Armed, End, FaultPlan, LONGEST_HOLD, Names, Strike, What};
+use crate::fault::{Armed, End, FaultPlan, LONGEST_HOLD, Names, Spot, Strike, What};
 use crate::testing::disk::SimulatedDisk;
 use crate::testing::random::Random;
 
@@ -55,9 +56,20 @@ struct State {
     released: BTreeSet<u64>,
     holds: u64,
     cuts: Cuts,
-    reached: BTreeMap<Point, u64>,
-    struck: u64,
+    process: u32,
+    /// Who reached a point how often, in which process, for which checkpoint.
+    reached: BTreeMap<(Point, Spot, Option<CheckpointId>, u32), u64>,
+    struck: BTreeMap<(Point, Action), u64>,
+    /// How many faults had struck when the current process began.
+    struck_before: u64,
     wrong: Option<String>,
+}
+
+impl State {
+    /// How many faults have struck.
+    fn struck_so_far(&self) -> u64 {
+        self.struck.values().sum()
+    }
 }
 
 impl SimulatedFaults {
@@ -75,8 +87,10 @@ impl SimulatedFaults {
             released: BTreeSet::new(),
             holds: 0,
             cuts: Cuts::default(),
+            process: 0,
             reached: BTreeMap::new(),
-            struck: 0,
+            struck: BTreeMap::new(),
+            struck_before: 0,
             wrong: None,
         };
         Arc::new(SimulatedFaults { state: Mutex::new(state) })
@@ -86,12 +100,19 @@ impl SimulatedFaults {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The next process starts: what struck before was in others.
+    pub(super) fn process_starts(&self, process: u32) {
+        let mut state = self.state();
+        state.process = process;
+        state.struck_before = state.struck_so_far();
+        state.crash = None;
+    }
+
     /// A process begins, on this disk.
     pub(super) fn process_begins(&self, process: u32, names: Names, mode: CheckpointMode, disk: SimulatedDisk) {
         let mut state = self.state();
         state.armed.process_begins(process, names);
         state.disk = Some(disk);
-        state.crash = None;
         state.acting = None;
         state.standing.clear();
         state.held.clear();
@@ -162,12 +183,35 @@ impl SimulatedFaults {
 
     /// How often each point was reached.
     pub(super) fn reached(&self) -> BTreeMap<Point, u64> {
-        self.state().reached.clone()
+        let mut reached = BTreeMap::new();
+        for ((point, ..), hits) in &self.state().reached {
+            *reached.entry(*point).or_default() += hits;
+        }
+        reached
     }
 
-    /// How many faults struck.
-    pub(super) fn struck(&self) -> u64 {
-        self.state().struck
+    /// How often each point was reached by whom.
+    pub(super) fn places(&self) -> BTreeMap<Place, u64> {
+        let state = self.state();
+        let mut places = BTreeMap::new();
+        for ((point, spot, checkpoint, process), hits) in &state.reached {
+            let (operator, subtask) = state.armed.names().filters(spot);
+            let checkpoint = checkpoint.map(|checkpoint| checkpoint.0);
+            *places.entry(Place { point: *point, operator, subtask, checkpoint, process: *process }).or_default() +=
+                hits;
+        }
+        places
+    }
+
+    /// How often each action struck at each point.
+    pub(super) fn struck(&self) -> BTreeMap<(Point, Action), u64> {
+        self.state().struck.clone()
+    }
+
+    /// How many faults struck in the current process.
+    pub(super) fn struck_here(&self) -> u64 {
+        let state = self.state();
+        state.struck_so_far() - state.struck_before
     }
 
     /// The faults of the plan that never struck.
@@ -181,8 +225,9 @@ impl SimulatedFaults {
         if state.crash.is_some() {
             return None;
         }
-        let State { armed, random, story, now, held, released, cuts, reached, struck, wrong, .. } = &mut *state;
-        *reached.entry(hit.point).or_default() += 1;
+        let State { armed, random, story, now, held, released, cuts, process, reached, struck, wrong, .. } =
+            &mut *state;
+        *reached.entry((hit.point, armed.names().spot(hit), hit.checkpoint, *process)).or_default() += 1;
         held.retain(|number, until| {
             let waits = *until != hit.point;
             if !waits {
@@ -194,7 +239,9 @@ impl SimulatedFaults {
         if let Err(broken) = cuts.hear(hit, armed.names()) {
             wrong.get_or_insert(broken);
         }
-        *struck += u64::from(strike.is_some());
+        if let Some(Strike { what, .. }) = &strike {
+            *struck.entry((hit.point, what.action())).or_default() += 1;
+        }
         let told = Told::Reached {
             point: hit.point,
             place: armed.names().tell(hit),
@@ -231,7 +278,14 @@ impl SimulatedFaults {
         }
         let mut state = self.state();
         if let Some(actor) = state.acting {
-            state.standing.insert(actor, gate);
+            // Who stands still already stands still longer: no fault shortens another.
+            let longer = match state.standing.get(&actor) {
+                Some(earlier) if gate.held.is_none() => {
+                    Gate { at: earlier.at + gate.at.since(state.now), held: earlier.held }
+                }
+                _ => gate,
+            };
+            state.standing.insert(actor, longer);
         }
     }
 }

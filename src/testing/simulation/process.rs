@@ -15,6 +15,7 @@ use alluvium_actors::ports::blocking::panic_text;
 use alluvium_actors::ports::host::{Address, Driver, DriverFactory, Placement, Role, Step};
 use alluvium_actors::ports::points::{Delivery, Faults, InjectedEnd, InjectedPanic};
 
+use super::faults::Order;
 use super::host::{Actor, Mail, Ready, Shared, SimulatedHost};
 use super::lanes::{Lanes, Position, Proceeded};
 use super::outside::Outside;
@@ -26,6 +27,9 @@ use crate::testing::random::Random;
 
 /// How much time an event takes, in nanoseconds, at most.
 const EVENT: u64 = 20_000;
+
+/// How much it takes in the plain order.
+const PLAIN_EVENT: u64 = 9_999;
 
 /// How often blocking work that is due is chosen, compared to an actor.
 const WORK_SPEED: u64 = 16;
@@ -45,6 +49,8 @@ pub(super) struct Process {
     faults: Arc<SimulatedFaults>,
     /// Whether blocking work may have to stand still in its middle.
     may_suspend: bool,
+    /// In the plain order: when each kind of event had its turn last, counted in events.
+    turns: BTreeMap<Turn, u64>,
     /// Kept from event to event, for its room.
     choices: Vec<(u64, Choice)>,
 }
@@ -57,6 +63,14 @@ enum Ended {
     Alone(String),
     /// By a defect of the runtime.
     Defect(String),
+}
+
+/// What has its turn in the plain order: an actor, whatever it does, a lane, or a program beside the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Actor(Address),
+    Lane(usize),
+    Program(usize),
 }
 
 /// What may happen next.
@@ -78,13 +92,14 @@ impl Process {
         story: Arc<Mutex<Story>>,
         disk: SimulatedDisk,
         commands: Vec<(Duration, Address, Control)>,
+        order: Order,
         faults: Arc<SimulatedFaults>,
         may_suspend: bool,
     ) -> Process {
         let mut commands: Vec<_> =
             commands.into_iter().map(|(delay, to, message)| (now + delay, to, message)).collect();
         commands.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
-        let shared = Rc::new(RefCell::new(Shared::new(outside, now, random, Arc::clone(&faults))));
+        let shared = Rc::new(RefCell::new(Shared::new(outside, now, random, order, Arc::clone(&faults))));
         let lanes = Lanes::default();
         let host = SimulatedHost::of(Address::Supervisor, Rc::clone(&shared), lanes.door());
         let build = Box::new(move |host| Box::new(SupervisorDriver::new(host, setup)) as Box<dyn Driver>);
@@ -99,6 +114,7 @@ impl Process {
             disk,
             faults,
             may_suspend,
+            turns: BTreeMap::new(),
             programs: Programs::default(),
             choices: Vec::new(),
         }
@@ -175,7 +191,7 @@ impl Process {
     /// Lets one of the actors panic outside of user code. The supervisor is left out: the job ends with it, as by a crash.
     pub(super) fn panic(&mut self) {
         let candidates: Vec<Address> = self.drivers.keys().copied().filter(|at| *at != Address::Supervisor).collect();
-        let drawn = self.shared.borrow_mut().random.below(candidates.len() as u64) as usize;
+        let drawn = self.shared.borrow_mut().chance(candidates.len() as u64, 0) as usize;
         let Some(address) = candidates.get(drawn).copied() else { return };
         self.gone(address, "it was told to".to_owned());
     }
@@ -190,10 +206,10 @@ impl Process {
 
     fn pass_time(&mut self) {
         let mut shared = self.shared.borrow_mut();
-        let passed = 1 + shared.random.below(EVENT);
+        let passed = 1 + shared.chance(EVENT, PLAIN_EVENT);
         let now = Moment(shared.now.0 + passed);
         shared.set_now(now);
-        self.lanes.begin(shared.now, &mut shared.random);
+        self.lanes.begin(&mut shared);
         shared.deliver();
         drop(shared);
         self.command();
@@ -245,6 +261,10 @@ impl Process {
         }
         choices.extend(self.lanes.due(now, &self.faults).map(|position| (WORK_SPEED, Choice::Work(position))));
         choices.extend(self.programs.ready().map(|(speed, index)| (speed, Choice::Program(index))));
+        if shared.order == Order::Plain {
+            drop(shared);
+            return self.take_turns(choices.into_iter().map(|(_, choice)| choice));
+        }
         let all = choices.iter().map(|(speed, _)| speed).sum();
         let mut drawn = shared.random.below(all);
         let chosen = choices.iter().find_map(|(speed, choice)| {
@@ -255,6 +275,15 @@ impl Process {
         drop(shared);
         self.choices = choices;
         chosen
+    }
+
+    /// Whoever had no turn for the longest time; an actor hears its messages before it takes a step.
+    fn take_turns(&mut self, choices: impl Iterator<Item = Choice>) -> Option<Choice> {
+        let last = |choice: &Choice| self.turns.get(&turn(*choice)).copied().unwrap_or(0);
+        let chosen = choices.min_by_key(last)?;
+        let next = self.turns.values().max().copied().unwrap_or(0) + 1;
+        self.turns.insert(turn(chosen), next);
+        Some(chosen)
     }
 
     fn build(&mut self, address: Address) -> Result<bool, String> {
@@ -273,7 +302,8 @@ impl Process {
     fn receive(&mut self, address: Address) -> Result<bool, String> {
         let mut shared = self.shared.borrow_mut();
         let waiting = shared.actors.get(&address).map_or(0, |actor| actor.mailbox.len() as u64);
-        let count = if shared.random.below(2) == 0 { waiting } else { 1 + shared.random.below(waiting) };
+        let takes_all = shared.chance(2, 0) == 0;
+        let count = if takes_all { waiting } else { 1 + shared.random.below(waiting) };
         let messages: Vec<Mail> = shared
             .actors
             .get_mut(&address)
@@ -379,7 +409,7 @@ impl Process {
         loop {
             let mut shared = self.shared.borrow_mut();
             let now = Moment(u64::MAX);
-            self.lanes.begin(shared.now, &mut shared.random);
+            self.lanes.begin(&mut shared);
             drop(shared);
             let Some(position) = self.lanes.due(now, &self.faults).next() else { break };
             self.work(position);
@@ -388,6 +418,14 @@ impl Process {
 
     fn tell(&self, actor: Option<Address>, what: What) {
         self.story.lock().unwrap_or_else(PoisonError::into_inner).tell(self.now(), actor, what);
+    }
+}
+
+fn turn(choice: Choice) -> Turn {
+    match choice {
+        Choice::Build(address) | Choice::Receive(address) | Choice::Step(address) => Turn::Actor(address),
+        Choice::Work(position) => Turn::Lane(position.lane_number()),
+        Choice::Program(index) => Turn::Program(index),
     }
 }
 

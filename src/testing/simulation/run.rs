@@ -7,15 +7,15 @@ use std::time::Duration;
 use alluvium_actors::ids::Moment;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::lifecycle::JobState;
+use alluvium_actors::protocol::supervise::RestartStrategy;
 
-use super::Faults;
-use super::faults::Schedule;
+use super::course::{Course, Ended};
 use super::outside::Outside;
 use super::points::SimulatedFaults;
 use super::process::Process;
 use super::story::{Story, What};
 use super::watch::Watch;
-use super::{Boot, Next, Report, Scenario, Simulation, World};
+use super::{Boot, Faults, Next, Report, Scenario, Simulation, World};
 use crate::fault::{FaultPlan, Names};
 use crate::testing::disk::SimulatedDisk;
 use crate::testing::random::Random;
@@ -46,7 +46,10 @@ enum End {
 /// A simulation under way.
 pub(super) struct Run<'a> {
     scenario: &'a mut dyn Scenario,
-    schedule: Schedule,
+    simulation: Simulation,
+    course: Course,
+    /// How often the job of the current process may restart.
+    restart: RestartStrategy,
     random: Random,
     disk: SimulatedDisk,
     story: Arc<Mutex<Story>>,
@@ -56,8 +59,6 @@ pub(super) struct Run<'a> {
     outside: Outside,
     /// When the scenario looked at the world last.
     looked: Moment,
-    /// How many faults had struck at named points when the process started.
-    struck_before: u64,
     now: Moment,
     report: Report,
 }
@@ -77,14 +78,16 @@ impl<'a> Run<'a> {
             time: Duration::ZERO,
             fingerprint: 0,
             reached: BTreeMap::new(),
+            places: BTreeMap::new(),
             struck: 0,
+            struck_at: BTreeMap::new(),
             unstruck: Vec::new(),
+            exactly: simulation.clone(),
         };
-        let schedule = Random::new(random.next());
-        let plan = match &simulation.faults {
-            Faults::Points(plan) => plan.clone(),
-            Faults::None | Faults::CrashAtEvent(_) | Faults::CrashAtEffect(_) | Faults::Random => FaultPlan::default(),
-        };
+        // The schedule once drew from here; the rest of a seed's chances stays where it was.
+        let _ = random.next();
+        let course = Course::new(simulation.seed, simulation.faults.clone());
+        let plan = course.points();
         // A sequence of its own: without a probability in the plan nothing is drawn from it, and the rest of the run does not change.
         let faults = SimulatedFaults::new(&plan, Random::new(simulation.seed ^ 0xfa01), Arc::clone(&story));
         // With chance of its own: what outside systems draw changes nothing in the order of events.
@@ -93,23 +96,23 @@ impl<'a> Run<'a> {
             scenario,
             plan,
             faults,
-            schedule: Schedule::new(simulation.faults, schedule),
+            course,
+            restart: RestartStrategy::None,
+            simulation,
             random,
             disk,
             story,
             watch: Arc::default(),
             outside,
             looked: Moment::default(),
-            struck_before: 0,
             now: Moment::default(),
             report,
         }
     }
 
-    pub(super) fn finish(mut self) -> Result<Report, String> {
+    pub(super) fn finish(&mut self) -> Result<Report, String> {
         self.scenario.begin(&self.outside);
         self.scenario.prepare(&self.disk);
-        self.disk.arm(self.plan.disk_rules().iter().cloned());
         loop {
             if self.report.processes == PROCESSES {
                 return Err(self.hangs(&format!("it is not over after {PROCESSES} starts")));
@@ -120,7 +123,7 @@ impl<'a> Run<'a> {
                     self.report.crashes += 1;
                     Next::StartAgain
                 }
-                End::NotStarted(_) | End::Over(JobState::Failed) if self.schedule.may_fail() => {
+                End::NotStarted(_) | End::Over(JobState::Failed) if self.may_fail() => {
                     self.report.failures += 1;
                     Next::StartAgain
                 }
@@ -129,20 +132,39 @@ impl<'a> Run<'a> {
                     self.report.effects = self.disk.effects();
                     let complete = self.watch().complete();
                     let calm = self.is_calm();
-                    self.scenario.ended(&World { disk: &self.disk, complete, state, calm, now: self.now })?
+                    let world = World { disk: &self.disk, complete, state, calm, now: self.now };
+                    self.disk.undisturbed(|| self.scenario.ended(&world))?
                 }
             };
             if next == Next::Nothing {
                 let completed = self.watch().completed();
                 self.report.completed = completed;
                 self.report.reached = self.faults.reached();
-                self.report.struck = self.faults.struck();
+                self.report.places = self.faults.places();
+                self.report.struck_at = self.faults.struck();
+                self.report.struck = self.report.struck_at.values().sum();
                 self.report.unstruck = self.faults.unstruck();
                 self.report.unstruck.extend(self.disk.unstruck().iter().map(ToString::to_string));
                 self.report.time = self.now.since(Moment::default());
-                return Ok(self.report);
+                return Ok(self.report.clone());
             }
         }
+    }
+
+    /// The same run with everything that goes wrong in it named one by one.
+    pub(super) fn exactly(&self) -> Simulation {
+        self.simulation.clone().with(Faults::Exactly(self.course.exactly()))
+    }
+
+    /// Whether the job may fail in the current process: its disk did, or more went wrong than it may restart for.
+    fn may_fail(&self) -> bool {
+        self.course.disk_failed(&self.disk)
+            || (self.faults.struck_here() > 0 && has_given_up(self.restart, self.watch().restarts()))
+    }
+
+    /// Whether neither the disk failed in the current process nor a fault has struck at a named point.
+    fn is_calm(&self) -> bool {
+        !self.course.disk_failed(&self.disk) && self.faults.struck_here() == 0
     }
 
     /// One process, from its start to its end.
@@ -151,8 +173,8 @@ impl<'a> Run<'a> {
         self.tell(What::Started { process: number });
         self.watch().starts();
         self.outside.change_history().process_starts(self.now);
-        self.schedule.process_starts(self.events(), &self.disk);
-        self.struck_before = self.faults.struck();
+        self.course.process_starts(self.events(), &self.disk);
+        self.faults.process_starts(number);
         let listener = Arc::new(Tell {
             story: Arc::clone(&self.story),
             watch: Arc::clone(&self.watch),
@@ -177,15 +199,16 @@ impl<'a> Run<'a> {
         let mut process_slot = None;
         let end = match built {
             Ok(setup) => {
+                self.restart = setup.restart;
                 let random = Random::new(self.random.next());
                 let story = Arc::clone(&self.story);
                 let names = Names::of(&setup.plan);
                 self.faults.process_begins(number, names, setup.checkpoint_mode, self.disk.clone());
                 let may_suspend = self.faults.may_suspend_work(&self.plan);
                 let faults = Arc::clone(&self.faults);
-                let (outside, disk) = (self.outside.clone(), self.disk.clone());
+                let (outside, disk, order) = (self.outside.clone(), self.disk.clone(), self.simulation.order);
                 let process =
-                    Process::new(setup, outside, self.now, random, story, disk, commands, faults, may_suspend);
+                    Process::new(setup, outside, self.now, random, story, disk, commands, order, faults, may_suspend);
                 let process = process_slot.insert(process);
                 process.run_beside(programs);
                 let end = self.step_to_the_end(process)?;
@@ -197,7 +220,7 @@ impl<'a> Run<'a> {
         };
         // The disk's generation ends first: what destructors write is ignored (rule 35).
         let effects = self.disk.effects();
-        let (disk, machine) = self.schedule.process_ends(&self.disk, self.faults.crash().unwrap_or_default());
+        let Ended { disk, machine } = self.course.process_ends(&self.disk, self.faults.crash());
         drop(process_slot);
         self.disk = disk;
         self.tell(What::Ended { crashed: end == End::Crashed, machine, effects });
@@ -211,10 +234,10 @@ impl<'a> Run<'a> {
             if events >= EVENTS {
                 return Err(self.hangs(&format!("it is not over after {EVENTS} events")));
             }
-            if self.schedule.crashes_before(events) {
+            if self.course.crashes_before(events) {
                 return Ok(End::Crashed);
             }
-            if self.schedule.panics_before(events) {
+            if self.course.panics_before(events) {
                 process.panic();
             }
             let over = process.event()?;
@@ -230,17 +253,13 @@ impl<'a> Run<'a> {
                 let complete = self.watch().complete();
                 let state = self.watch().state();
                 let calm = self.is_calm();
-                self.scenario.observe(&World { disk: &self.disk, complete, state, calm, now })?;
+                let world = World { disk: &self.disk, complete, state, calm, now };
+                self.disk.undisturbed(|| self.scenario.observe(&world))?;
             }
             if over {
                 return Ok(End::Over(self.watch().state()));
             }
         }
-    }
-
-    /// Whether neither the disk may fail in this process nor a fault has struck at a named point.
-    fn is_calm(&self) -> bool {
-        !self.schedule.may_fail() && self.faults.struck() == self.struck_before
     }
 
     /// The job does not come to its end; the last failure may say why.
@@ -264,6 +283,16 @@ impl<'a> Run<'a> {
 
     fn watch(&self) -> MutexGuard<'_, Watch> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a strategy allows no restart more after so many.
+fn has_given_up(strategy: RestartStrategy, restarts: u32) -> bool {
+    match strategy {
+        RestartStrategy::FixedDelay { attempts, .. } => restarts >= attempts,
+        RestartStrategy::ExponentialDelay(delay) => delay.attempts.is_some_and(|attempts| restarts >= attempts),
+        // None at all, or so many within some time.
+        _ => true,
     }
 }
 

@@ -88,11 +88,15 @@ impl Suspended {
         self.hear()
     }
 
-    fn hear(self) -> Worked {
+    fn hear(mut self) -> Worked {
         match self.said.recv() {
             Ok(Said::Stands(gate)) => Worked::Stands(self, gate),
             Ok(Said::Done(work)) => Worked::Done(Some(work)),
-            Err(_) => Worked::Done(None),
+            // It panicked outside of what work guards: a defect, as it would be without a thread of its own.
+            Err(_) => match self.thread.take().map(JoinHandle::join) {
+                Some(Err(panic)) => resume_unwind(panic),
+                Some(Ok(())) | None => Worked::Done(None),
+            },
         }
     }
 }

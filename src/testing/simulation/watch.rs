@@ -10,6 +10,7 @@ use crate::testing::check::MonotoneIds;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     state: Option<JobState>,
+    restarts: u32,
     ids: MonotoneIds,
     completed: u64,
 }
@@ -18,6 +19,12 @@ impl Watch {
     /// A process starts.
     pub(super) fn starts(&mut self) {
         self.state = None;
+        self.restarts = 0;
+    }
+
+    /// How many restarts there were in the current process.
+    pub(super) fn restarts(&self) -> u32 {
+        self.restarts
     }
 
     pub(super) fn state(&self) -> JobState {
@@ -41,6 +48,7 @@ impl Watch {
     pub(super) fn event(&mut self, event: &JobEvent) {
         match event {
             JobEvent::State(state) => self.state = Some(*state),
+            JobEvent::Restarting { restart, .. } => self.restarts = *restart,
             JobEvent::Completed { .. } => self.completed += 1,
             _ => {}
         }
