@@ -90,7 +90,8 @@ impl<'a> JobTest<'a> {
     /// with `ALLUVIUM_SIMULATION_RUNS` so many, from the first seed on.
     ///
     /// # Panics
-    /// When something is wrong: with what, the story, and the line that repeats it.
+    /// When something is wrong: with what, the story, and the line that repeats it. And when a fault at a named point struck in none of the runs: then the test
+    /// tests nothing, and its filters name an operator, a subtask or a checkpoint that does not come past there.
     pub fn seeds(&self, seeds: Range<u64>) -> JobTestReport {
         let mut report = JobTestReport::default();
         for simulation in self.simulations(seeds) {
@@ -98,6 +99,14 @@ impl<'a> JobTest<'a> {
                 Ok(run) => report.add(&run),
                 Err(trouble) => panic!("{}", self.message(&trouble)),
             }
+        }
+        if matches!(self.faults, Faults::Points(_)) && !report.never_struck.is_empty() {
+            panic!(
+                "{} runs went well, and tested less than they were to: never struck: {}; nobody came past these points whom their filters allow: are the operator, the \
+                 subtask, the checkpoint and the hit right, and is there another fault that has to strike before?",
+                report.runs,
+                report.never_struck.join("; ")
+            );
         }
         report
     }
@@ -166,11 +175,18 @@ pub struct JobTestReport {
     pub events: u64,
     /// The virtual time that passed, over all runs.
     pub time: Duration,
+    /// The faults of the plan that struck in none of the runs, as text.
+    pub never_struck: Vec<String>,
 }
 
 impl JobTestReport {
     /// Adds a run.
     pub fn add(&mut self, run: &Report) {
+        if self.runs == 0 {
+            self.never_struck.clone_from(&run.unstruck);
+        } else {
+            self.never_struck.retain(|fault| run.unstruck.contains(fault));
+        }
         self.runs += 1;
         self.processes += u64::from(run.processes);
         self.crashes += u64::from(run.crashes);

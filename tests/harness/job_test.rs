@@ -8,7 +8,7 @@ use alluvium::testing::check::{Check, ExactlyOnce, Scene, Verdict, Violation};
 use alluvium::testing::models::{Ledger, Records};
 use alluvium::testing::simulation::{Faults, Simulation};
 use alluvium::testing::{JobTest, TestRun};
-use alluvium::{CheckpointId, CheckpointKind, ExternalizedCheckpointRetention, JobEvent, JobState, Listener, Options};
+use alluvium::{CheckpointId, CheckpointKind, ExternalizedCheckpointRetention, Job, JobEvent, JobState, Listener, Options};
 
 use crate::billing::{Bill, ORDERS, assert_tells, billing, order};
 
@@ -312,4 +312,26 @@ fn a_job_that_fails_for_good_is_told_with_its_failure() {
     let trouble = test.try_run(&Simulation::new(1).with(Faults::None)).unwrap_err();
     assert_tells(trouble.reason(), &["the job is Failed", "order 100 has no address"]);
     let _ = CheckpointId(0);
+}
+
+#[test]
+fn a_fault_that_strikes_in_no_run_is_no_test() {
+    let plan = |text: &str| Faults::Points(text.parse().expect("a plan"));
+    let run = |text: &str| {
+        let test = JobTest::new(|run| {
+            let orders = run.records("orders", 20, |index| index).rate(2_000);
+            let bills = run.ledger("bills");
+            run.job(move |_| {
+                let job = Job::new("billing");
+                job.source("orders", orders.clone()).sink("bills", bills.clone());
+                job.build()
+            });
+        });
+        test.faults(plan(text)).seeds(0..3)
+    };
+    assert_eq!(run("commit.done[operator=bills]=crash").never_struck, Vec::<String>::new());
+    let misspelt = "commit.done[operator=bilss]=crash";
+    let panic = std::panic::catch_unwind(|| run(misspelt)).expect_err("nobody is called so");
+    let message = panic.downcast_ref::<String>().expect("a text");
+    assert!(message.contains(&format!("never struck: {misspelt};")), "{message}");
 }
