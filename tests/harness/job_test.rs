@@ -8,7 +8,9 @@ use alluvium::testing::check::{Check, ExactlyOnce, Scene, Verdict, Violation};
 use alluvium::testing::models::{Ledger, Records};
 use alluvium::testing::simulation::{Faults, Simulation};
 use alluvium::testing::{JobTest, TestRun};
-use alluvium::{CheckpointId, CheckpointKind, ExternalizedCheckpointRetention, Job, JobEvent, JobState, Listener, Options};
+use alluvium::{
+    CheckpointId, CheckpointKind, ExternalizedCheckpointRetention, Job, JobEvent, JobState, Listener, Options,
+};
 
 use crate::billing::{Bill, ORDERS, assert_tells, billing, order};
 

@@ -10,8 +10,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use alluvium::testing::JobTest;
 use alluvium::testing::faults::{Action, End, Fault, FaultPlan, Point, What};
 use alluvium::testing::simulation::{Faults, Report, Simulation, Trouble};
+use alluvium::{Job, Options};
 use alluvium_actors::protocol::mutation::{self, Mutation};
 
 use crate::cancelled::Cancelled;
@@ -28,6 +30,10 @@ use orders::{Kind, billing};
 
 /// So many schedules are enough to find any of them.
 const ENOUGH: u64 = 500;
+
+/// What chance finds too seldom for [`ENOUGH`] schedules, and a test of its own finds at once: the ids beyond those of a run record here, the stop that is called off
+/// in `random_graph`.
+const SELDOM: &[Mutation] = &[Mutation::ReservationNotStored, Mutation::StopNotCalledOff];
 
 /// How many jobs take turns in the schedules.
 const JOBS: u64 = 14;
@@ -109,9 +115,10 @@ fn on_all_cores<T: Sync, A: Send>(items: &[T], work: impl Fn(&T) -> A + Sync) ->
 #[test]
 fn every_broken_rule_is_found_within_a_few_hundred_schedules() {
     quiet::install();
-    let found = on_all_cores(Mutation::ALL, |mutation| find(*mutation, 0, ENOUGH));
+    let wanted: Vec<Mutation> = Mutation::ALL.iter().copied().filter(|mutation| !SELDOM.contains(mutation)).collect();
+    let found = on_all_cores(&wanted, |mutation| find(*mutation, 0, ENOUGH));
     let mut missed = Vec::new();
-    for (mutation, found) in Mutation::ALL.iter().zip(&found) {
+    for (mutation, found) in wanted.iter().zip(&found) {
         match found {
             Some((number, trouble)) => {
                 println!("{mutation}: schedule {number} of the hunt, {}", first_line(trouble.reason(), 120));
@@ -120,6 +127,29 @@ fn every_broken_rule_is_found_within_a_few_hundred_schedules() {
         }
     }
     assert!(missed.is_empty(), "not found within {ENOUGH} schedules: {missed:?}");
+}
+
+#[test]
+fn ids_that_were_handed_out_beyond_those_of_the_run_record_are_found_when_they_come_again() {
+    quiet::install();
+    // No checkpoint of the first process completes, so nothing but the reservation tells the second one how far the ids went.
+    let faults = "acknowledge.sent[process=1,always]=drop; trigger.sent[process=1,hit=30]=crash(process)";
+    let simulation = Simulation::new(1).with(Faults::Points(faults.parse().expect("a plan")));
+    let test = JobTest::new(|run| {
+        let (numbers, copies) = (run.records("numbers", 200, |index| index).rate(200), run.ledger("copies"));
+        let options = Options::default().checkpoint_every(Duration::from_millis(10));
+        run.options(options.checkpoint_timeout(Duration::from_millis(12)).continue_on_checkpoint_errors());
+        run.job(move |_| {
+            let job = Job::new("copies");
+            job.source("numbers", numbers.clone()).sink("copies", copies.clone());
+            job.build()
+        });
+    });
+    let run = |mutation| mutation::during(mutation, || quiet::during(|| test.try_run(&simulation)));
+    let report = run(None).unwrap_or_else(|trouble| panic!("{trouble}"));
+    assert_eq!((report.processes, report.unstruck.len()), (2, 0));
+    let trouble = run(Some(Mutation::ReservationNotStored)).expect_err("ids came again, and nobody saw it");
+    assert!(trouble.reason().contains("was triggered after"), "{}", trouble.reason());
 }
 
 #[test]
