@@ -24,13 +24,13 @@ use crate::second_job::SecondJob;
 use crate::union::Union;
 
 use doubtful::Doubtful;
-use orders::{Kind, billing};
+use orders::{Kind, billing, counting};
 
 /// So many schedules are enough to find any of them.
-const ENOUGH: u64 = 500;
+const ENOUGH: u64 = 1_000;
 
 /// How many jobs take turns in the schedules.
-const JOBS: u64 = 14;
+const JOBS: u64 = 15;
 
 /// One schedule of the hunt, the same for all mutations: the jobs take turns, each with the seeds from 0 on.
 fn hunt(number: u64) -> Result<Report, Trouble> {
@@ -43,6 +43,7 @@ fn hunt(number: u64) -> Result<Report, Trouble> {
         3 => simulation.run(&mut billing(Kind::Stopped).scenario()),
         4 => simulation.run(&mut Flights::new(100, 2)),
         12 => simulation.run(&mut Ways::new()),
+        14 => simulation.run(&mut counting().scenario()),
         13 => simulation.run(&mut Doubtful(billing(Kind::Usual).scenario())),
         6 => simulation.run(&mut Regions::new(Panics::Both)),
         7 => simulation.run(&mut Cancelled::default()),
