@@ -26,17 +26,17 @@ use crate::second_job::SecondJob;
 use crate::union::Union;
 
 use doubtful::Doubtful;
-use orders::{Kind, billing};
+use orders::{Kind, billing, counting};
 
 /// So many schedules are enough to find any of them.
-const ENOUGH: u64 = 500;
+const ENOUGH: u64 = 1_000;
 
 /// What chance finds too seldom for [`ENOUGH`] schedules, and a test of its own finds at once: the ids beyond those of a run record here, the stop that is called off
 /// in `random_graph`.
 const SELDOM: &[Mutation] = &[Mutation::ReservationNotStored, Mutation::StopNotCalledOff];
 
 /// How many jobs take turns in the schedules.
-const JOBS: u64 = 14;
+const JOBS: u64 = 15;
 
 /// One schedule of the hunt, the same for all mutations: the jobs take turns, each with the seeds from 0 on.
 fn hunt(number: u64) -> Result<Report, Trouble> {
@@ -49,6 +49,7 @@ fn hunt(number: u64) -> Result<Report, Trouble> {
         3 => simulation.run(&mut billing(Kind::Stopped).scenario()),
         4 => simulation.run(&mut Flights::new(100, 2)),
         12 => simulation.run(&mut Ways::new()),
+        14 => simulation.run(&mut counting().scenario()),
         13 => simulation.run(&mut Doubtful(billing(Kind::Usual).scenario())),
         6 => simulation.run(&mut Regions::new(Panics::Both)),
         7 => simulation.run(&mut Cancelled::default()),

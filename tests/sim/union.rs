@@ -62,7 +62,8 @@ impl Scenario for Union {
             .checkpoint_timeout(Duration::from_millis(if self.stopped { 12 } else { 200 }))
             .restart(RestartStrategy::FixedDelay { attempts: 3, delay: Duration::from_millis(5) });
         let options = if self.periodic { options.checkpoint_every(Duration::from_millis(10)) } else { options };
-        let options = if self.stopped { options.continue_on_checkpoint_errors() } else { options };
+        // Every piece of state is a blob, which takes its time: the checkpoint of a stop expires easily.
+        let options = if self.stopped { options.continue_on_checkpoint_errors().inline_limit(1) } else { options };
         if self.stopped && boot.number() <= STOPS {
             let after = Duration::from_micros(boot.random() % 30_000);
             boot.send_after(after, Address::Supervisor, Control::Stop(Reply(Box::new(|_| {}))));

@@ -122,3 +122,28 @@ pub(super) fn billing(kind: Kind) -> JobTest<'static> {
     })
     .once()
 }
+
+/// The smallest job, for long: of its many checkpoints one is under way, was aborted, or is being deleted at every crash, and they need more ids than a run record has.
+pub(super) fn counting() -> JobTest<'static> {
+    JobTest::new(|run| {
+        let numbers = run.records("numbers", 100, |index| index).splits(1).rate(200);
+        let counted = run.ledger("counted");
+        run.check(ExactlyOnce::new(&numbers, |number| *number, &counted, |number: &u64| *number));
+        run.check(MonotoneIds::new());
+        run.job(move |process| {
+            let timeout = Duration::from_millis([10, 15, 1_000][process.random() as usize % 3]);
+            process.options(
+                Options::default()
+                    .inline_limit(1)
+                    .checkpoint_every(Duration::from_millis(10))
+                    .checkpoint_timeout(timeout)
+                    .continue_on_checkpoint_errors()
+                    .restart(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(3) }),
+            );
+            let job = Job::new("counting").parallelism(1);
+            job.source("numbers", numbers.clone()).sink("counted", counted.clone());
+            job.build()
+        });
+    })
+    .once()
+}
