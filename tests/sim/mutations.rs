@@ -31,8 +31,7 @@ use orders::{Kind, billing, counting};
 /// So many schedules are enough to find any of them.
 const ENOUGH: u64 = 1_000;
 
-/// What chance finds too seldom for [`ENOUGH`] schedules, and a test of its own finds at once: the ids beyond those of a run record here, the stop that is called off
-/// in `random_graph`.
+/// What chance finds too seldom for [`ENOUGH`] schedules, and a test of its own finds at once: the ids beyond those of a run record, and the stop that is called off.
 const SELDOM: &[Mutation] = &[Mutation::ReservationNotStored, Mutation::StopNotCalledOff];
 
 /// How many jobs take turns in the schedules.
@@ -151,6 +150,29 @@ fn ids_that_were_handed_out_beyond_those_of_the_run_record_are_found_when_they_c
     assert_eq!((report.processes, report.unstruck.len()), (2, 0));
     let trouble = run(Some(Mutation::ReservationNotStored)).expect_err("ids came again, and nobody saw it");
     assert!(trouble.reason().contains("was triggered after"), "{}", trouble.reason());
+}
+
+#[test]
+fn sources_that_do_not_go_on_after_a_failed_stop_are_found() {
+    quiet::install();
+    // The first manifest is that of the stop: the next checkpoint is far away.
+    let simulation = Simulation::new(1).with(Faults::Points("manifest.write=error".parse().expect("a plan")));
+    let test = JobTest::new(|run| {
+        let (numbers, copies) = (run.records("numbers", 200, |index| index).rate(1_000), run.ledger("copies"));
+        let options = Options::default().checkpoint_every(Duration::from_secs(10));
+        run.options(options.continue_on_checkpoint_errors());
+        run.stop_after(Duration::from_millis(50));
+        run.job(move |_| {
+            let job = Job::new("copies");
+            job.source("numbers", numbers.clone()).sink("copies", copies.clone());
+            job.build()
+        });
+    });
+    let run = |mutation| mutation::during(mutation, || quiet::during(|| test.try_run(&simulation)));
+    let report = run(None).unwrap_or_else(|trouble| panic!("{trouble}"));
+    assert_eq!((report.processes, report.unstruck.len()), (1, 0));
+    let trouble = run(Some(Mutation::StopNotCalledOff)).expect_err("the sources stand still, and nobody saw it");
+    assert!(trouble.reason().contains("progress") || trouble.reason().contains("hangs"), "{}", trouble.reason());
 }
 
 #[test]
