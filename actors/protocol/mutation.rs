@@ -2,7 +2,7 @@
 //!
 //! Each [`Mutation`] breaks one rule of `docs/protocol.md` in the very place that keeps it, and each of them would cost a user something: records that are
 //! lost or counted twice, a job that hangs, a store that fills up. They exist in one build only, the one with the feature `mutations`, which the project's own
-//! tests switch on; there a process chooses one at its start ([`activate`]), or a thread for the time of a call ([`during`]). In every other build
+//! tests switch on; there a process chooses one at its start (`activate`), or a thread for the time of a call (`during`). In every other build
 //! [`is_active`] is a constant `false`, and nothing of them is left. So the places ask without a `cfg`.
 
 use std::fmt;
