@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
+use alluvium::JobState;
 use alluvium::Options;
 use alluvium::connect::{Collect, Lines};
 use alluvium::testing::JobTest;
 use alluvium::testing::TestRun;
 use alluvium::testing::check::{
-    AtLeastOnce, CutConsistency, Effects, ExactlyOnce, FileLines, Given, MonotoneIds, Output, PerKeyOrder, Progress,
-    SinkFiles,
+    AtLeastOnce, Check, CutConsistency, Effect, Effects, ExactlyOnce, FileLines, Given, MonotoneIds, Output,
+    PerKeyOrder, Progress, Scene, SinkFiles, Verdict, Violation,
 };
+use alluvium::testing::disk::SimulatedDisk;
 use alluvium::testing::models::{Ledger, Records};
+use alluvium::testing::simulation::{History, Outside, World};
+use alluvium_actors::ids::Moment;
 
 use crate::billing::{Bill, ORDERS, Order, billing, expected, order};
 
@@ -134,4 +138,42 @@ fn effects_that_the_test_gives_itself_are_checked_too() {
         run.job(move |_| billing(orders.clone(), bills.clone()));
     })
     .seeds(0..5);
+}
+
+/// Effects that are there from the beginning.
+#[derive(Clone)]
+struct Listed(Vec<u64>);
+
+impl Effects for Listed {
+    type Record = u64;
+
+    fn name(&self) -> String {
+        "the list".to_owned()
+    }
+
+    fn from(&self, first: usize) -> Vec<Effect<u64>> {
+        self.0[first..].iter().copied().map(Effect::of).collect()
+    }
+
+    fn all(&self, _: &Scene<'_>) -> Result<Vec<Effect<u64>>, Violation> {
+        Ok(self.from(0))
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_behind_an_end_counts_no_effect_again() {
+    let numbers = Records::bounded(&Outside::detached(1), "numbers", 3, |index| index);
+    let listed = Listed(vec![0, 1, 2]);
+    let mut once = ExactlyOnce::new(&numbers, |number| *number, &listed, |number| *number);
+    let mut order = PerKeyOrder::new(&listed, |_| 0, |number| number + 1).without_gaps();
+    let (disk, history) = (SimulatedDisk::new(), History::default());
+    let world = World { disk: &disk, complete: None, state: JobState::Finished, calm: false, now: Moment::default() };
+    let scene = Scene { world: &world, history: &history, job: "numbers", store: None };
+    let checks: [&mut dyn Check; 2] = [&mut once, &mut order];
+    for check in checks {
+        for _ in 0..2 {
+            assert_eq!(check.observe(&scene), Ok(()));
+            assert_eq!(check.ended(&scene), Ok(Verdict::Kept));
+        }
+    }
 }

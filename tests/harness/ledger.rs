@@ -12,17 +12,27 @@ use alluvium::testing::models::{AbortedBy, Ledger, LedgerEvent};
 use alluvium::testing::simulation::Outside;
 use alluvium::{CheckpointId, OperatorError};
 
-struct UnderTest(Ledger<String>);
+/// A ledger for the suite, made anew for each scene.
+struct UnderTest {
+    make: fn(&Outside, &str) -> Ledger<String>,
+    ledger: Ledger<String>,
+}
+
+impl UnderTest {
+    fn of(make: fn(&Outside, &str) -> Ledger<String>) -> UnderTest {
+        UnderTest { make, ledger: make(&Outside::detached(1), "ledger") }
+    }
+}
 
 impl SinkUnderTest<String> for UnderTest {
     type Sink = Ledger<String>;
 
     fn fresh(&mut self) {
-        self.0 = Ledger::new(&Outside::detached(1), "ledger");
+        self.ledger = (self.make)(&Outside::detached(1), "ledger");
     }
 
     fn sink(&mut self) -> Ledger<String> {
-        self.0.clone()
+        self.ledger.clone()
     }
 
     fn record(&self, number: u64) -> String {
@@ -30,39 +40,19 @@ impl SinkUnderTest<String> for UnderTest {
     }
 
     fn committed(&mut self) -> Vec<String> {
-        self.0.committed()
+        self.ledger.committed()
     }
 }
 
 #[test]
 fn the_ledger_passes_the_suite_for_sinks() {
-    check_sink(&mut UnderTest(Ledger::new(&Outside::detached(1), "ledger"))).unwrap();
+    check_sink(&mut UnderTest::of(Ledger::new)).unwrap();
 }
 
 #[test]
 fn the_wrong_ledger_does_not_pass_it() {
-    struct NotIdempotent(Ledger<String>);
-    impl SinkUnderTest<String> for NotIdempotent {
-        type Sink = Ledger<String>;
-
-        fn fresh(&mut self) {
-            self.0 = Ledger::not_idempotent(&Outside::detached(1), "ledger");
-        }
-
-        fn sink(&mut self) -> Ledger<String> {
-            self.0.clone()
-        }
-
-        fn record(&self, number: u64) -> String {
-            format!("record {number}")
-        }
-
-        fn committed(&mut self) -> Vec<String> {
-            self.0.committed()
-        }
-    }
-    let ledger = Ledger::not_idempotent(&Outside::detached(1), "ledger");
-    let found = check_sink(&mut NotIdempotent(ledger)).expect_err("a repeated commit takes effect again");
+    let found =
+        check_sink(&mut UnderTest::of(Ledger::not_idempotent)).expect_err("a repeated commit takes effect again");
     assert!(found.tells("A commit that is repeated"), "{found}");
 }
 

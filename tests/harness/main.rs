@@ -13,3 +13,4 @@ mod records;
 mod service;
 mod uncontrolled;
 mod wrong_jobs;
+mod wrong_ledger;

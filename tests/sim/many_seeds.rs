@@ -274,7 +274,7 @@ fn watch(shared: &Shared, from: u64, workers: &[thread::JoinHandle<()>]) {
     bar.reset_eta();
     let (began, mut told) = (Instant::now(), Instant::now());
     while workers.iter().any(|worker| !worker.is_finished()) {
-        // How often a person is shown how far it is; nothing else depends on it.
+        // How often the mark is kept that the next start goes on from, and a person is shown how far it is. What each thread does next does not wait for it.
         thread::sleep(Duration::from_millis(500));
         let progress = shared.progress();
         let (reached, crashes, failures) = (progress.reached(), progress.tally.crashes, progress.failures.len());
