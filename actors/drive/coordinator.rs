@@ -157,7 +157,9 @@ impl CoordinatorDriver {
                 tracing::debug!(%checkpoint, %subtask, ?reason, %failure, "declined");
                 // The store will refuse the next one too (rule 23): whatever number of failures is tolerated, this is not one that may pass.
                 if reason == DeclineReason::Storage && failure.severity == Severity::Unrecoverable {
-                    self.report(failure);
+                    // Of the attempt that found it: one that is over says nothing of the next.
+                    let origin = Origin::Subtask(subtask);
+                    self.host.send(Address::Supervisor, Control::Failed { attempt, origin, failure });
                 }
                 self.handle(Event::Declined { attempt, subtask, checkpoint, reason })
             }

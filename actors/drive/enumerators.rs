@@ -19,7 +19,7 @@ use crate::ports::blocking::panic_text;
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Host};
-use crate::ports::points::{Hit, InjectedEnd, Point, Points, Reaction, Who};
+use crate::ports::points::{Hit, InjectedEnd, Point, Points, Who};
 use crate::ports::source::{Assignment, Enumerator, EnumeratorContext, ReaderEvent};
 use crate::ports::store::{Manifest, OperatorSnapshot, Piece, PieceContent, name_part};
 use crate::ports::task::Failure;
@@ -218,10 +218,7 @@ fn pass(points: &Points, point: Point, uid: &OperatorUid, checkpoint: Option<Che
     }
     let operator = name_part(uid.as_str());
     let who = Who::Instance { operator: &operator, subtask: 0 };
-    match points.reach_at(&Hit { checkpoint, ..Hit::work(point, who) }) {
-        Reaction::Go => Ok(()),
-        Reaction::Fail => Err(Failure::retryable(uid.as_str(), format!("an injected error at {point}"))),
-    }
+    points.pass(&Hit { checkpoint, ..Hit::work(point, who) }, |reason| Failure::retryable(uid.as_str(), reason))
 }
 
 /// Calls the code of an enumerator.

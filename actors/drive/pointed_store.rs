@@ -1,10 +1,13 @@
-//! The checkpoint store with its fault points: around every call that touches the disk.
+//! The checkpoint store with its fault points: around the calls whose failure the protocol answers.
+//!
+//! Listing, verifying and removing what is of no use any more have none: the protocol does not depend on what becomes of them, and the simulated disk lets every file
+//! operation of theirs fail.
 
 use std::sync::Arc;
 
 use crate::ids::{CheckpointId, RunNumber, WallTime};
 use crate::ports::fence::Fence;
-use crate::ports::points::{Hit, Point, Points, Reaction, Who};
+use crate::ports::points::{Hit, Point, Points, Who};
 use crate::ports::store::{
     BlobHandle, BlobWriter, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord, StoreError,
     parse_blob_name,
@@ -31,14 +34,7 @@ impl PointedStore {
 }
 
 fn pass(points: &Points, hit: &Hit<'_>, file: &str) -> Result<(), StoreError> {
-    match points.reach_at(hit) {
-        Reaction::Go => Ok(()),
-        Reaction::Fail => Err(injected(hit.point, file)),
-    }
-}
-
-fn injected(point: Point, file: &str) -> StoreError {
-    StoreError::Failed { file: file.to_owned(), reason: format!("an injected error at {point}") }
+    points.pass(hit, |reason| StoreError::Failed { file: file.to_owned(), reason })
 }
 
 /// Who a blob belongs to: its name says it.

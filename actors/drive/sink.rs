@@ -27,10 +27,7 @@ const PUT_OFF: Duration = Duration::from_millis(5);
 
 /// Passes a fault point of blocking work that may fail.
 fn pass(points: &Points, point: Point, sink: u32, name: &str) -> Result<(), Failure> {
-    match points.reach(|| Hit::work(point, Who::Sink(sink))) {
-        Reaction::Go => Ok(()),
-        Reaction::Fail => Err(Failure::retryable(name, format!("an injected error at {point}"))),
-    }
+    points.pass(&Hit::work(point, Who::Sink(sink)), |reason| Failure::retryable(name, reason))
 }
 
 /// What a sink driver is built from.

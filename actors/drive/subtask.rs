@@ -16,7 +16,7 @@ use crate::ids::{Attempt, CheckpointId, SubtaskId};
 use crate::ports::blocking::panic_text;
 use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Host, Step};
-use crate::ports::points::{ChannelEnd, Hit, InjectedEnd, Point, Points, Reaction};
+use crate::ports::points::{ChannelEnd, Hit, InjectedEnd, Point, Points};
 use crate::ports::store::{CheckpointKind, SubtaskSnapshot};
 use crate::ports::task::{Cut, Failure, Task};
 use crate::protocol::align::{self, Alignment, Channel};
@@ -414,10 +414,7 @@ impl SubtaskCore {
             return Ok(());
         }
         let hit = Hit { checkpoint, ..Hit::of(point, self.address()) };
-        match guarded(&self.name, task, |_| self.points.reach_at(&hit))? {
-            Reaction::Go => Ok(()),
-            Reaction::Fail => Err(Failure::retryable(&self.name, format!("an injected error at {point}"))),
-        }
+        guarded(&self.name, task, |_| self.points.pass(&hit, |reason| Failure::retryable(&self.name, reason)))?
     }
 
     /// Tells who watches what was taken from each channel before the cut that was just made, if one was.

@@ -8,7 +8,6 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::ids::CheckpointId;
 use crate::ports::host::Address;
@@ -162,7 +161,7 @@ points! {
     BarrierReceived = "barrier.received", NOTICE, "The message of a barrier is taken out of the consumer's mailbox.";
     BarrierOvertakes = "barrier.overtakes", STEP, "The message of a barrier was heard before any marker of it reached the head of an edge.";
     BarrierArrived = "barrier.arrived", STEP, "The marker of a barrier is at the head of an edge.";
-    AlignmentBegins = "alignment.begins", STEP, "The first marker came: its channel is blocked.";
+    AlignmentBegins = "alignment.begins", STEP, "The first marker came: its channel is about to be blocked.";
     AlignmentEnds = "alignment.ends", STEP, "The last marker came: the subtask cuts now.";
     SnapshotSynchronous = "snapshot.synchronous", ATTEMPT, "The synchronous part of a snapshot is about to begin. An error fails the task.";
     CutChannel = "cut.channel", STEP, "A subtask has cut: reached once for each input channel, with the number of records taken from it.";
@@ -307,30 +306,11 @@ pub enum Reaction {
     Fail,
 }
 
-/// What becomes of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Delivery {
-    /// It goes on.
-    Now,
-    /// It goes on twice.
-    Twice,
-    /// It is lost.
-    Never,
-    /// It goes on after this time, and what follows it between the same two actors after it.
-    After(Duration),
-    /// It waits until this number is released, and what follows it between the same two actors waits behind it.
-    Held(u64),
-}
-
 /// Who stands behind the door.
 pub trait Faults: Send + Sync {
     /// A step of an actor, or blocking work, is at a point. A delay and a hold have passed when it returns; a crash, a kill and a panic do not return: they unwind with an
     /// [`InjectedEnd`], or end the process.
     fn reach(&self, hit: &Hit<'_>) -> Reaction;
-
-    /// A message is at a point. Asked by the hosts, for what is sent and for what is taken out of a mailbox. As with [`Faults::reach`], crash, kill and panic do not return.
-    fn deliver(&self, hit: &Hit<'_>) -> Delivery;
 }
 
 /// What a task is unwound with when a fault ends it. User code's guards let it pass.
@@ -396,12 +376,14 @@ impl Points {
         }
     }
 
-    /// A message is at a point.
-    #[inline]
-    pub fn deliver(&self, hit: impl FnOnce() -> Option<Hit<'static>>) -> Delivery {
-        match &self.0 {
-            None => Delivery::Now,
-            Some(faults) => hit().map_or(Delivery::Now, |hit| faults.deliver(&hit)),
+    /// The same where the answer is carried on as an error: `fail` makes one of the reason.
+    ///
+    /// # Errors
+    /// The one that is injected.
+    pub fn pass<E>(&self, hit: &Hit<'_>, fail: impl FnOnce(String) -> E) -> Result<(), E> {
+        match self.reach_at(hit) {
+            Reaction::Go => Ok(()),
+            Reaction::Fail => Err(fail(format!("an injected error at {}", hit.point))),
         }
     }
 }

@@ -245,6 +245,12 @@ impl<K: Kind> ActorFuture<DriverActor<K>> for StepLoop {
             Ok(Step::Wait) => {
                 let next = actor.host.next_alarm();
                 #[cfg(feature = "fault-injection")]
+                if actor.inbox.as_ref().is_some_and(Inbox::has_to_wait) {
+                    // What it waits for does not know its waker yet: the next poll leaves that.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                #[cfg(feature = "fault-injection")]
                 let next = next.into_iter().chain(actor.inbox.as_ref().and_then(Inbox::next)).min();
                 self.arm(next, context);
                 Poll::Pending

@@ -2,23 +2,24 @@
 //!
 //! A [`Judge`] decides what strikes; what follows is carried out here. Blocking work that is to wait blocks its thread. An actor that is to wait does so after the slice
 //! in which it reached the point: it takes no message and no step, and what it sent behind the point leaves with it; the other actors of its arbiter go on. A message that is to wait
-//! waits in front of its receiver's driver, and what follows between the same two actors waits behind it. The simulated host does the same.
+//! waits in front of its receiver's driver, and what follows between the same two actors waits behind it. The simulated host does the same. What the slice put into edges
+//! behind the point is there at once: edges are no messages.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::drive::control::Control;
 use crate::ports::host::Address;
-use crate::ports::points::{Delivery, Faults, Hit, InjectedEnd, InjectedPanic, Reaction};
+use crate::ports::points::{Faults, Hit, InjectedEnd, InjectedPanic, Reaction};
 
 /// Decides what strikes at a point, and how long what waits has to.
 pub trait Judge: Send + Sync {
-    /// A point is reached: what happens there, if anything does.
-    fn judge(&self, hit: &Hit<'_>) -> Option<Blow>;
+    /// A point is reached: what happens there, if anything does. A wait begins at `from`: one wait comes after the other.
+    fn judge(&self, hit: &Hit<'_>, from: Instant) -> Option<Blow>;
 
     /// Whether what waits under this number may go on. If not, `waker` is woken when it may.
     fn is_released(&self, number: u64, waker: &Waker) -> bool;
@@ -43,8 +44,8 @@ pub enum Blow {
     Wait {
         /// Until this number is released,
         number: u64,
-        /// but no longer than this.
-        longest: Duration,
+        /// but no longer than to this moment.
+        at: Instant,
     },
 }
 
@@ -68,6 +69,11 @@ fn act<T>(call: impl FnOnce() -> T) -> (std::thread::Result<T>, Vec<Gate>) {
     (acted, ACTING.take().unwrap_or_default())
 }
 
+/// Whether the actor that acts on this thread has to wait: then it does no further slice.
+pub(super) fn acting_has_to_wait() -> bool {
+    ACTING.with_borrow(|acting| acting.as_ref().is_some_and(|gates| !gates.is_empty()))
+}
+
 /// The door for faults of one job.
 pub(super) struct Door {
     judge: Arc<dyn Judge>,
@@ -87,14 +93,12 @@ impl Door {
 
     fn strike(&self, hit: &Hit<'_>) -> Option<Blow> {
         // A second panic while one unwinds would abort the process, and say nothing of why.
-        if std::thread::panicking() { None } else { self.judge.judge(hit) }
-    }
-
-    fn gate(number: u64, longest: Duration) -> Gate {
+        if std::thread::panicking() {
+            return None;
+        }
         let now = Instant::now();
-        // One wait comes after the other.
-        let from = ACTING.with_borrow(|acting| acting.iter().flatten().map(|gate| gate.at).max());
-        Gate { number, at: from.map_or(now, |from| from.max(now)) + longest }
+        let waits_until = ACTING.with_borrow(|acting| acting.iter().flatten().map(|gate| gate.at).max());
+        self.judge.judge(hit, waits_until.map_or(now, |at| at.max(now)))
     }
 
     fn is_open(&self, gate: &Gate, waker: &Waker) -> bool {
@@ -102,8 +106,7 @@ impl Door {
     }
 
     /// Whoever is at a point waits: an actor after its slice, blocking work here and now.
-    fn wait(&self, number: u64, longest: Duration) {
-        let gate = Door::gate(number, longest);
+    fn wait(&self, gate: Gate) {
         let is_actor = ACTING.with_borrow_mut(|acting| acting.as_mut().map(|gates| gates.push(gate)).is_some());
         if is_actor {
             return;
@@ -143,7 +146,7 @@ impl Door {
             Blow::Panic => resume_unwind(Box::new(InjectedPanic(hit.point))),
             Blow::Drop => Some(Way::Lost),
             Blow::Duplicate => Some(Way::Twice),
-            Blow::Wait { number, longest } => Some(Way::Waits(Door::gate(number, longest))),
+            Blow::Wait { number, at } => Some(Way::Waits(Gate { number, at })),
             // No message allows it.
             Blow::Error => None,
         }
@@ -165,18 +168,13 @@ impl Faults for Door {
             Some(Blow::Kill) => resume_unwind(Box::new(InjectedEnd::Kill)),
             Some(Blow::Panic) => resume_unwind(Box::new(InjectedPanic(hit.point))),
             Some(Blow::Error) => Reaction::Fail,
-            Some(Blow::Wait { number, longest }) => {
-                self.wait(number, longest);
+            Some(Blow::Wait { number, at }) => {
+                self.wait(Gate { number, at });
                 Reaction::Go
             }
             // No step allows them.
             Some(Blow::Drop | Blow::Duplicate) => Reaction::Go,
         }
-    }
-
-    /// Messages are looked at where they are sent and taken in, with more than this answer could say.
-    fn deliver(&self, _: &Hit<'_>) -> Delivery {
-        Delivery::Now
     }
 }
 
@@ -281,6 +279,11 @@ impl Inbox {
         !self.standing.is_empty()
     }
 
+    /// Whether there is something that the actor has to wait for, open by now or not.
+    pub(super) fn has_to_wait(&self) -> bool {
+        !self.standing.is_empty()
+    }
+
     /// When something that waits may go on by itself.
     pub(super) fn next(&self) -> Option<Instant> {
         if !self.standing.is_empty() {
@@ -365,7 +368,7 @@ mod tests {
     use crate::ports::points::Point;
     use crate::ports::store::CheckpointKind;
 
-    const LONG: Duration = Duration::from_secs(3_600);
+    const LONG: std::time::Duration = std::time::Duration::from_secs(3_600);
 
     /// Lets one kind of blow fall at one point, each with the next number.
     struct At {
@@ -386,7 +389,7 @@ mod tests {
     }
 
     impl Judge for At {
-        fn judge(&self, hit: &Hit<'_>) -> Option<Blow> {
+        fn judge(&self, hit: &Hit<'_>, _: Instant) -> Option<Blow> {
             (hit.point == self.point).then(|| {
                 let mut numbers = self.numbers.lock().unwrap();
                 *numbers += 1;
@@ -400,7 +403,7 @@ mod tests {
     }
 
     fn wait(number: u64) -> Blow {
-        Blow::Wait { number, longest: LONG }
+        Blow::Wait { number, at: Instant::now() + LONG }
     }
 
     fn here() -> Address {

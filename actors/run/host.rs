@@ -331,6 +331,10 @@ impl Host for ActixHost {
     }
 
     fn budget_spent(&self, began: Moment) -> bool {
+        #[cfg(feature = "fault-injection")]
+        if super::faults::acting_has_to_wait() {
+            return true;
+        }
         self.now().since(began) >= STEP_BUDGET
     }
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use alluvium_actors::drive::outputs::Outputs;
 use alluvium_actors::ids::{CheckpointId, OperatorUid, Token};
-use alluvium_actors::ports::points::{Hit, Point, Reaction, Who};
+use alluvium_actors::ports::points::{Hit, Point, Who};
 use alluvium_actors::ports::sink::PreparedCheckpoint;
 use alluvium_actors::ports::store::{COMMITTABLES, OperatorSnapshot, Piece, name_part};
 use alluvium_actors::ports::task::{CommitRequest, Cut, Failure};
@@ -158,12 +158,8 @@ impl<T: Record, S: Sink<T>> SinkLink<T, S> {
         }
         let operator = name_part(self.uid.as_str());
         let who = Who::Instance { operator: &operator, subtask: self.site.task.subtask.index };
-        match points.reach_at(&Hit::work(point, who).checkpoint(checkpoint)) {
-            Reaction::Go => Ok(()),
-            Reaction::Fail => {
-                Err(self.site.place.fail(OperatorError::retryable(format!("an injected error at {point}"))))
-            }
-        }
+        let hit = Hit::work(point, who).checkpoint(checkpoint);
+        points.pass(&hit, |reason| self.site.place.fail(OperatorError::retryable(reason)))
     }
 
     fn check_failed(&self) -> Result<(), Failure> {

@@ -64,7 +64,7 @@ impl Armed {
         strike(&mut self.faults, names, self.process, hit, random)
     }
 
-    /// The faults that have not struck as often as they are to, as they stand in the plan.
+    /// The faults that have never struck, as they stand in the plan.
     pub(crate) fn unstruck(&self) -> impl Iterator<Item = &Fault> {
         self.faults.iter().filter(|watched| watched.struck == 0).map(|watched| &watched.fault)
     }

@@ -21,8 +21,10 @@ struct Chain {
     name: Arc<str>,
     /// What a fault at it calls it: the uid of one of its operators, or its name if none of them has one.
     called: String,
-    /// The name of the chain, those of its operators, and the uids, also as they stand in names of files.
+    /// The name of the chain, those of its operators, and the uids.
     known_as: BTreeSet<String>,
+    /// The uids of its operators.
+    uids: BTreeSet<String>,
 }
 
 impl Names {
@@ -34,7 +36,8 @@ impl Names {
             let parts = node.name.split(" -> ").map(str::to_owned);
             let known_as = uids.chain(parts).chain([node.name.clone()]).collect();
             let called = node.uids.first().map_or(node.name.as_str(), |uid| uid.as_str()).to_owned();
-            Chain { name: Arc::from(node.name.as_str()), called, known_as }
+            let uids = node.uids.iter().map(|uid| uid.as_str().to_owned()).collect();
+            Chain { name: Arc::from(node.name.as_str()), called, known_as, uids }
         });
         let sinks = plan.sinks.iter().map(|sink| Arc::from(sink.uid.as_str()));
         Names { chains: chains.collect(), sinks: sinks.collect() }
@@ -79,11 +82,23 @@ impl Names {
     pub(super) fn is_at(&self, operator: &str, hit: &Hit<'_>) -> bool {
         match self.place(hit) {
             Place::Chain(node, _) => self.chains.get(node).is_some_and(|chain| chain.known_as.contains(operator)),
-            // As it stands in names of files, too.
-            Place::Instance(name, _) => name == operator || name == name_part(operator),
-            Place::Sink(sink) => self.sinks.get(sink).is_some_and(|uid| **uid == *operator),
+            Place::Instance(file, _) => self.is_called(|uid| name_part(uid) == file, operator) || file == operator,
+            Place::Sink(sink) => self
+                .sinks
+                .get(sink)
+                .is_some_and(|name| **name == *operator || self.is_called(|uid| *uid == **name, operator)),
             Place::Elsewhere => false,
         }
+    }
+
+    /// Whether the operator with this uid is called so: by its uid, or by a name of its chain that is not the uid of another in it.
+    fn is_called(&self, is_uid: impl Fn(&str) -> bool, operator: &str) -> bool {
+        is_uid(operator)
+            || self.chains.iter().any(|chain| {
+                chain.uids.iter().any(|uid| is_uid(uid))
+                    && chain.known_as.contains(operator)
+                    && !chain.uids.contains(operator)
+            })
     }
 
     /// The subtask that reaches a point.
@@ -170,4 +185,54 @@ enum Place<'a> {
     Instance(&'a str, u32),
     Sink(usize),
     Elsewhere,
+}
+
+#[cfg(test)]
+mod tests {
+    use alluvium_actors::ids::{Attempt, SubtaskId};
+    use alluvium_actors::ports::points::Point;
+
+    use super::*;
+
+    /// A source, and behind it a chain of two operators and a sink.
+    fn names() -> Names {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<BTreeSet<_>>();
+        let chain = |name: &str, called: &str, parts: &[&str], uids: &[&str]| Chain {
+            name: Arc::from(name),
+            called: called.to_owned(),
+            known_as: texts(parts).into_iter().chain(texts(uids)).chain([name.to_owned()]).collect(),
+            uids: texts(uids),
+        };
+        Names {
+            chains: vec![
+                chain("lines", "lines", &["lines"], &["lines"]),
+                chain("join -> clean -> out", "join by name", &["join", "clean", "out"], &["join by name", "out/1"]),
+            ],
+            sinks: vec![Arc::from("out/1")],
+        }
+    }
+
+    #[test]
+    fn an_operator_is_found_by_every_name_that_is_known_wherever_a_point_is_reached() {
+        let names = names();
+        let (join, out) = (name_part("join by name"), name_part("out/1"));
+        let chain = Who::Actor(Address::Subtask(SubtaskId::new(1, 0), Attempt(1)));
+        let at = |who| Hit::work(Point::BlobWrite, who);
+        let whole = ["join -> clean -> out", "join", "clean", "out"];
+        for (hit, yes, no) in [
+            (at(chain), &["join by name", "out/1"][..], &["lines"][..]),
+            (at(Who::Instance { operator: &join, subtask: 0 }), &["join by name"], &["lines", "out/1"]),
+            (at(Who::Instance { operator: &out, subtask: 0 }), &["out/1"], &["lines", "join by name"]),
+            (at(Who::Sink(0)), &["out/1"], &["lines", "join by name"]),
+        ] {
+            for name in whole.iter().chain(yes) {
+                assert!(names.is_at(name, &hit), "{name} at {hit:?}");
+            }
+            for name in no {
+                assert!(!names.is_at(name, &hit), "{name} at {hit:?}");
+            }
+        }
+        assert!(names.is_at(&join, &at(Who::Instance { operator: &join, subtask: 0 })), "as files are named");
+        assert!(!names.is_at("join", &at(Who::Job)));
+    }
 }

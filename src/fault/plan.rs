@@ -251,12 +251,6 @@ impl Fault {
         self.operator.as_deref()
     }
 
-    /// The process of a simulated run that it is restricted to, if it is to one.
-    #[must_use]
-    pub fn in_process(&self) -> Option<u32> {
-        self.process
-    }
-
     /// What happens.
     #[must_use]
     pub fn what(&self) -> &What {

@@ -200,7 +200,7 @@ fn filtered(fault: Fault, filter: &str) -> Option<Result<Fault, ParseFaultError>
         "operator" => fault.operator(unescape(value)?),
         "subtask" => fault.subtask(value.parse().ok()?),
         "checkpoint" => fault.checkpoint(value.parse().ok()?),
-        "process" => fault.process(value.parse().ok()?),
+        "process" => fault.process(value.parse().ok().filter(|process| *process > 0)?),
         "hit" => fault.hit(value.parse().ok().filter(|hit| *hit > 0)?),
         "times" => fault.times(value.parse().ok().filter(|times| *times > 0)?),
         "probability" => return Some(fault.probability(value.parse().ok()?).map_err(ParseFaultError::from)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use alluvium_actors::ports::catalogue::{Catalogue, CatalogueError, LARGEST_BATCH};
 
 use super::disk::SimulatedDisk;
-use super::random::Random;
+use crate::fault::Random;
 
 /// How many of the latest changes can be lost.
 const REMEMBERED: usize = 256;

@@ -16,7 +16,7 @@ use alluvium_actors::ports::files::{FileError, FileOperation};
 
 use self::door::error::{failure, full};
 use self::machine::{Machine, Name};
-use super::random::Random;
+use crate::fault::Random;
 
 mod armed;
 mod door;

@@ -17,9 +17,9 @@ use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::host::{Address, DriverFactory, Host, Placement};
 use alluvium_actors::ports::sink::SinkScope;
 
-use super::random::Random;
 use crate::connect::sink::SinkContext;
 use crate::connect::source::SourceContext;
+use crate::fault::Random;
 
 /// A host without actors. Time stands still and blocking work waits until the test moves them. Clones are the same host.
 #[derive(Clone)]

@@ -11,7 +11,6 @@ pub mod job_test;
 pub mod models;
 pub mod operator;
 mod print;
-mod random;
 pub mod simulation;
 
 pub use crate::fault as faults;

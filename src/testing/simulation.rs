@@ -46,7 +46,7 @@ use self::programs::Program;
 use self::run::Run;
 use self::story::Story;
 use super::disk::SimulatedDisk;
-use super::random::Random;
+use crate::fault::Random;
 use crate::graph::Graph;
 use crate::job::{self, Options, StartError};
 
@@ -164,9 +164,7 @@ impl Boot<'_> {
     pub fn send_after(&mut self, delay: Duration, to: Address, message: Control) {
         self.commands.push((delay, to, message));
     }
-}
 
-impl Boot<'_> {
     /// Runs a part of the program beside the job, in the same process, as a service does in which the job is embedded: what pushes records into it, or waits for
     /// its results. It is polled when it was woken, in the order that the seed decides, and ends with the process wherever it is. It must take time and chance
     /// from the simulation alone, and may wait for nothing but the job.

@@ -9,10 +9,10 @@ use alluvium_actors::ports::fence::FenceSource;
 use alluvium_actors::ports::files::Files;
 
 use super::host::{ManualHost, Site};
-use super::random::Random;
 use crate::connect::adapter::{decode, encode};
 use crate::connect::sink::{CommitOutcome, Sink, SinkCommit, SinkWriter};
 use crate::error::{OperatorError, OperatorResult};
+use crate::fault::Random;
 use crate::record::Record;
 use crate::record::batch::Slice;
 

@@ -9,13 +9,13 @@ use alluvium_actors::ids::{CheckpointId, Moment};
 use alluvium_actors::ports::host::Host;
 
 use super::host::{ManualHost, Site};
-use super::random::Random;
 use crate::connect::adapter::{decode, encode};
 use crate::connect::source::{
     Assigned, Boundedness, ReaderOutput, ReaderRequest, ReaderStatus, Source, SourceEnumerator, SourceReader,
     SplitAssigner,
 };
 use crate::error::{OperatorError, OperatorResult};
+use crate::fault::Random;
 use crate::record::batch::Slice;
 
 /// Records as they compare: encoded.

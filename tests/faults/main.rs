@@ -3,6 +3,7 @@
 mod actions;
 mod actors;
 mod drills;
+mod idle;
 mod refusals;
 
 use std::time::Duration;

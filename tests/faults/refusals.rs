@@ -6,10 +6,14 @@ use alluvium::testing::faults::FaultPlan;
 #[test]
 fn what_can_only_be_simulated_is_refused_and_nothing_is_armed() {
     let drill = FaultDrill::new();
-    for text in ["commit.done=crash(machine)", "trigger.sent=drop; commit.done[process=2]=error"] {
+    for (text, names) in [
+        ("commit.done=crash(machine)", "commit.done"),
+        ("trigger.sent=drop; commit.done[process=2]=error", "commit.done"),
+        ("trigger.sent=drop; disk[operation=sync]=error", "disk[operation=sync]"),
+    ] {
         let error = drill.arm(text.parse::<FaultPlan>().unwrap()).unwrap_err();
         assert!(matches!(error, DrillError::OnlySimulated { .. }), "{error}");
-        assert!(error.to_string().contains("commit.done"), "{error}");
+        assert!(error.to_string().contains(names), "{error}");
         assert!(drill.armed().is_empty());
     }
 }

@@ -26,7 +26,7 @@ pub enum DrillError {
     },
     /// The fault is one of simulated runs.
     #[error(
-        "`{fault}` can only happen in a simulated run: in a real process there is no `process=` and no `crash(machine)`; leave it out, or give the plan to `testing::simulation`"
+        "`{fault}` can only happen in a simulated run: in a real process there is no `process=`, no `crash(machine)` and no `disk[...]`; leave it out, or give the plan to `testing::simulation`"
     )]
     OnlySimulated {
         /// The fault.

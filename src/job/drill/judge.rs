@@ -34,10 +34,7 @@ pub(in crate::job) fn attach(given: Option<&FaultDrill>, plan: &Plan) -> Result<
     let names = Arc::new(Names::of(plan));
     let mut state = drill.state();
     state.attach(&names);
-    if !asked.is_empty() && state.take_from_environment() {
-        state.check_possible(&asked)?;
-        state.add(&asked);
-    }
+    state.take_from_environment(&asked)?;
     let armed = state.plan(Instant::now());
     for operator in armed.faults().iter().filter_map(|fault| fault.at_operator()) {
         if !names.knows(operator) {
@@ -64,9 +61,9 @@ pub(in crate::job) fn refuse(given: Option<&FaultDrill>) -> Result<(), DrillErro
 }
 
 impl Judge for JobJudge {
-    fn judge(&self, hit: &Hit<'_>) -> Option<Blow> {
-        let now = Instant::now();
-        let Reached { wakers, struck } = self.drill.state().reach(hit, &self.names, &self.job, now, SystemTime::now);
+    fn judge(&self, hit: &Hit<'_>, from: Instant) -> Option<Blow> {
+        let when = (Instant::now(), from);
+        let Reached { wakers, struck } = self.drill.state().reach(hit, &self.names, &self.job, when, SystemTime::now);
         wakers.into_iter().for_each(Waker::wake);
         let (struck, wait) = struck?;
         self.drill.shared.struck.notify_all();
@@ -83,8 +80,8 @@ impl Judge for JobJudge {
             What::Drop => Blow::Drop,
             What::Duplicate => Blow::Duplicate,
             What::Delay(_) | What::Hold(_) => {
-                let (number, longest) = wait?;
-                Blow::Wait { number, longest }
+                let (number, at) = wait?;
+                Blow::Wait { number, at }
             }
         })
     }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use alluvium_actors::ports::points::{Hit, Point};
 
 use super::{DrillError, LONGEST_RECORD, Struck};
-use crate::fault::{Armed, End, Fault, FaultPlan, LONGEST_HOLD, Names, What};
+use crate::fault::{Armed, End, Fault, FaultPlan, LONGEST_HOLD, Names, Random, What};
 
 /// Everything of a drill that changes.
 pub(super) struct State {
@@ -18,7 +18,7 @@ pub(super) struct State {
     until: Option<Instant>,
     /// After how many more strikes.
     strikes_left: Option<u64>,
-    random: u64,
+    random: Random,
     waits: BTreeMap<u64, Wait>,
     last_wait: u64,
     record: VecDeque<Struck>,
@@ -41,8 +41,8 @@ struct Wait {
 pub(super) struct Reached {
     /// Of what goes on because the point was reached.
     pub(super) wakers: Vec<Waker>,
-    /// What strikes, and how long it makes wait.
-    pub(super) struck: Option<(Struck, Option<(u64, Duration)>)>,
+    /// What strikes, and until when it makes wait.
+    pub(super) struck: Option<(Struck, Option<(u64, Instant)>)>,
 }
 
 impl State {
@@ -52,7 +52,7 @@ impl State {
             plan: FaultPlan::default(),
             until: None,
             strikes_left: None,
-            random: seed,
+            random: Random::new(seed),
             waits: BTreeMap::new(),
             last_wait: 0,
             record: VecDeque::new(),
@@ -69,16 +69,29 @@ impl State {
         self.jobs.push(Arc::downgrade(names));
     }
 
-    /// Whether the environment has not been asked for this drill yet.
-    pub(super) fn take_from_environment(&mut self) -> bool {
-        !std::mem::replace(&mut self.took_environment, true)
+    /// Arms what the environment asks for, once in the life of a drill: not again when its job is started again.
+    ///
+    /// # Errors
+    /// A fault cannot happen in a real process: then nothing is armed, and the next start asks again.
+    pub(super) fn take_from_environment(&mut self, asked: &FaultPlan) -> Result<(), DrillError> {
+        if asked.is_empty() {
+            return Ok(());
+        }
+        self.check_possible(asked)?;
+        if !std::mem::replace(&mut self.took_environment, true) {
+            self.add(asked);
+        }
+        Ok(())
     }
 
     /// # Errors
     /// A fault cannot happen in a real process.
     pub(super) fn check_possible(&self, plan: &FaultPlan) -> Result<(), DrillError> {
+        if let Some(rule) = plan.disk_rules().first() {
+            return Err(DrillError::OnlySimulated { fault: rule.to_string() });
+        }
         for fault in plan.faults() {
-            if fault.in_process().is_some() || *fault.what() == What::Crash(End::Machine) {
+            if fault.only_in_process().is_some() || *fault.what() == What::Crash(End::Machine) {
                 return Err(DrillError::OnlySimulated { fault: fault.to_string() });
             }
             if cfg!(panic = "abort") && matches!(fault.what(), What::Kill | What::Panic) {
@@ -116,7 +129,7 @@ impl State {
     }
 
     /// Arms more faults, asked behind those that are armed.
-    pub(super) fn add(&mut self, plan: &FaultPlan) {
+    fn add(&mut self, plan: &FaultPlan) {
         self.plan = plan.faults().iter().cloned().fold(self.plan.clone(), FaultPlan::and);
         self.armed = Armed::new(&self.plan);
     }
@@ -174,13 +187,13 @@ impl State {
         false
     }
 
-    /// Somebody is at a point.
+    /// Somebody is at a point. What is to wait begins to at `from`: now, or when what waits already may go on.
     pub(super) fn reach(
         &mut self,
         hit: &Hit<'_>,
         names: &Names,
         job: &str,
-        now: Instant,
+        (now, from): (Instant, Instant),
         calendar: impl FnOnce() -> SystemTime,
     ) -> Reached {
         *self.reached.entry(hit.point).or_default() += 1;
@@ -190,12 +203,12 @@ impl State {
             return Reached { wakers, struck: None };
         }
         let State { armed, random, .. } = self;
-        let strike = armed.strike_in(names, hit, &mut || next(random));
+        let strike = armed.strike_in(names, hit, &mut || random.unit());
         let struck = strike.map(|strike| {
             self.strikes_left = self.strikes_left.map(|left| left.saturating_sub(1));
             self.struck += 1;
             let fault = self.plan.faults()[strike.position].clone();
-            let wait = self.wait(&strike.what, now);
+            let wait = self.wait(&strike.what, from);
             let struck =
                 Struck { number: self.struck, at: calendar(), job: job.to_owned(), fault, place: names.tell(hit) };
             if self.record.len() == LONGEST_RECORD {
@@ -207,26 +220,34 @@ impl State {
         Reached { wakers, struck }
     }
 
-    /// Makes something wait, if that is what strikes. No longer than the plan is armed.
-    fn wait(&mut self, what: &What, now: Instant) -> Option<(u64, Duration)> {
+    /// Makes something wait from this moment on, if that is what strikes. No longer than the plan is armed.
+    fn wait(&mut self, what: &What, from: Instant) -> Option<(u64, Instant)> {
         let (longest, until) = match what {
             What::Delay(delay) => (*delay, None),
             What::Hold(until) => (LONGEST_HOLD, Some(*until)),
             What::Crash(_) | What::Kill | What::Error | What::Panic | What::Drop | What::Duplicate => return None,
         };
-        let longest = self.until.map_or(longest, |end| longest.min(end.saturating_duration_since(now)));
+        let at = self.until.map_or(from + longest, |end| end.min(from + longest));
         self.last_wait += 1;
-        self.waits.insert(self.last_wait, Wait { until, at: now + longest, wakers: Vec::new() });
-        Some((self.last_wait, longest))
+        self.waits.insert(self.last_wait, Wait { until, at, wakers: Vec::new() });
+        Some((self.last_wait, at))
     }
 }
 
-/// A number from 0 below 1, by splitmix64.
-fn next(state: &mut u64) -> f64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^= mixed >> 31;
-    (mixed >> 11) as f64 / (1_u64 << 53) as f64
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_environment_asks_for_is_armed_once_and_not_lost_by_a_start_that_is_refused() {
+        let plan = |text: &str| text.parse::<FaultPlan>().unwrap();
+        let mut state = State::new(1);
+        let refused = state.take_from_environment(&plan("commit.done=crash(machine)")).unwrap_err();
+        assert!(matches!(refused, DrillError::OnlySimulated { .. }), "{refused}");
+        assert!(state.plan(Instant::now()).is_empty());
+        for _ in 0..2 {
+            state.take_from_environment(&plan("commit.done=crash")).unwrap();
+            assert_eq!(state.plan(Instant::now()).to_string(), "commit.done=crash");
+        }
+    }
 }

@@ -10,9 +10,9 @@ use super::emitted::Emitted;
 use super::source_process::{Cut, Fault, Process, Progress, WAKES};
 use super::{Findings, Nonconformance, Violation};
 use crate::connect::source::{Boundedness, Replay, Source};
+use crate::fault::Random;
 use crate::testing::disk::SimulatedDisk;
 use crate::testing::host::Site;
-use crate::testing::random::Random;
 
 const RESTORES: &str = "Restored from a snapshot, wherever it was taken, a source goes on behind the last record before the cut: every record once.";
 const QUIET_SNAPSHOT: &str = "A snapshot, completed or aborted, changes nothing for the run that goes on.";

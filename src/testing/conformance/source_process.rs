@@ -13,11 +13,11 @@ use crate::connect::source::{
     Assigned, ReaderOutput, ReaderRequest, ReaderStatus, Source, SourceEnumerator, SourceReader, SplitAssigner,
 };
 use crate::error::OperatorError;
+use crate::fault::Random;
 use crate::record::Record;
 use crate::record::batch::Slice;
 use crate::testing::host::{ManualHost, Site};
 use crate::testing::print::text_of;
-use crate::testing::random::Random;
 
 /// A rule and what breaks it.
 pub(super) type Fault = (&'static str, String);

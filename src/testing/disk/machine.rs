@@ -10,7 +10,7 @@ use alluvium_actors::ports::files::{FileError, FileOperation};
 
 use super::armed::{Armed, Struck};
 use super::door::{error, missing, taken};
-use crate::testing::random::Random;
+use crate::fault::Random;
 
 /// A unit that is torn as a whole.
 const SECTOR: usize = 512;

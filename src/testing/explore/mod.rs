@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use self::enumerate::{faults, spots};
 use self::workers::{Crew, Gathered};
 use super::job_test::JobTest;
-use super::random::Random;
 use super::simulation::{Faults, Report, Scenario, Simulation, Trouble};
+use crate::fault::Random;
 use crate::fault::{Fault, FaultPlan, Point};
 
 pub use self::enumerate::Hits;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use alluvium_actors::ids::{CheckpointId, Moment, RunNumber};
 
 use crate::connect::sink_name::SinkName;
+use crate::fault::Random;
 use crate::record::Record;
 use crate::testing::check::Effect;
 use crate::testing::print::{fingerprint, short_canonical};
-use crate::testing::random::Random;
 use crate::testing::simulation::Outside;
 
 /// A transactional sink for tests: an outside system with two-phase commit that knows, with virtual time, which transaction was prepared, committed and aborted.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use alluvium_actors::ids::{CheckpointId, Moment, RunNumber};
 
+use crate::fault::Random;
 use crate::record::Record;
-use crate::testing::random::Random;
 use crate::testing::simulation::{History, Outside};
 
 /// So many records have one fate in an uneven log.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use alluvium_actors::ids::Moment;
 
+use crate::fault::Random;
 use crate::record::Record;
 use crate::testing::print::short_canonical;
-use crate::testing::random::Random;
 use crate::testing::simulation::Outside;
 
 /// A thousand thousandths.

@@ -10,8 +10,8 @@ use super::error::OperatorTestError;
 use super::running::RunningOperator;
 use super::state::{Contents, Entry};
 use super::tree::Tree;
+use crate::fault::Random;
 use crate::record::Record;
-use crate::testing::random::Random;
 
 /// So many differences are told.
 const TOLD: usize = 5;

@@ -10,12 +10,12 @@ use alluvium_actors::drive::control::Control;
 use alluvium_actors::ids::{Moment, WallTime};
 use alluvium_actors::ports::blocking::Blocking;
 use alluvium_actors::ports::host::{Address, DriverFactory, Host, Placement};
-use alluvium_actors::ports::points::{Delivery, Faults, Points};
+use alluvium_actors::ports::points::{Faults, Points};
 
 use super::faults::Order;
 use super::outside::Outside;
-use super::points::{Gate, SimulatedFaults};
-use crate::testing::random::Random;
+use super::points::{Delivery, Gate, SimulatedFaults};
+use crate::fault::Random;
 
 /// The calendar at the begin of a simulation, in milliseconds since 1970.
 const BEGIN: u64 = 1_700_000_000_000;
@@ -33,7 +33,7 @@ pub(super) struct Shared {
     pub(super) actors: BTreeMap<Address, Actor>,
     pub(super) faults: Arc<SimulatedFaults>,
     /// What is on its way and may not arrive yet, in order, by sender and receiver.
-    links: BTreeMap<(Option<Address>, Address), VecDeque<(Option<Gate>, Mail)>>,
+    links: BTreeMap<(Option<Address>, Address), VecDeque<Mail>>,
     /// How many slices the actor that is taking a step may still do.
     slices: u64,
 }
@@ -54,6 +54,8 @@ pub(super) struct Mail {
     /// Who sent it; nobody of the job as a rule when it came from outside.
     pub(super) from: Option<Address>,
     pub(super) message: Control,
+    /// What it waits for.
+    pub(super) gates: Vec<Gate>,
     /// Whether the fault point of its receipt has let it pass.
     pub(super) passed: bool,
 }
@@ -98,14 +100,14 @@ impl Shared {
     }
 
     /// A message sets out. What becomes of it at its fault point is decided before.
-    pub(super) fn send(&mut self, from: Option<Address>, to: Address, message: Control, gate: Option<Gate>) {
-        let mail = Mail { from, message, passed: false };
+    pub(super) fn send(&mut self, from: Option<Address>, to: Address, message: Control, gates: Vec<Gate>) {
+        let mail = Mail { from, message, gates, passed: false };
         match self.links.get_mut(&(from, to)) {
-            Some(link) => link.push_back((gate, mail)),
-            None if gate.is_some() => {
-                self.links.insert((from, to), VecDeque::from([(gate, mail)]));
+            Some(link) => link.push_back(mail),
+            None if mail.gates.is_empty() => self.arrive(to, mail),
+            None => {
+                self.links.insert((from, to), VecDeque::from([mail]));
             }
-            None => self.arrive(to, mail),
         }
     }
 
@@ -118,9 +120,9 @@ impl Shared {
     }
 
     /// What was taken out of a mailbox goes back in front of everything else that its sender has on its way to this receiver.
-    pub(super) fn hold_back(&mut self, to: Address, held: Vec<(Option<Gate>, Mail)>) {
-        for (gate, mail) in held.into_iter().rev() {
-            self.links.entry((mail.from, to)).or_default().push_front((gate, mail));
+    pub(super) fn hold_back(&mut self, to: Address, held: Vec<Mail>) {
+        for mail in held.into_iter().rev() {
+            self.links.entry((mail.from, to)).or_default().push_front(mail);
         }
     }
 
@@ -129,8 +131,8 @@ impl Shared {
         let (now, faults) = (self.now, Arc::clone(&self.faults));
         let mut arrived = Vec::new();
         self.links.retain(|(_, to), link| {
-            while link.front().is_some_and(|(gate, _)| gate.is_none_or(|gate| faults.is_open(gate, now))) {
-                arrived.extend(link.pop_front().map(|(_, mail)| (*to, mail)));
+            while link.front().is_some_and(|mail| mail.gates.iter().all(|gate| faults.is_open(*gate, now))) {
+                arrived.extend(link.pop_front().map(|mail| (*to, mail)));
             }
             !link.is_empty()
         });
@@ -141,7 +143,7 @@ impl Shared {
 
     /// When the next message that is held back may arrive by itself.
     pub(super) fn next_delivery(&self) -> Option<Moment> {
-        self.links.values().filter_map(|link| link.front()?.0.map(|gate| gate.at)).min()
+        self.links.values().filter_map(|link| link.front()?.gates.iter().map(|gate| gate.at).max()).min()
     }
 
     fn spawn(&mut self, address: Address, factory: DriverFactory) {
@@ -193,25 +195,19 @@ impl Host for SimulatedHost {
         // Not borrowed while the point is reached: a fault may unwind from there.
         let faults = Arc::clone(&self.shared.borrow().faults);
         let delivery = message.sent(self.address, to).map_or(Delivery::Now, |hit| faults.deliver(&hit));
-        // What a busy actor sends leaves when it is done.
-        let busy = faults.busy_until(self.address).map(Gate::until);
+        // What an actor sends that has to wait leaves when it goes on.
+        let mut gates = faults.gates(self.address);
         let from = Some(self.address);
+        let again = if delivery == Delivery::Twice { message.again() } else { None };
+        if let Delivery::Waits(gate) = delivery {
+            gates.push(gate);
+        }
         let mut shared = self.shared.borrow_mut();
-        match delivery {
-            Delivery::Now => shared.send(from, to, message, busy),
-            Delivery::Twice => {
-                let again = message.again();
-                shared.send(from, to, message, busy);
-                if let Some(again) = again {
-                    shared.send(from, to, again, None);
-                }
-            }
-            Delivery::Never => {}
-            Delivery::After(delay) => {
-                let leaves = faults.busy_until(self.address).map_or(shared.now, |busy| busy.max(shared.now));
-                shared.send(from, to, message, Some(Gate::until(leaves + delay)));
-            }
-            Delivery::Held(held) => shared.send(from, to, message, Some(faults.held(held))),
+        if delivery != Delivery::Never {
+            shared.send(from, to, message, gates.clone());
+        }
+        if let Some(again) = again {
+            shared.send(from, to, again, gates);
         }
     }
 
@@ -225,6 +221,10 @@ impl Host for SimulatedHost {
 
     fn budget_spent(&self, _began: Moment) -> bool {
         let mut shared = self.shared.borrow_mut();
+        // What it has to wait for, it waits for after its slice.
+        if shared.faults.has_to_wait(self.address) {
+            return true;
+        }
         let spent = shared.slices == 0;
         shared.slices = shared.slices.saturating_sub(1);
         spent

@@ -9,9 +9,9 @@ use alluvium_actors::ids::{CheckpointId, Moment};
 
 use super::history::History;
 use super::story::Story;
+use crate::fault::Random;
 use crate::snapshot::complete_checkpoint;
 use crate::testing::disk::SimulatedDisk;
-use crate::testing::random::Random;
 
 /// What an outside system has in a run: virtual time, chance from the seed, the story to write into, and the public facts about the job. It belongs to the run
 /// and outlives every process in it. Clones are the same world.

@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alluvium_actors::ids::{CheckpointId, Moment};
 use alluvium_actors::ports::host::Address;
 use alluvium_actors::ports::points::{
-    Action, ChannelEnd, Delivery, Faults, Hit, InjectedEnd, InjectedPanic, Point, Reaction, Who,
+    Action, ChannelEnd, Faults, Hit, InjectedEnd, InjectedPanic, Point, Reaction, Who,
 };
 use alluvium_actors::protocol::align::{Channel, CheckpointMode};
 
 use super::Place;
 use super::story::{Story, What as Told};
 use super::suspended;
+use crate::fault::Random;
 use crate::fault::{Armed, End, FaultPlan, LONGEST_HOLD, Names, Spot, Strike, What};
 use crate::testing::disk::SimulatedDisk;
-use crate::testing::random::Random;
 
 /// What stands still, until a moment or until it is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,18 @@ pub(super) struct Gate {
     held: Option<u64>,
 }
 
-impl Gate {
-    /// One that opens at this moment.
-    pub(super) fn until(at: Moment) -> Gate {
-        Gate { at, held: None }
-    }
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Delivery {
+    /// It goes on.
+    Now,
+    /// It goes on twice.
+    Twice,
+    /// It is lost.
+    Never,
+    /// It waits in front of this gate, and what follows it between the same two actors waits behind it.
+    Waits(Gate),
 }
 
 /// All faults of a run, over its processes.
@@ -49,8 +56,8 @@ struct State {
     disk: Option<SimulatedDisk>,
     /// What the crash that a fault asked for takes along.
     crash: Option<End>,
-    /// The actors that stand still.
-    standing: BTreeMap<Address, Gate>,
+    /// The actors that stand still, and all that each waits for.
+    standing: BTreeMap<Address, Vec<Gate>>,
     /// What waits for a point: by its number.
     held: BTreeMap<u64, Point>,
     released: BTreeSet<u64>,
@@ -66,6 +73,10 @@ struct State {
 }
 
 impl State {
+    fn is_open(&self, gate: Gate, now: Moment) -> bool {
+        now >= gate.at || gate.held.is_some_and(|held| self.released.contains(&held))
+    }
+
     /// How many faults have struck.
     fn struck_so_far(&self) -> u64 {
         self.struck.values().sum()
@@ -100,7 +111,7 @@ impl SimulatedFaults {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next process starts: what struck before was in others.
+    /// Counts from here on for the next process; it has neither names nor a disk yet.
     pub(super) fn process_starts(&self, process: u32) {
         let mut state = self.state();
         state.process = process;
@@ -108,7 +119,7 @@ impl SimulatedFaults {
         state.crash = None;
     }
 
-    /// A process begins, on this disk.
+    /// The process that started has a job: with these names, in this mode, on this disk.
     pub(super) fn process_begins(&self, process: u32, names: Names, mode: CheckpointMode, disk: SimulatedDisk) {
         let mut state = self.state();
         state.armed.process_begins(process, names);
@@ -129,37 +140,38 @@ impl SimulatedFaults {
 
     /// Whether a gate is open.
     pub(super) fn is_open(&self, gate: Gate, now: Moment) -> bool {
-        now >= gate.at || gate.held.is_some_and(|held| self.state().released.contains(&held))
+        self.state().is_open(gate, now)
     }
 
-    /// Whether an actor stands still.
+    /// Whether any actor stands still.
     pub(super) fn somebody_stands(&self) -> bool {
         !self.state().standing.is_empty()
     }
 
-    /// The gate in front of an actor that stands still.
-    pub(super) fn standing(&self, actor: Address, now: Moment) -> Option<Gate> {
-        let gate = self.state().standing.get(&actor).copied()?;
-        if self.is_open(gate, now) {
-            self.state().standing.remove(&actor);
-            return None;
-        }
-        Some(gate)
+    /// The moment at which an actor that stands still goes on by itself.
+    pub(super) fn stands_until(&self, actor: Address, now: Moment) -> Option<Moment> {
+        let mut state = self.state();
+        let mut gates = state.standing.remove(&actor)?;
+        gates.retain(|gate| !state.is_open(*gate, now));
+        let until = gates.iter().map(|gate| gate.at).max()?;
+        state.standing.insert(actor, gates);
+        Some(until)
+    }
+
+    /// Whether an actor has to wait before its next slice.
+    pub(super) fn has_to_wait(&self, actor: Address) -> bool {
+        self.state().standing.contains_key(&actor)
+    }
+
+    /// What an actor waits for: what it sends meanwhile leaves behind it.
+    pub(super) fn gates(&self, actor: Address) -> Vec<Gate> {
+        self.state().standing.get(&actor).cloned().unwrap_or_default()
     }
 
     /// The moment up to which an actor is busy, as its own clock shows it.
     pub(super) fn busy_until(&self, actor: Address) -> Option<Moment> {
-        self.state().standing.get(&actor).filter(|gate| gate.held.is_none()).map(|gate| gate.at)
-    }
-
-    /// A gate that opens after this time.
-    pub(super) fn after(&self, delay: std::time::Duration) -> Gate {
-        Gate { at: self.state().now + delay, held: None }
-    }
-
-    /// A gate that opens when this hold is released.
-    pub(super) fn held(&self, held: u64) -> Gate {
-        Gate { at: self.state().now + LONGEST_HOLD, held: Some(held) }
+        let state = self.state();
+        state.standing.get(&actor)?.iter().filter(|gate| gate.held.is_none()).map(|gate| gate.at).max()
     }
 
     /// Whether blocking work may have to stand still in its middle.
@@ -235,7 +247,7 @@ impl SimulatedFaults {
             }
             waits
         });
-        let strike = armed.strike(hit, &mut || (random.next() >> 11) as f64 / (1_u64 << 53) as f64);
+        let strike = armed.strike(hit, &mut || random.unit());
         if let Err(broken) = cuts.hear(hit, armed.names()) {
             wrong.get_or_insert(broken);
         }
@@ -251,13 +263,19 @@ impl SimulatedFaults {
         strike
     }
 
-    /// Makes a hold.
-    fn hold(&self, until: Point) -> u64 {
-        let mut state = self.state();
-        state.holds += 1;
-        let number = state.holds;
-        state.held.insert(number, until);
-        number
+    /// What a delay or a hold makes somebody wait for: from `from` on.
+    fn gate(&self, what: &What, from: Moment) -> Option<Gate> {
+        match what {
+            What::Delay(delay) => Some(Gate { at: from + *delay, held: None }),
+            What::Hold(until) => {
+                let mut state = self.state();
+                state.holds += 1;
+                let number = state.holds;
+                state.held.insert(number, *until);
+                Some(Gate { at: from + LONGEST_HOLD, held: Some(number) })
+            }
+            What::Crash(_) | What::Kill | What::Error | What::Panic | What::Drop | What::Duplicate => None,
+        }
     }
 
     /// The process is gone: the disk goes off before anything is unwound, so that destructors do nothing.
@@ -271,21 +289,36 @@ impl SimulatedFaults {
         resume_unwind(Box::new(InjectedEnd::Crash))
     }
 
-    /// Whoever is at the point stands still: an actor after its step, blocking work here and now.
+    /// From when on whoever acts waits for one thing more: one wait comes after the other.
+    fn from(&self) -> Moment {
+        let state = self.state();
+        let gates = state.acting.and_then(|actor| state.standing.get(&actor));
+        gates.into_iter().flatten().map(|gate| gate.at).max().map_or(state.now, |at| at.max(state.now))
+    }
+
+    /// Whoever is at the point stands still: an actor after its slice, blocking work here and now.
     fn stand(&self, gate: Gate) {
         if suspended::pause(gate) {
             return;
         }
         let mut state = self.state();
         if let Some(actor) = state.acting {
-            // Who stands still already stands still longer: no fault shortens another.
-            let longer = match state.standing.get(&actor) {
-                Some(earlier) if gate.held.is_none() => {
-                    Gate { at: earlier.at + gate.at.since(state.now), held: earlier.held }
-                }
-                _ => gate,
-            };
-            state.standing.insert(actor, longer);
+            state.standing.entry(actor).or_default().push(gate);
+        }
+    }
+
+    /// A message is at a point: sent, or taken out of a mailbox. Crash, kill and panic do not return.
+    pub(super) fn deliver(&self, hit: &Hit<'_>) -> Delivery {
+        let Some(Strike { what, .. }) = self.strike(hit) else { return Delivery::Now };
+        match what {
+            What::Crash(end) => self.end_process(end),
+            What::Kill => resume_unwind(Box::new(InjectedEnd::Kill)),
+            What::Panic => resume_unwind(Box::new(InjectedPanic(hit.point))),
+            What::Drop => Delivery::Never,
+            What::Duplicate => Delivery::Twice,
+            What::Delay(_) | What::Hold(_) => self.gate(&what, self.from()).map_or(Delivery::Now, Delivery::Waits),
+            // No message allows it.
+            What::Error => Delivery::Now,
         }
     }
 }
@@ -297,30 +330,15 @@ impl Faults for SimulatedFaults {
             What::Crash(end) => self.end_process(end),
             What::Kill => resume_unwind(Box::new(InjectedEnd::Kill)),
             What::Panic => resume_unwind(Box::new(InjectedPanic(hit.point))),
-            What::Error => return Reaction::Fail,
-            What::Delay(delay) => self.stand(self.after(delay)),
-            What::Hold(until) => {
-                let gate = self.held(self.hold(until));
-                self.stand(gate);
+            What::Error => Reaction::Fail,
+            What::Delay(_) | What::Hold(_) => {
+                if let Some(gate) = self.gate(&what, self.from()) {
+                    self.stand(gate);
+                }
+                Reaction::Go
             }
             // No point of a step allows them.
-            What::Drop | What::Duplicate => {}
-        }
-        Reaction::Go
-    }
-
-    fn deliver(&self, hit: &Hit<'_>) -> Delivery {
-        let Some(Strike { what, .. }) = self.strike(hit) else { return Delivery::Now };
-        match what {
-            What::Crash(end) => self.end_process(end),
-            What::Kill => resume_unwind(Box::new(InjectedEnd::Kill)),
-            What::Panic => resume_unwind(Box::new(InjectedPanic(hit.point))),
-            What::Drop => Delivery::Never,
-            What::Duplicate => Delivery::Twice,
-            What::Delay(delay) => Delivery::After(delay),
-            What::Hold(until) => Delivery::Held(self.hold(until)),
-            // No message allows it.
-            What::Error => Delivery::Now,
+            What::Drop | What::Duplicate => Reaction::Go,
         }
     }
 }
@@ -358,5 +376,54 @@ impl Cuts {
             return Err(format!("{told}: {} records are in both halves", records - sent));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use alluvium_actors::ids::{Attempt, SubtaskId};
+
+    use super::*;
+
+    fn actor() -> Address {
+        Address::Subtask(SubtaskId::new(0, 0), Attempt(1))
+    }
+
+    fn faults(plan: &str) -> Arc<SimulatedFaults> {
+        SimulatedFaults::new(&plan.parse().unwrap(), Random::new(1), Arc::default())
+    }
+
+    fn after(milliseconds: u64) -> Moment {
+        Moment::default() + Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn an_actor_waits_for_all_that_it_met_and_what_it_sends_waits_with_it() {
+        let plan = "snapshot.synchronous=hold(manifest.written); alignment.begins=delay(10ms); barrier.sent=delay(1ms)";
+        let faults = faults(plan);
+        faults.acts(after(5), Some(actor()));
+        assert_eq!(faults.reach(&Hit::of(Point::AlignmentBegins, actor())), Reaction::Go);
+        assert!(faults.has_to_wait(actor()));
+        assert_eq!(faults.busy_until(actor()), Some(after(15)));
+        assert_eq!(faults.reach(&Hit::of(Point::SnapshotSynchronous, actor())), Reaction::Go);
+        let gates = faults.gates(actor());
+        assert_eq!(gates.len(), 2);
+        // A message that is late by itself is late behind its sender.
+        let sent = Hit::work(Point::BarrierSent, Who::Sender { from: actor(), to: Address::Coordinator });
+        let longest = Duration::from_millis(10) + LONGEST_HOLD;
+        assert_eq!(
+            faults.deliver(&sent),
+            Delivery::Waits(Gate { at: after(5) + longest + Duration::from_millis(1), held: None })
+        );
+        // The delay is over, the hold is not.
+        assert_eq!(faults.stands_until(actor(), after(20)), Some(after(5) + longest));
+        assert!(!gates.iter().all(|gate| faults.is_open(*gate, after(20))));
+        faults.acts(after(20), None);
+        assert_eq!(faults.reach(&Hit::work(Point::ManifestWritten, Who::Job)), Reaction::Go);
+        assert!(gates.iter().all(|gate| faults.is_open(*gate, after(20))));
+        assert_eq!(faults.stands_until(actor(), after(20)), None);
+        assert!(!faults.has_to_wait(actor()) && !faults.somebody_stands());
     }
 }

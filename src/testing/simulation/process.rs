@@ -13,17 +13,17 @@ use alluvium_actors::drive::supervisor::{SupervisorDriver, SupervisorSetup};
 use alluvium_actors::ids::Moment;
 use alluvium_actors::ports::blocking::panic_text;
 use alluvium_actors::ports::host::{Address, Driver, DriverFactory, Placement, Role, Step};
-use alluvium_actors::ports::points::{Delivery, Faults, InjectedEnd, InjectedPanic};
+use alluvium_actors::ports::points::{InjectedEnd, InjectedPanic};
 
 use super::faults::Order;
 use super::host::{Actor, Mail, Ready, Shared, SimulatedHost};
 use super::lanes::{Lanes, Position, Proceeded};
 use super::outside::Outside;
-use super::points::SimulatedFaults;
+use super::points::{Delivery, SimulatedFaults};
 use super::programs::{Program, Programs};
 use super::story::{Story, What, describe, outcome};
+use crate::fault::Random;
 use crate::testing::disk::SimulatedDisk;
-use crate::testing::random::Random;
 
 /// How much time an event takes, in nanoseconds, at most.
 const EVENT: u64 = 20_000;
@@ -185,7 +185,7 @@ impl Process {
         self.remove(address);
         self.tell(Some(address), What::Panicked);
         let gone = Control::DriverPanicked { address, text };
-        self.shared.borrow_mut().send(None, Address::Supervisor, gone, None);
+        self.shared.borrow_mut().send(None, Address::Supervisor, gone, Vec::new());
     }
 
     /// Lets one of the actors panic outside of user code. The supervisor is left out: the job ends with it, as by a crash.
@@ -219,7 +219,7 @@ impl Process {
     fn command(&mut self) {
         let now = self.now();
         while let Some((_, to, message)) = self.commands.pop_if(|(at, ..)| *at <= now) {
-            self.shared.borrow_mut().send(None, to, message, None);
+            self.shared.borrow_mut().send(None, to, message, Vec::new());
         }
     }
 
@@ -229,7 +229,7 @@ impl Process {
         let now = shared.now;
         let next = |(address, actor): (&Address, &Actor)| {
             // An actor that stands still may go on then; what wakes it before has to wait.
-            let standing = self.faults.standing(*address, now).map(|gate| gate.at);
+            let standing = self.faults.stands_until(*address, now);
             standing.or_else(|| actor.alarms.first().copied())
         };
         let actors = shared.actors.iter().filter_map(next);
@@ -245,7 +245,7 @@ impl Process {
         choices.clear();
         let somebody_stands = self.faults.somebody_stands();
         for (address, actor) in &shared.actors {
-            if somebody_stands && self.faults.standing(*address, now).is_some() {
+            if somebody_stands && self.faults.stands_until(*address, now).is_some() {
                 continue;
             }
             if actor.factory.is_some() {
@@ -263,7 +263,9 @@ impl Process {
         choices.extend(self.programs.ready().map(|(speed, index)| (speed, Choice::Program(index))));
         if shared.order == Order::Plain {
             drop(shared);
-            return self.take_turns(choices.into_iter().map(|(_, choice)| choice));
+            let chosen = self.take_turns(choices.iter().map(|(_, choice)| *choice));
+            self.choices = choices;
+            return chosen;
         }
         let all = choices.iter().map(|(speed, _)| speed).sum();
         let mut drawn = shared.random.below(all);
@@ -313,9 +315,9 @@ impl Process {
         drop(shared);
         let mut held = Vec::new();
         for mail in messages {
-            let is_behind = held.iter().any(|(_, earlier): &(_, Mail)| earlier.from == mail.from);
+            let is_behind = held.iter().any(|earlier: &Mail| earlier.from == mail.from);
             if is_behind {
-                held.push((None, mail));
+                held.push(mail);
                 continue;
             }
             let asked = (!mail.passed).then(|| mail.message.received(address)).flatten();
@@ -330,8 +332,7 @@ impl Process {
             match delivery {
                 Delivery::Now | Delivery::Twice => self.hand_over(address, mail.message),
                 Delivery::Never => {}
-                Delivery::After(delay) => held.push((Some(self.faults.after(delay)), Mail { passed: true, ..mail })),
-                Delivery::Held(number) => held.push((Some(self.faults.held(number)), Mail { passed: true, ..mail })),
+                Delivery::Waits(gate) => held.push(Mail { gates: vec![gate], passed: true, ..mail }),
             }
             if let Some(again) = again {
                 self.hand_over(address, again);
@@ -344,8 +345,8 @@ impl Process {
         {
             let mut rest = std::mem::take(&mut actor.mailbox);
             for mail in rest.drain(..) {
-                if held.iter().any(|(_, earlier)| earlier.from == mail.from) {
-                    held.push((None, mail));
+                if held.iter().any(|earlier| earlier.from == mail.from) {
+                    held.push(mail);
                 } else {
                     actor.mailbox.push_back(mail);
                 }

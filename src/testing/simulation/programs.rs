@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 
-use crate::testing::random::Random;
+use crate::fault::Random;
 
 /// A part of the program, as a future. It ends with the process, wherever it is.
 pub(super) struct Program {

@@ -16,9 +16,9 @@ use super::process::Process;
 use super::story::{Story, What};
 use super::watch::Watch;
 use super::{Boot, Faults, Next, Report, Scenario, Simulation, World};
+use crate::fault::Random;
 use crate::fault::{FaultPlan, Names};
 use crate::testing::disk::SimulatedDisk;
-use crate::testing::random::Random;
 
 /// How many processes a run may start before it counts as hanging.
 const PROCESSES: u32 = 200;

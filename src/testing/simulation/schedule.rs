@@ -13,8 +13,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::fault::{DiskFault, DiskRule, ParseDiskRuleError};
-use crate::fault::{End, Fault, FaultPlan, ParseFaultError};
+use crate::fault::{DiskFault, DiskRule, End, Fault, FaultPlan, ParseDiskRuleError, ParseFaultError};
 
 /// What happens directly before an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
