@@ -3,7 +3,6 @@
 mod actions;
 mod actors;
 mod drills;
-mod idle;
 mod refusals;
 
 use std::time::Duration;
