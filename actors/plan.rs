@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::ids::{NodeId, OperatorUid, SubtaskId};
-use crate::payload::PayloadType;
+use crate::payload::{Payload, PayloadType};
 use crate::ports::sink::SinkCommitterFactory;
 use crate::ports::source::EnumeratorFactory;
-use crate::ports::task::TaskFactory;
+use crate::ports::task::{Failure, TaskFactory};
 
 /// A whole job.
 #[derive(Clone, Debug)]
@@ -58,6 +58,8 @@ pub struct Edge {
     pub input: usize,
     /// Which subtasks are joined.
     pub pattern: Pattern,
+    /// How a record finds its consumer.
+    pub routing: Routing,
     /// How many batches may wait between two subtasks before the producer stops; at least 1.
     pub credits: u32,
     /// What it carries.
@@ -71,6 +73,42 @@ pub enum Pattern {
     Pointwise,
     /// Every producer to every consumer; the producer's channel `i` leads to consumer `i`.
     AllToAll,
+}
+
+/// How a record finds its consumer among the subtasks that an edge joins.
+#[derive(Clone)]
+pub enum Routing {
+    /// Any of them may have it.
+    Any,
+    /// All of them have it.
+    Copies,
+    /// The one that owns the key group of the record's key hash.
+    KeyGroup,
+    /// A function of the user's decides: it shares a batch out to so many consumers.
+    Custom(Arc<dyn Fn(Payload, usize) -> Result<Vec<Option<Payload>>, Failure> + Send + Sync>),
+    /// Always the first one.
+    First,
+}
+
+impl fmt::Debug for Routing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Routing::Any => "Any",
+            Routing::Copies => "Copies",
+            Routing::KeyGroup => "KeyGroup",
+            Routing::Custom(_) => "Custom",
+            Routing::First => "First",
+        })
+    }
+}
+
+impl Edge {
+    /// Whether no barrier overtakes on it, because what it brings could not be shared out anew: each pair is joined by itself, or each consumer has a copy
+    /// (rule 26).
+    #[must_use]
+    pub fn keeps_order(&self) -> bool {
+        self.pattern == Pattern::Pointwise || matches!(self.routing, Routing::Copies)
+    }
 }
 
 /// A source of the job.

@@ -264,7 +264,10 @@ impl CoordinatorDriver {
             Effect::Trigger { attempt: _, checkpoint, kind } => {
                 self.setup.listener.event(JobEvent::Triggered { checkpoint, kind });
                 let triggered = self.collected.get(&checkpoint).map_or(self.host.now(), |held| held.triggered);
-                let barrier = Barrier { checkpoint, kind, triggered };
+                // What the job ends or stands still with is self-contained: nothing is in flight in it.
+                let overtakes =
+                    self.setup.settings.overtake_after.filter(|_| !kind.closes()).map(|after| triggered + after);
+                let barrier = Barrier { checkpoint, kind, triggered, overtakes };
                 for source in &self.setup.plan.sources {
                     for index in 0..self.setup.plan.node(source.node).parallelism {
                         self.tell(SubtaskId { node: source.node, index }, Control::Trigger(barrier));

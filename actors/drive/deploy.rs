@@ -23,8 +23,8 @@ use crate::ports::files::Files;
 use crate::ports::host::{Address, Driver, DriverFactory, Host, Placement, Role, Step};
 use crate::ports::sink::{PreparedCheckpoint, SinkScope};
 use crate::ports::store::{CheckpointStore, Manifest, OperatorSnapshot};
-use crate::ports::task::{Failure, TaskContext, TaskFactory};
-use crate::protocol::align::{Alignment, CheckpointMode};
+use crate::ports::task::{Failure, InputEdge, TaskContext, TaskFactory};
+use crate::protocol::align::{Aligner, Alignment, Channel, CheckpointMode};
 use crate::protocol::mutation::{Mutation, is_active};
 use crate::protocol::placement::Form;
 use crate::protocol::supervise::Regions;
@@ -160,7 +160,7 @@ impl Deployment {
         &self,
         host: Rc<dyn Host>,
         subtask: SubtaskId,
-        inputs: Vec<(usize, EdgeReceiver)>,
+        inputs: Vec<(InputEdge, EdgeReceiver)>,
         outputs: Vec<Vec<OutputChannel>>,
     ) -> Box<dyn Driver> {
         let host = AttemptHost::around(host, Arc::clone(&self.work));
@@ -173,7 +173,7 @@ impl Deployment {
             }),
         };
         let watch = self.watch(Address::Subtask(subtask, self.attempt));
-        let alignment = new_alignment(self.mode, inputs.len() as u32);
+        let alignment = self.new_alignment(&inputs);
         let context = TaskContext {
             job: Arc::clone(&self.plan.job),
             subtask,
@@ -185,6 +185,7 @@ impl Deployment {
             store: Arc::clone(&self.store),
             files: Arc::clone(&self.files),
             fence: self.fence.clone(),
+            inputs: inputs.iter().map(|(edge, _)| *edge).collect(),
             restored: self.restored.clone(),
             calls: Arc::clone(&watch),
         };
@@ -198,7 +199,8 @@ impl Deployment {
         let failure = match built {
             Ok(Ok(Built::Operator(task))) => {
                 let task = Box::new(Watched::new(watch, task));
-                let gate = Gate::new(inputs);
+                let gate =
+                    Gate::new(inputs.into_iter().map(|(edge, receiver)| (edge.input as usize, receiver)).collect());
                 return Box::new(OperatorDriver::new(
                     host,
                     subtask,
@@ -227,11 +229,12 @@ impl Deployment {
     }
 
     /// One edge for each pair of subtasks that the plan joins. The channels of a consumer are numbered in the order of the plan's edges, then of the producers.
-    fn wire(&self) -> BTreeMap<SubtaskId, (Vec<(usize, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> {
-        let mut wiring: BTreeMap<SubtaskId, (Vec<(usize, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> =
+    fn wire(&self) -> BTreeMap<SubtaskId, (Vec<(InputEdge, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> {
+        let mut wiring: BTreeMap<SubtaskId, (Vec<(InputEdge, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> =
             self.subtasks().map(|subtask| (subtask, (Vec::new(), Vec::new()))).collect();
         // No edge leaves a region.
-        for plan in self.plan.edges.iter().filter(|plan| self.regions.of_node(plan.from) == self.region) {
+        let edges = self.plan.edges.iter().enumerate();
+        for (number, plan) in edges.filter(|(_, plan)| self.regions.of_node(plan.from) == self.region) {
             let producers = self.plan.node(plan.from).parallelism;
             let consumers = self.plan.node(plan.to).parallelism;
             for producer in 0..producers {
@@ -249,7 +252,7 @@ impl Deployment {
                         consumer: Address::Subtask(consumer, self.attempt),
                         consumer_channel: inputs.len(),
                     });
-                    inputs.push((plan.input, receiver));
+                    inputs.push((InputEdge { edge: number as u32, input: plan.input as u32, producer }, receiver));
                 }
                 let producer = SubtaskId { node: plan.from, index: producer };
                 let (_, outputs) = wiring.get_mut(&producer).expect("an edge begins at a subtask of the plan");
@@ -261,18 +264,27 @@ impl Deployment {
         }
         wiring
     }
+
+    /// The machine for the barriers of a subtask. On an edge that joins pairs, or that copies every record, each channel keeps its order: what such a channel
+    /// brings could not be shared out anew by a restore at another parallelism (rule 26).
+    fn new_alignment(&self, inputs: &[(InputEdge, EdgeReceiver)]) -> Alignment {
+        let channels = inputs.len() as u32;
+        if is_active(Mutation::WithoutAlignment) {
+            return Aligner::without_blocking(channels).into();
+        }
+        match self.mode {
+            CheckpointMode::ExactlyOnce => {
+                let kept = (0..).zip(inputs).filter(|(_, (edge, _))| self.plan.edges[edge.edge as usize].keeps_order());
+                Aligner::new(channels).keeping_order(kept.map(|(channel, _)| Channel(channel))).into()
+            }
+            CheckpointMode::AtLeastOnce => Alignment::new(self.mode, channels),
+        }
+    }
 }
 
 enum Built {
     Operator(Box<dyn crate::ports::task::OperatorTask>),
     Source(Box<dyn crate::ports::task::SourceTask>),
-}
-
-fn new_alignment(mode: CheckpointMode, channels: u32) -> Alignment {
-    if is_active(Mutation::WithoutAlignment) {
-        return crate::protocol::align::Aligner::without_blocking(channels).into();
-    }
-    Alignment::new(mode, channels)
 }
 
 /// Stands in for a subtask whose task could not be built: reports that and ends.

@@ -11,6 +11,7 @@ pub mod gate;
 mod interposed;
 pub mod operator;
 pub mod outputs;
+mod overtaken;
 mod pointed_store;
 mod recovery;
 pub mod sink;

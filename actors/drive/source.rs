@@ -106,7 +106,7 @@ impl Head for SourceHead {
     }
 
     /// Hands on what the reader has to say. One that had come to its end before only registers, so that its enumerator knows all readers.
-    fn after_slice(&mut self, core: &mut SubtaskCore) -> Result<(), Failure> {
+    fn after_slice(&mut self, core: &mut SubtaskCore, _: &mut Context<'_>) -> Result<(), Failure> {
         for event in guarded(&core.name, self.chain(), |task| task.take_reader_events())? {
             if core.finished_before && !matches!(event, ReaderEvent::Registered { .. }) {
                 continue;

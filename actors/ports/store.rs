@@ -41,6 +41,26 @@ pub enum PieceContent {
     Blob(BlobHandle),
 }
 
+impl PieceContent {
+    /// The blob, if it is one.
+    #[must_use]
+    pub fn blob(&self) -> Option<&BlobHandle> {
+        match self {
+            PieceContent::Inline(_) => None,
+            PieceContent::Blob(handle) => Some(handle),
+        }
+    }
+
+    /// The length in bytes, wherever they are.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            PieceContent::Inline(bytes) => bytes.len() as u64,
+            PieceContent::Blob(handle) => handle.length,
+        }
+    }
+}
+
 /// One named part of an operator's snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece {
@@ -70,38 +90,45 @@ pub struct SubtaskSnapshot {
     pub finished: bool,
     /// One entry per operator of its chain that has anything to keep.
     pub operators: Vec<OperatorSnapshot>,
+    /// The records that were in front of the chain, where a barrier overtook them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<InFlight>,
 }
 
 impl SubtaskSnapshot {
     /// Every blob that this snapshot names.
     pub fn blobs(&self) -> impl Iterator<Item = &BlobHandle> {
-        self.operators.iter().flat_map(OperatorSnapshot::blobs)
+        let in_flight = self.in_flight.iter().filter_map(|in_flight| in_flight.content.blob());
+        self.operators.iter().flat_map(OperatorSnapshot::blobs).chain(in_flight)
     }
 
     /// The length of all pieces in bytes, wherever they are.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.operators.iter().map(OperatorSnapshot::bytes).sum()
+        let in_flight = self.in_flight.as_ref().map_or(0, |in_flight| in_flight.content.bytes());
+        self.operators.iter().map(OperatorSnapshot::bytes).sum::<u64>() + in_flight
     }
+}
+
+/// The records that were in front of a subtask when a barrier overtook them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// How many.
+    pub records: u64,
+    /// Their bytes, or where they are.
+    pub content: PieceContent,
 }
 
 impl OperatorSnapshot {
     /// Every blob that this snapshot names.
     pub fn blobs(&self) -> impl Iterator<Item = &BlobHandle> {
-        self.pieces.iter().filter_map(|piece| match &piece.content {
-            PieceContent::Inline(_) => None,
-            PieceContent::Blob(handle) => Some(handle),
-        })
+        self.pieces.iter().filter_map(|piece| piece.content.blob())
     }
 
     /// The length of all pieces in bytes, wherever they are.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let lengths = self.pieces.iter().map(|piece| match &piece.content {
-            PieceContent::Inline(bytes) => bytes.len() as u64,
-            PieceContent::Blob(handle) => handle.length,
-        });
-        lengths.sum()
+        self.pieces.iter().map(|piece| piece.content.bytes()).sum()
     }
 
     /// The piece of that name.
@@ -176,7 +203,8 @@ pub struct Manifest {
 impl Manifest {
     /// Every blob that this manifest names.
     pub fn blobs(&self) -> impl Iterator<Item = &BlobHandle> {
-        self.operators().flat_map(OperatorSnapshot::blobs)
+        let enumerators = self.enumerators.iter().flat_map(OperatorSnapshot::blobs);
+        enumerators.chain(self.subtasks.iter().flat_map(SubtaskSnapshot::blobs))
     }
 
     /// The snapshots of all enumerators and of all operators of all subtasks.

@@ -73,6 +73,18 @@ mutations! {
     AbortLeavesBlocked "abort-leaves-blocked" "R4"
         breaks "a checkpoint that is given up during the alignment leaves the channels blocked"
         costs "The job hangs";
+    CaptureNothing "capture-nothing" "R3"
+        breaks "what a barrier overtakes is not captured"
+        costs "The records that waited in front of its marker are lost by a restore";
+    CaptureTooLate "capture-too-late" "R5"
+        breaks "a batch that leaves its edge before it was captured is not captured any more"
+        costs "Its records are behind the cut of their producer and not in that of their consumer: lost by a restore";
+    OvertakeKeptOrder "overtake-kept-order" "R26"
+        breaks "a barrier overtakes on edges whose records cannot be shared out anew"
+        costs "A broadcast record that was in flight is restored once for all, or by each again";
+    RestoredBehindNew "restored-behind-new" "R27"
+        breaks "what was in flight is processed after what the restored producers send"
+        costs "The order of a key's records is lost";
     BatchBehindMarker "batch-behind-marker" "R3"
         breaks "a partial batch that the chain holds back at a barrier leaves behind the marker"
         costs "Its records are in no state downstream and are not read again after a restore: lost";

@@ -416,7 +416,7 @@ mod tests {
 
     fn barrier(checkpoint: u64) -> Barrier {
         let kind = CheckpointKind::Periodic;
-        Barrier { checkpoint: CheckpointId(checkpoint), triggered: Moment::default(), kind }
+        Barrier { checkpoint: CheckpointId(checkpoint), triggered: Moment::default(), kind, overtakes: None }
     }
 
     fn trigger(checkpoint: u64) -> Control {

@@ -32,7 +32,12 @@ pub(crate) struct Rig {
 }
 
 pub(crate) fn barrier(checkpoint: u64) -> Barrier {
-    Barrier { checkpoint: CheckpointId(checkpoint), kind: CheckpointKind::Periodic, triggered: Moment(0) }
+    Barrier {
+        checkpoint: CheckpointId(checkpoint),
+        kind: CheckpointKind::Periodic,
+        triggered: Moment(0),
+        overtakes: None,
+    }
 }
 
 /// An operator with so many channels, started.

@@ -16,6 +16,9 @@ pub struct Settings {
     /// The time from the completion of a checkpoint to the next periodic trigger, at least. If it is longer than the
     /// interval it takes the interval's place. Requests of a user do not wait for it.
     pub minimum_pause: Duration,
+    /// The time from the trigger of a periodic or manual checkpoint after which its barriers overtake what waits in front of them; zero for at once. None
+    /// aligns always. Needs one checkpoint at a time.
+    pub overtake_after: Option<Duration>,
     /// The most checkpoints that may be under way at one time.
     pub maximum_concurrent: NonZeroUsize,
     /// How many completed checkpoints are kept; older ones are deleted.
@@ -47,6 +50,7 @@ impl Default for Settings {
             interval: None,
             timeout: Duration::from_secs(600),
             minimum_pause: Duration::ZERO,
+            overtake_after: None,
             maximum_concurrent: NonZeroUsize::MIN,
             retained: NonZeroUsize::MIN,
             maximum_queued_requests: NonZeroUsize::new(1_000).expect("1,000 is not zero"),
