@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::ids::{NodeId, OperatorUid, SubtaskId};
-use crate::payload::{Payload, PayloadType};
+use crate::payload::PayloadType;
 use crate::ports::sink::SinkCommitterFactory;
 use crate::ports::source::EnumeratorFactory;
-use crate::ports::task::{Failure, TaskFactory};
+use crate::ports::task::TaskFactory;
 
 /// A whole job.
 #[derive(Clone, Debug)]
@@ -76,30 +76,18 @@ pub enum Pattern {
 }
 
 /// How a record finds its consumer among the subtasks that an edge joins.
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routing {
-    /// Any of them may have it.
+    /// By itself or by chance: any of them may have it.
     Any,
-    /// All of them have it.
+    /// All of them have a copy.
     Copies,
     /// The one that owns the key group of the record's key hash.
     KeyGroup,
-    /// A function of the user's decides: it shares a batch out to so many consumers.
-    Custom(Arc<dyn Fn(Payload, usize) -> Result<Vec<Option<Payload>>, Failure> + Send + Sync>),
+    /// A function of the user's decides.
+    Custom,
     /// Always the first one.
     First,
-}
-
-impl fmt::Debug for Routing {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Routing::Any => "Any",
-            Routing::Copies => "Copies",
-            Routing::KeyGroup => "KeyGroup",
-            Routing::Custom(_) => "Custom",
-            Routing::First => "First",
-        })
-    }
 }
 
 impl Edge {
@@ -107,7 +95,7 @@ impl Edge {
     /// (rule 26).
     #[must_use]
     pub fn keeps_order(&self) -> bool {
-        self.pattern == Pattern::Pointwise || matches!(self.routing, Routing::Copies)
+        self.pattern == Pattern::Pointwise || self.routing == Routing::Copies
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use alluvium_actors::drive::edge::CREDITS;
 use alluvium_actors::ids::OperatorUid;
-use alluvium_actors::plan::Pattern;
+use alluvium_actors::plan::{Pattern, Routing};
 use alluvium_actors::ports::task::{Failure, OperatorTask, SourceTask, TaskContext};
 
 use super::builder::{Builder, Chaining, End, Exchange, Operator, at};
@@ -297,6 +297,17 @@ impl Route {
             | Route::Shuffle { target }
             | Route::Broadcast { target }
             | Route::Partition { target, .. } => Some((target.output, Pattern::AllToAll)),
+        }
+    }
+
+    /// How a record finds its consumer on that edge.
+    pub(super) fn routing(&self) -> Routing {
+        match self {
+            Route::Fused | Route::Forward { .. } | Route::Rebalance { .. } | Route::Shuffle { .. } => Routing::Any,
+            Route::Broadcast { .. } => Routing::Copies,
+            Route::Global { .. } => Routing::First,
+            Route::Partition { by_key: true, .. } => Routing::KeyGroup,
+            Route::Partition { by_key: false, .. } => Routing::Custom,
         }
     }
 

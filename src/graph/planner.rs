@@ -49,6 +49,7 @@ pub(super) fn plan(builder: Builder) -> Graph {
                 to: NodeId(to.chain as u32),
                 input: consumer.input,
                 pattern,
+                routing: consumer.route.routing(),
                 credits: to.credits,
                 payload: to.operator.inputs[consumer.input].stream.payload,
             });

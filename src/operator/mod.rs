@@ -15,6 +15,7 @@ pub(crate) mod flat_map;
 pub(crate) mod forward;
 pub(crate) mod hash;
 pub(crate) mod head;
+mod in_flight;
 pub(crate) mod keyed;
 pub(crate) mod link;
 pub(crate) mod map;

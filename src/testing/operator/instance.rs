@@ -218,6 +218,8 @@ impl Instance {
             store: Arc::clone(&self.store) as Arc<dyn CheckpointStore>,
             files: Arc::new(SystemFiles::new()),
             fence: self.fence.clone(),
+            // One operator by hand has no neighbours: nothing is ever in flight in front of it.
+            inputs: Arc::default(),
             restored: restored.cloned(),
             calls: Arc::default(),
         };
