@@ -12,7 +12,9 @@ pub mod models;
 pub mod operator;
 mod print;
 mod random;
+mod repeat;
 pub mod simulation;
+mod tree;
 
 pub use crate::fault as faults;
 pub mod sinks;
