@@ -235,7 +235,7 @@ impl<'a> Exploration<'a> {
         let mut found = Found { name: self.name.clone(), shrunk, failures, report, saved: None };
         found.saved = self.save.as_ref().map(|directory| match found.file() {
             Some(file) => file.save(directory).map_err(|error| error.to_string()),
-            None => Err("it did not fail again when everything that went wrong in it was named one by one".to_owned()),
+            None => Err("there is no schedule that fails".to_owned()),
         });
         Box::new(found)
     }
@@ -437,20 +437,23 @@ impl fmt::Display for Found {
         for (simulation, reason) in failures {
             writeln!(formatter, "failed: {simulation}: {reason}")?;
         }
-        writeln!(
-            formatter,
-            "{} runs were made until then; the first that failed was made smaller in {} more:",
-            report.runs(),
-            shrunk.runs()
-        )?;
-        match shrunk.simulation().faults() {
-            Faults::Exactly(schedule) if schedule.faults().is_empty() => {
-                writeln!(formatter, "    it fails without any fault")?
+        let (runs, more) = (report.runs(), shrunk.runs());
+        match shrunk.schedule() {
+            None => writeln!(
+                formatter,
+                "{runs} runs were made until then; the first that failed did not fail again when everything that went wrong in it was named one by one: something in it depends on more than \
+                 the run"
+            )?,
+            Some(schedule) => {
+                writeln!(
+                    formatter,
+                    "{runs} runs were made until then; the first that failed was made smaller in {more} more:"
+                )?;
+                if schedule.faults().is_empty() {
+                    writeln!(formatter, "    it fails without any fault")?;
+                }
+                schedule.faults().iter().try_for_each(|fault| writeln!(formatter, "    {fault}"))?;
             }
-            Faults::Exactly(schedule) => {
-                schedule.faults().iter().try_for_each(|fault| writeln!(formatter, "    {fault}"))?
-            }
-            _ => writeln!(formatter, "    {}", shrunk.simulation())?,
         }
         match saved {
             Some(Ok(path)) => {

@@ -81,7 +81,7 @@ pub enum ReplayError {
     },
     /// The run goes well, and something that should have gone wrong in it did not.
     #[error(
-        "{path}: the run went well, and tested less than it was to: never struck: {faults}; since it was saved the job has changed, so that it does not come past there any more:          remove these lines if what is left is still the case, or find the failure again (when it was saved it said: {reason})",
+        "{path}: the run went well, and tested less than it was to: never struck: {faults}; since it was saved the job has changed, so that it does not come past there any more: remove these lines if what is left is still the case, or find the failure again (when it was saved it said: {reason})",
         path = .path.display(), faults = .faults.join("; ")
     )]
     NeverStruck {
