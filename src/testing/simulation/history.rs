@@ -97,8 +97,8 @@ impl History {
     /// them.
     #[must_use]
     pub fn is_covered(&self, checkpoint: CheckpointId, runs: &impl RangeBounds<RunNumber>, at: Moment) -> bool {
-        let newer = self.complete.range(checkpoint..).filter(|(_, complete)| complete.at <= at);
-        newer.into_iter().any(|(newer, _)| self.run_of(*newer).is_none_or(|run| runs.contains(&run)))
+        let mut newer = self.complete.range(checkpoint..).filter(|(_, complete)| complete.at <= at);
+        newer.any(|(newer, _)| self.run_of(*newer).is_none_or(|run| runs.contains(&run)))
     }
 
     /// The complete checkpoint that lies directly before this one.
