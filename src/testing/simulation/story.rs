@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn the_last_events_are_the_end_of_all_events_whatever_they_are() {
         let mut random = Random::new(3);
-        for lines in [0, 1, 2, 3, 5, 290, 310, 2_000] {
+        for lines in [0, 1, 2, 3, 5, 2_000].into_iter().chain(300..500) {
             let mut story = Story::default();
             for number in 0..lines {
                 let time = Moment(number);
