@@ -164,7 +164,7 @@ fn a_saved_schedule_of_which_a_fault_strikes_nothing_tests_nothing_any_more() {
         Replay::of(directory.path()).job("billing", &right).try_run()
     };
     let striking = "event[process=1,hit=40]=crash(process)\neffect[process=2,hit=3]=power-cut\nend[process=2]=machine\nevent[process=3,hit=9]=panic\n\
-                    disk[operation=sync,process=2]=error\ncommit.done=crash(process)";
+                    disk[operation=sync,process=3]=error\ncommit.done=crash(process)";
     assert_eq!(replay(striking).expect("all of them strike").files, 1);
     for dead in [
         "event[process=1,hit=900000]=crash(process)",

@@ -156,7 +156,7 @@ impl Course {
             ScheduledFault::Effect { process, effect, .. } => {
                 let effects_before = |process: u32| Some(self.begins.get(usize::try_from(process).ok()?)?.1);
                 let end = effects_before(*process).unwrap_or_else(|| disk.effects());
-                effects_before(process - 1).is_some_and(|begin| begin + effect <= end)
+                process.checked_sub(1).and_then(effects_before).is_some_and(|begin| begin + effect <= end)
             }
             ScheduledFault::Point(_) | ScheduledFault::Disk(_) => true,
         }
