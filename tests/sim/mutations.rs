@@ -113,7 +113,7 @@ fn on_all_cores<T: Sync, A: Send>(items: &[T], work: impl Fn(&T) -> A + Sync) ->
 }
 
 #[test]
-fn every_broken_rule_is_found_within_a_few_hundred_schedules() {
+fn every_broken_rule_is_found_within_a_thousand_schedules_but_two_that_have_plans_of_their_own() {
     quiet::install();
     let wanted: Vec<Mutation> = Mutation::ALL.iter().copied().filter(|mutation| !SELDOM.contains(mutation)).collect();
     let found = on_all_cores(&wanted, |mutation| find(*mutation, 0, ENOUGH));
@@ -199,7 +199,7 @@ impl Row {
     fn of(mutation: Mutation, schedules: u64, patience: Duration) -> Row {
         let began = Instant::now();
         let (mut ran, mut found, mut said) = (0, Vec::new(), String::new());
-        while ran < schedules && began.elapsed() < patience {
+        while ran < schedules && (found.is_empty() || began.elapsed() < patience) {
             if let Some((number, trouble)) = find(mutation, ran, 1) {
                 if found.is_empty() {
                     said = first_line(trouble.reason(), 160);
