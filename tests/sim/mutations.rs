@@ -31,8 +31,9 @@ use orders::{Kind, billing, counting};
 /// So many schedules are enough to find any of them.
 const ENOUGH: u64 = 1_000;
 
-/// What chance finds too seldom for [`ENOUGH`] schedules, and a test of its own finds at once: the ids beyond those of a run record, and the stop that is called off.
-const SELDOM: &[Mutation] = &[Mutation::ReservationNotStored, Mutation::StopNotCalledOff];
+/// What chance finds too seldom for [`ENOUGH`] schedules, and a test of its own finds at once: the ids beyond those of a run record, the stop that is called off,
+/// and the channel that an abort leaves blocked.
+const SELDOM: &[Mutation] = &[Mutation::ReservationNotStored, Mutation::StopNotCalledOff, Mutation::AbortLeavesBlocked];
 
 /// How many jobs take turns in the schedules.
 const JOBS: u64 = 15;
@@ -172,6 +173,32 @@ fn sources_that_do_not_go_on_after_a_failed_stop_are_found() {
     let report = run(None).unwrap_or_else(|trouble| panic!("{trouble}"));
     assert_eq!((report.processes, report.unstruck.len()), (1, 0));
     let trouble = run(Some(Mutation::StopNotCalledOff)).expect_err("the sources stand still, and nobody saw it");
+    assert!(trouble.reason().contains("progress") || trouble.reason().contains("hangs"), "{}", trouble.reason());
+}
+
+#[test]
+fn a_channel_that_stays_blocked_behind_a_checkpoint_that_was_given_up_is_found() {
+    quiet::install();
+    // The barrier of one source comes, and that of the other not before the checkpoint has expired.
+    let faults = "trigger.received[operator=right,hit=2]=delay(100ms)";
+    let simulation = Simulation::new(1).with(Faults::Points(faults.parse().expect("a plan")));
+    let test = JobTest::new(|run| {
+        let left = run.records("left", 400, |index| index).rate(1_000);
+        let right = run.records("right", 400, |index| 1_000 + index).rate(1_000);
+        let both = run.ledger("both");
+        let options = Options::default().checkpoint_every(Duration::from_millis(20));
+        run.options(options.checkpoint_timeout(Duration::from_millis(20)).continue_on_checkpoint_errors());
+        run.job(move |_| {
+            let job = Job::new("both");
+            let left = job.source("left", left.clone());
+            left.union(&[&job.source("right", right.clone())]).rebalance().sink("both", both.clone());
+            job.build()
+        });
+    });
+    let run = |mutation| mutation::during(mutation, || quiet::during(|| test.try_run(&simulation)));
+    let report = run(None).unwrap_or_else(|trouble| panic!("{trouble}"));
+    assert_eq!((report.processes, report.unstruck.len()), (1, 0));
+    let trouble = run(Some(Mutation::AbortLeavesBlocked)).expect_err("the job hangs, and nobody saw it");
     assert!(trouble.reason().contains("progress") || trouble.reason().contains("hangs"), "{}", trouble.reason());
 }
 
