@@ -194,16 +194,25 @@ impl Handler<JobEvent> for Board {
     }
 }
 
-/// To the board: what it has seen.
+/// To the board: what has it seen?
 #[derive(Message)]
-#[rtype(result = "(BTreeMap<String, u64>, u64, u64)")]
+#[rtype(result = "Seen")]
 struct Look;
+
+/// What the board has seen.
+struct Seen {
+    /// In cents, by article.
+    turnover: BTreeMap<String, u64>,
+    checkpoints: u64,
+    deliveries: u64,
+}
 
 impl Handler<Look> for Board {
     type Result = actix::MessageResult<Look>;
 
     fn handle(&mut self, _: Look, _: &mut Context<Self>) -> actix::MessageResult<Look> {
-        actix::MessageResult((self.turnover.clone(), self.checkpoints, self.deliveries))
+        let (checkpoints, deliveries) = (self.checkpoints, self.deliveries);
+        actix::MessageResult(Seen { turnover: self.turnover.clone(), checkpoints, deliveries })
     }
 }
 
@@ -212,7 +221,7 @@ type Failed = Box<dyn std::error::Error>;
 /// The job that the tills push into, and whose results a board takes. The tests simulate this very job.
 ///
 /// # Errors
-/// None, as it stands.
+/// When the graph is wrong, which depends on nothing that is given here.
 pub(crate) fn sales<R: Receiver<Delivery<Turnover>>>(pushed: Push<Sale>, board: R) -> Result<Graph, BuildErrors> {
     let job = Job::new("sales");
     job.source("tills", pushed)
@@ -228,7 +237,7 @@ pub(crate) fn sales<R: Receiver<Delivery<Turnover>>>(pushed: Push<Sale>, board: 
 /// A job of its own: counts the seconds' digits, so to say.
 ///
 /// # Errors
-/// None, as it stands.
+/// When the graph is wrong, which depends on nothing that is given here.
 pub(crate) fn digits(output: &Path) -> Result<Graph, BuildErrors> {
     let job = Job::new("digits");
     job.source("numbers", Generator::unbounded(|index| index).rate(5_000))
@@ -292,7 +301,7 @@ async fn serve(arguments: &Arguments) -> Result<Vec<(&'static str, JobHandle)>, 
     }
     // A receipt comes with the completion of its checkpoint; the results follow with the commit.
     board.send(Delivered).await?;
-    let (turnover, checkpoints, deliveries) = board.send(Look).await?;
+    let Seen { turnover, checkpoints, deliveries } = board.send(Look).await?;
     let covered = sold.covered.load(Ordering::Relaxed);
     println!(
         "sales of {covered} cents are covered by completed checkpoints; {repeated} were pushed again after a failure"

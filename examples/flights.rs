@@ -40,6 +40,9 @@ struct Arguments {
     /// The time from one checkpoint to the next, for example `100ms` or `1s`.
     #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
     checkpoint_interval: Duration,
+    /// Keeps pieces of state shorter than this, in bytes, in the manifest of a checkpoint; longer ones become files of their own.
+    #[arg(long, value_name = "BYTES")]
+    memory_threshold: Option<usize>,
     /// Reads at most so many rows per second, in the whole job.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
@@ -126,7 +129,10 @@ fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let (graph, progress) = build(&arguments.input, arguments.rate, arguments.parallelism, &arguments.output)?;
-    let options = Options::default().store(&arguments.store).checkpoint_every(arguments.checkpoint_interval);
+    let mut options = Options::default().store(&arguments.store).checkpoint_every(arguments.checkpoint_interval);
+    if let Some(bytes) = arguments.memory_threshold {
+        options = options.inline_limit(bytes);
+    }
     let began = Instant::now();
     let handle = graph.start(&options)?;
     let bar = progress_bar();

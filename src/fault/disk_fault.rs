@@ -19,7 +19,8 @@ pub enum DiskFault {
     ErrorAfterwards,
     /// It is not carried out, because the disk is full.
     FullDisk,
-    /// A sync fails: what it should have made durable is lost at the next crash, whatever is synced later.
+    /// A sync fails: what it should have made durable, content or the names in a directory, is lost at the next crash, whatever is synced later. In a simulation the machine goes with the
+    /// process whose sync of a directory failed: a file system with a journal takes nothing more then until it is mounted again.
     /// At any other operation the same as `Error`.
     FailedSync,
     /// The power goes before it is carried out. Everything fails until [`SimulatedDisk::crash`](crate::testing::disk::SimulatedDisk::crash) is called.

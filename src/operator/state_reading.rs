@@ -68,20 +68,21 @@ impl StateReading {
         let shape = task.restored_shape(uid);
         let snapshots = task.restored_operators(uid).filter_map(|snapshot| Some((snapshot, snapshot.piece(KEYED)?)));
         let owned = |subtask| key_group_range(subtask, shape.parallelism, shape.max_parallelism);
-        let pieces: Vec<_> = snapshots
+        let mut pieces: Vec<_> = snapshots
             .map(|(snapshot, piece)| {
                 (PieceReader::new(Arc::clone(&task.store), &piece.content), owned(snapshot.subtask))
             })
-            .filter(|(_, owned)| owned.start < groups.end && groups.start < owned.end)
             .collect();
-        if pieces.is_empty() {
-            return None;
-        }
-        if shape.max_parallelism != task.max_parallelism {
+        // First: the key groups of another max parallelism are other ones, so that it says nothing which of them overlap.
+        if !pieces.is_empty() && shape.max_parallelism != task.max_parallelism {
             let (stored, current) = (shape.max_parallelism, task.max_parallelism);
             let message =
                 format!("it has max parallelism {current} and had {stored} in the checkpoint: set it to {stored}");
             return Some(StateReading { groups, stage: Stage::Refused(Failure::unrecoverable(operator, message)) });
+        }
+        pieces.retain(|(_, owned)| owned.start < groups.end && groups.start < owned.end);
+        if pieces.is_empty() {
+            return None;
         }
         let open = move || {
             let opened =

@@ -17,7 +17,7 @@ mod store;
 
 pub(crate) use self::archive::Archive;
 pub use self::blob::{ChunkInfo, StateReader, StateWriter};
-pub(crate) use self::names::{checkpoint_of_blob, complete_checkpoint};
+pub(crate) use self::names::{checkpoint_of_blob, complete_checkpoint, published_checkpoint};
 pub(crate) use self::objects::stored_manifest;
 pub use self::options::{DEFAULT_INLINE_LIMIT, LARGEST_INLINE_LIMIT, StoreOptions};
 pub use self::piece::{PieceReader, PieceWriter};

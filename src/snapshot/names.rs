@@ -54,7 +54,12 @@ pub(crate) fn parse_manifest(name: &str) -> Option<(RunNumber, CheckpointId)> {
 
 /// The checkpoint whose published manifest has this name in a store. `None` for every other file.
 pub(crate) fn complete_checkpoint(name: &str) -> Option<CheckpointId> {
-    parse_manifest(name).map(|(_, checkpoint)| checkpoint)
+    published_checkpoint(name).map(|(_, checkpoint)| checkpoint)
+}
+
+/// The same, with the run that published it.
+pub(crate) fn published_checkpoint(name: &str) -> Option<(RunNumber, CheckpointId)> {
+    parse_manifest(name)
 }
 
 /// The run that wrote a blob, from its name. `None` for files that are not blobs of a store.

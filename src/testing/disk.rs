@@ -97,6 +97,11 @@ impl SimulatedDisk {
         self.machine().armed.clear_numbers();
     }
 
+    /// Whether names would be lost by a crash whose sync failed, whatever is synced later.
+    pub(crate) fn has_lost_names(&self) -> bool {
+        self.machine().has_lost_names()
+    }
+
     /// Everything that went wrong so far, in order, but for what was only slow.
     #[must_use]
     pub fn struck(&self) -> Vec<Struck> {
@@ -109,6 +114,11 @@ impl SimulatedDisk {
         let seen = look();
         self.machine().armed.is_off = false;
         seen
+    }
+
+    /// How many those are.
+    pub(crate) fn count_struck(&self) -> usize {
+        self.machine().struck.len()
     }
 
     /// How many of them a right job may fail by.

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::panic::Location;
 use std::time::Duration;
 
+use super::repeat::repeat_command;
 use super::simulation::{Faults, Report, Scenario, Simulation, Trouble};
 use scenario::JobScenario;
 
@@ -83,24 +84,34 @@ impl<'a> JobTest<'a> {
     /// # Panics
     /// When something is wrong: with what, the story, and the line that repeats it.
     pub fn run(&self, seed: u64) -> JobTestReport {
-        self.seeds(seed..seed.saturating_add(1))
+        self.make(vec![Simulation::new(seed).with(self.faults.clone())])
     }
 
     /// Makes the runs of these seeds, one after the other. With the environment variable `ALLUVIUM_SIMULATION_SEED` it makes the run that the variable names and no other,
     /// with `ALLUVIUM_SIMULATION_RUNS` so many, from the first seed on.
     ///
     /// # Panics
-    /// When something is wrong: with what, the story, and the line that repeats it. And when a fault at a named point struck in none of the runs: then the test
-    /// tests nothing, and its filters name an operator, a subtask or a checkpoint that does not come past there.
+    /// When something is wrong: with what, the story, and the line that repeats it. When there are no seeds, so that nothing would be tested. And when a fault of the plan or of the
+    /// schedule that was given struck in none of the runs: then the test tests less than it says, and its filters name an operator, a subtask or a checkpoint that does not come past
+    /// there. One run that the environment asks for is not judged so.
     pub fn seeds(&self, seeds: Range<u64>) -> JobTestReport {
+        let runs = std::env::var("ALLUVIUM_SIMULATION_RUNS").ok();
+        self.make(self.simulations(seeds, runs.as_deref()))
+    }
+
+    /// Makes these runs, or the one that the environment asks for.
+    fn make(&self, simulations: Vec<Simulation>) -> JobTestReport {
+        let asked = Simulation::from_environment();
+        let is_asked = asked.is_some();
         let mut report = JobTestReport::default();
-        for simulation in self.simulations(seeds) {
+        for simulation in asked.map_or(simulations, |asked| vec![asked]) {
             match self.try_run(&simulation) {
                 Ok(run) => report.add(&run),
                 Err(trouble) => panic!("{}", self.message(&trouble)),
             }
         }
-        if matches!(self.faults, Faults::Points(_)) && !report.never_struck.is_empty() {
+        let is_given = matches!(self.faults, Faults::Points(_) | Faults::Exactly(_));
+        if is_given && !is_asked && !report.never_struck.is_empty() {
             panic!(
                 "{} runs went well, and tested less than they were to: never struck: {}; nobody came past these points whom their filters allow: are the operator, the \
                  subtask, the checkpoint and the hit right, and is there another fault that has to strike before?",
@@ -111,16 +122,19 @@ impl<'a> JobTest<'a> {
         report
     }
 
-    fn simulations(&self, seeds: Range<u64>) -> Vec<Simulation> {
-        if let Some(asked) = Simulation::from_environment() {
-            return vec![asked];
-        }
-        let runs = std::env::var("ALLUVIUM_SIMULATION_RUNS").ok();
+    /// The runs of these seeds; `runs` is what `ALLUVIUM_SIMULATION_RUNS` says instead of their number.
+    fn simulations(&self, seeds: Range<u64>, runs: Option<&str>) -> Vec<Simulation> {
         let end = runs.map_or(seeds.end, |text| {
             let runs: u64 =
                 text.parse().unwrap_or_else(|_| panic!("ALLUVIUM_SIMULATION_RUNS={text} is not a number of runs"));
             seeds.start.saturating_add(runs)
         });
+        assert!(
+            seeds.start < end,
+            "the seeds {}..{end} are none, and a test that makes no run tests nothing: give at least one{}",
+            seeds.start,
+            runs.map(|text| format!(" (ALLUVIUM_SIMULATION_RUNS={text})")).unwrap_or_default()
+        );
         (seeds.start..end).map(|seed| Simulation::new(seed).with(self.faults.clone())).collect()
     }
 
@@ -147,13 +161,7 @@ impl<'a> JobTest<'a> {
 
     /// The line that repeats a run.
     fn repeat_line(&self, simulation: &Simulation) -> String {
-        let thread = std::thread::current();
-        match thread.name().filter(|name| *name != "main") {
-            Some(test) => format!("to repeat it: ALLUVIUM_SIMULATION_SEED='{simulation}' cargo test {test}"),
-            None => {
-                format!("to repeat it: ALLUVIUM_SIMULATION_SEED='{simulation}' cargo test (the test at {})", self.at)
-            }
-        }
+        format!("to repeat it: {}", repeat_command(simulation, &format!("(the test at {})", self.at)))
     }
 }
 
@@ -194,5 +202,27 @@ impl JobTestReport {
         self.completed += run.completed;
         self.events += run.events;
         self.time += run.time;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs_of(seeds: Range<u64>, runs: Option<&str>) -> Vec<u64> {
+        JobTest::new(|_| {}).simulations(seeds, runs).iter().map(Simulation::seed).collect()
+    }
+
+    #[test]
+    fn the_environment_decides_how_many_seeds_there_are_and_not_which_is_first() {
+        assert_eq!(runs_of(3..5, None), [3, 4]);
+        assert_eq!(runs_of(3..5, Some("3")), [3, 4, 5]);
+        assert_eq!(runs_of(3..3, Some("1")), [3]);
+    }
+
+    #[test]
+    #[should_panic = "the seeds 3..3 are none, and a test that makes no run tests nothing: give at least one (ALLUVIUM_SIMULATION_RUNS=0)"]
+    fn no_seeds_by_the_environment_are_no_test() {
+        let _ = runs_of(3..5, Some("0"));
     }
 }

@@ -11,7 +11,9 @@ pub mod job_test;
 pub mod models;
 pub mod operator;
 mod print;
+mod repeat;
 pub mod simulation;
+mod tree;
 
 pub use crate::fault as faults;
 pub mod sinks;

@@ -2,6 +2,7 @@
 
 use crate::connect::adapter::encode;
 use crate::record::Record;
+use crate::testing::tree::Tree;
 
 /// The longest text of one record.
 const LONGEST: usize = 120;
@@ -11,29 +12,24 @@ pub(crate) fn text_of_record<T: Record>(record: &T) -> String {
     encode(record).map_or_else(|error| error.to_string(), |bytes| text_of(&bytes))
 }
 
-/// The whole record as text, the same for two records that are equal: the entries of maps are in the order of their texts, whatever order they were encoded in. So are
-/// elements of lists if `sorted`: a set is encoded as a list in its hash order.
-pub(crate) fn canonical<T: Record>(record: &T, sorted: bool) -> String {
-    let order = if sorted { Order::All } else { Order::Maps };
-    encode(record).map_or_else(|error| error.to_string(), |bytes| whole_text(&bytes, order))
+/// The whole record as text.
+pub(crate) fn whole_text_of_record<T: Record>(record: &T) -> String {
+    encode(record).map_or_else(|error| error.to_string(), |bytes| whole_text(&bytes, Order::AsEncoded))
 }
 
-/// A number that is the same for two runs of equal records.
+/// A number that is the same for two runs of equal records, whatever the hash order of the maps and sets in them, and another one, as good as always, for others.
 pub(crate) fn fingerprint<T: Record>(records: &[T]) -> u32 {
-    let mut all = String::new();
-    for record in records {
-        all.push_str(&canonical(record, true));
-        all.push('\n');
-    }
-    crc32c::crc32c(all.as_bytes())
+    records.iter().fold(0, |checksum, record| {
+        let text = Tree::of(record).map_or_else(|error| error, |tree| tree.without_order().to_string());
+        crc32c::crc32c_append(crc32c::crc32c_append(checksum, text.as_bytes()), b"\n")
+    })
 }
 
-/// Which elements are put in order.
+/// Whether the elements of maps and lists stand as they were encoded, or sorted by their texts: a set is encoded as a list in its hash order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     AsEncoded,
-    Maps,
-    All,
+    Sorted,
 }
 
 fn whole_text(bytes: &[u8], order: Order) -> String {
@@ -51,7 +47,7 @@ pub(crate) fn text_of(bytes: &[u8]) -> String {
 
 /// The record as a short text that is the same for equal records.
 pub(crate) fn short_canonical<T: Record>(record: &T) -> String {
-    cut(canonical(record, true))
+    cut(encode(record).map_or_else(|error| error.to_string(), |bytes| whole_text(&bytes, Order::Sorted)))
 }
 
 fn cut(mut text: String) -> String {
@@ -108,8 +104,8 @@ impl Reader<'_> {
             }
             0xc4..=0xc6 => {
                 let length = usize::try_from(self.number(1 << (tag - 0xc4))?).ok()?;
-                self.take(length)?;
-                text.push_str(&format!("{length} bytes"));
+                let bytes = self.take(length)?;
+                text.push_str(&format!("{length} bytes {bytes:02x?}"));
             }
             0x90..=0x9f => self.list(u64::from(tag & 0x0f), false, text)?,
             0xdc | 0xdd => {
@@ -147,7 +143,7 @@ impl Reader<'_> {
             self.value(&mut element)?;
             elements.push(element);
         }
-        if self.order == Order::All || (map && self.order == Order::Maps) {
+        if self.order == Order::Sorted {
             elements.sort_unstable();
         }
         text.push(if map { '{' } else { '[' });
@@ -181,14 +177,25 @@ mod tests {
     }
 
     #[test]
-    fn equal_records_have_one_canonical_text_whatever_their_hash_order() {
+    fn equal_records_have_one_short_text_and_one_fingerprint_whatever_their_hash_order() {
         use std::collections::{HashMap, HashSet};
         let numbers = || (0..50).map(|number: u32| (number, number * 2));
         let maps: [HashMap<u32, u32>; 2] = [numbers().collect(), numbers().rev().collect()];
-        assert_eq!(canonical(&maps[0], false), canonical(&maps[1], false));
+        assert_eq!(short_canonical(&maps[0]), short_canonical(&maps[1]));
+        assert_eq!(fingerprint(&maps[..1]), fingerprint(&maps[1..]));
         let sets: [HashSet<u32>; 2] = [(0..50).collect(), (0..50).rev().collect()];
         assert_eq!(fingerprint(&sets[..1]), fingerprint(&sets[1..]));
-        assert_ne!(canonical(&vec![1, 2], false), canonical(&vec![2, 1], false), "the order of a list counts");
+    }
+
+    #[test]
+    fn records_that_differ_have_other_fingerprints_and_texts() {
+        assert_ne!(fingerprint(&[1_u128]), fingerprint(&[2_u128]), "they are encoded as bytes");
+        assert_ne!(short_canonical(&1_u128), short_canonical(&2_u128));
+        assert_ne!(fingerprint(&[1_u8, 2]), fingerprint(&[2_u8, 1]), "the order of records counts");
+        assert_ne!(fingerprint(&[12_u8]), fingerprint(&[1_u8, 2]));
+        let nested = |leaf: u8| (0..40).fold(format!("{leaf}"), |text, _| format!("[{text}]"));
+        let deep = |leaf: u8| serde_json::from_str::<serde_json::Value>(&nested(leaf)).unwrap();
+        assert_ne!(fingerprint(&[deep(1)]), fingerprint(&[deep(2)]), "however deep the difference lies");
     }
 
     #[test]

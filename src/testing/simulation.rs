@@ -105,6 +105,7 @@ pub struct Boot<'a> {
     disk: SimulatedDisk,
     listener: Arc<dyn Listener>,
     outside: Outside,
+    may_go_wrong: bool,
     random: &'a mut Random,
     commands: Vec<(Duration, Address, Control)>,
     programs: Vec<Program>,
@@ -160,6 +161,12 @@ impl Boot<'_> {
         self.random.next()
     }
 
+    /// Whether anything is to go wrong in this run; not in one with [`Faults::None`]. What a scenario does by chance to the surroundings of its job it does only then.
+    #[must_use]
+    pub fn may_go_wrong(&self) -> bool {
+        self.may_go_wrong
+    }
+
     /// Sends a message some time after the start, as a handle of the job does.
     pub fn send_after(&mut self, delay: Duration, to: Address, message: Control) {
         self.commands.push((delay, to, message));
@@ -207,6 +214,8 @@ pub struct World<'a> {
     pub state: JobState,
     /// Whether nothing goes wrong in this process, neither with the disk nor, up to now, at a named point.
     pub calm: bool,
+    /// When something went wrong last, in any process: a fault of the disk or at a named point struck (one that delays or holds up to its end), an actor panicked, a process crashed.
+    pub last_fault: Option<Moment>,
     /// The virtual time since the run began.
     pub now: Moment,
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use alluvium::connect::Generator;
 use alluvium::operator::{Access, CoAccess, CoContext, Context, KeyedCoProcess, KeyedProcess};
 use alluvium::state::{List, Map, Value};
-use alluvium::testing::operator::{Either, OperatorTest, RunningOperator};
-use alluvium::{Job, OperatorError, OperatorResult, Severity, Stream};
+use alluvium::testing::operator::{Either, OperatorTest};
+use alluvium::{Job, OperatorResult, Severity, Stream};
 
 use crate::by_hand::{Seen, run};
 
@@ -105,18 +105,6 @@ pub(crate) fn everything(end: u64) -> Vec<String> {
     lines
 }
 
-#[test]
-fn process_has_value_list_and_map_state_under_one_key() {
-    let test = OperatorTest::new(|pairs: Stream<(String, u64)>| {
-        pairs.key_by(|pair| &pair.0).process("everything", Everything)
-    });
-    let mut running = test.start().unwrap();
-    running.push_all((0..MANY).map(pair)).unwrap();
-    let mut output = running.take_output();
-    output.sort();
-    assert_eq!(output, everything(MANY));
-}
-
 /// Emits as many records as it is told.
 #[derive(Clone)]
 struct Burst;
@@ -135,31 +123,17 @@ impl KeyedProcess for Burst {
         for number in 0..record {
             context.emit((number, context.subtask(), context.parallelism()));
         }
-        if record == 77 {
-            return Err(OperatorError::unrecoverable(format!("key {}", context.key())));
-        }
         Ok(())
     }
 }
 
-fn burst() -> RunningOperator<u64, (u64, u32, u32)> {
-    let test = OperatorTest::new(|numbers: Stream<u64>| numbers.key_by(|number| number).process("burst", Burst));
-    test.start().unwrap()
-}
-
 #[test]
 fn one_call_may_emit_more_than_a_slice() {
-    let mut running = burst();
+    let test = OperatorTest::new(|numbers: Stream<u64>| numbers.key_by(|number| number).process("burst", Burst));
+    let mut running = test.start().unwrap();
     running.push_all([1000, 3, 700]).unwrap();
     let expected: Vec<_> = [1000, 3, 700].into_iter().flat_map(|count| (0..count).map(|n| (n, 0, 1))).collect();
     assert_eq!(running.take_output(), expected);
-}
-
-#[test]
-fn an_error_of_a_process_carries_its_uid() {
-    let error = burst().push(77).unwrap_err();
-    let failure = error.failure().unwrap();
-    assert_eq!((failure.origin.as_str(), failure.message.as_str()), ("burst", "key 77"));
 }
 
 /// Joins what comes from both sides.

@@ -287,6 +287,46 @@ fn an_operator_that_mixes_its_keys_is_caught() {
 }
 
 #[test]
+fn an_operator_that_does_not_do_the_same_twice_is_told_so() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    // Shared by all instances, as a clock is.
+    let calls = Arc::new(AtomicU64::new(0));
+    let test = OperatorTest::new(move |numbers: Stream<u64>| {
+        let calls = Arc::clone(&calls);
+        numbers.map(move |number| number + 100 * calls.fetch_add(1, Ordering::Relaxed))
+    });
+    let found = test.check_restores(&[1, 2], RestoreCheck::new(2)).unwrap_err();
+    let told = found.to_string();
+    let RestoreError::NotDeterministic { differences, .. } = found else { panic!("{told}") };
+    assert_eq!(
+        differences,
+        [
+            "output: 201 comes out once instead of never",
+            "output: 302 comes out once instead of never",
+            "output: 1 comes out never instead of once",
+            "output: 102 comes out never instead of once",
+        ]
+    );
+    assert!(told.starts_with("2 records in 1 subtask, without a restore, done twice, does not end the same"), "{told}");
+}
+
+#[test]
+fn an_operator_that_changes_once_in_a_while_is_told_so_and_not_that_a_restore_changes_it() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let calls = Arc::new(AtomicU64::new(0));
+    let test = OperatorTest::new(move |numbers: Stream<u64>| {
+        let calls = Arc::clone(&calls);
+        // Two runs of two records, and it is another one.
+        numbers.map(move |number| number + u64::from(calls.fetch_add(1, Ordering::Relaxed) == 5))
+    });
+    let found = test.check_restores(&[1, 2], RestoreCheck::new(2)).unwrap_err();
+    let RestoreError::NotDeterministic { differences, .. } = found else { panic!("{found}") };
+    assert!(!differences.is_empty());
+}
+
+#[test]
 fn a_failure_says_on_which_course_it_came() {
     let test = OperatorTest::new(|numbers: Stream<u64>| {
         numbers

@@ -4,21 +4,42 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use alluvium::drill::{Arming, FaultDrill};
+use alluvium::JobEvent;
+use alluvium::drill::FaultDrill;
 use alluvium::testing::faults::{Action, Fault, FaultPlan, Point, What};
 
-use crate::{Numbers, options};
+use crate::{Numbers, PATIENCE, heard_options, is_completed};
 
-/// What has to go wrong before for a point to be reached at all.
-fn before(point: Point) -> &'static str {
+/// How a job comes past a point.
+struct Way {
+    /// What has to go wrong before.
+    before: &'static str,
+    /// The how many-th time that it comes past is certain, and the fault is then.
+    hit: u64,
+    /// Only a job that comes to its end comes past.
+    ends: bool,
+}
+
+fn way(point: Point) -> Way {
+    let always = Way { before: "", hit: 2, ends: false };
     match point {
-        Point::DeclineSent | Point::DeclineReceived => "snapshot.asynchronous[hit=2]=error",
-        Point::AbortSent | Point::AbortReceived | Point::BlobsDelete => "acknowledge.sent[hit=4,times=3]=drop",
-        Point::ManifestReadBack => "manifest.written[hit=2]=error",
+        // Once in the life of a job without failures, or of each sink or source.
+        Point::RunBegins | Point::RunBegan | Point::IdsReserved => Way { hit: 1, ..always },
+        Point::RestoreSink | Point::RestoreEnumerator | Point::SinkCleanUp => Way { hit: 1, ..always },
         Point::RestoreManifest | Point::RestoreSubtask | Point::RestoreBlob => {
-            "commit.begins[hit=2]=panic; commit.done[hit=3]=panic"
+            Way { before: "commit.begins[hit=2]=panic; commit.done[hit=3]=panic", ..always }
         }
-        _ => "",
+        Point::DeclineSent | Point::DeclineReceived => {
+            Way { before: "snapshot.asynchronous[hit=2,times=3]=error", ..always }
+        }
+        // One subtask of the first checkpoint is not heard, the others were.
+        Point::AbortSent | Point::AbortReceived => Way { before: "acknowledge.sent[hit=4,times=3]=drop", ..always },
+        Point::BlobsDelete => Way { before: "acknowledge.sent[hit=4,times=3]=drop", hit: 1, ..always },
+        Point::ManifestReadBack => Way { before: "manifest.written[hit=2]=error", hit: 1, ..always },
+        Point::EndOfDataSent | Point::EndOfDataReceived | Point::ClosingSent | Point::ClosingReceived => {
+            Way { ends: true, ..always }
+        }
+        _ => always,
     }
 }
 
@@ -32,41 +53,45 @@ fn what(action: Action) -> Option<What> {
         Action::Delay => What::Delay(Duration::from_millis(7)),
         Action::Drop => What::Drop,
         Action::Duplicate => What::Duplicate,
+        // Where that does not come because of it, the longest hold ends it.
         Action::Hold => What::Hold(Point::CompletionReceived),
     })
 }
 
-/// Runs the job with a fault. What is wrong then, and whether the fault has struck.
-fn run(prepared: &FaultPlan, fault: &Fault) -> (Option<String>, bool) {
-    let drill = FaultDrill::seeded(1);
-    // What is held waits for a checkpoint that may never be complete because of it, so no longer than this.
-    let arming = Arming::of(prepared.clone().and(fault.clone())).at_most(Duration::from_millis(400));
-    drill.arm(arming).unwrap();
-    let numbers = Numbers::new(3_000, 30_000);
-    let handle = numbers.start(&options(&drill));
-    let ended = handle.wait_blocking();
-    let struck = drill.strikes().iter().any(|struck| struck.fault == *fault);
-    match ended {
-        Ok(_) => (numbers.fault(), struck),
-        Err(error) => (Some(error.to_string()), struck),
+/// Waits until this fault has struck. False if it does not come to that.
+fn has_struck(drill: &FaultDrill, fault: &Fault) -> bool {
+    loop {
+        let strikes = drill.strikes();
+        if strikes.iter().any(|struck| struck.fault == *fault) {
+            return true;
+        }
+        if !drill.wait_for_strikes(strikes.len() as u64 + 1, PATIENCE) {
+            return false;
+        }
     }
 }
 
 /// What is wrong when this happens there.
-fn try_fault(point: Point, what: &What) -> Vec<String> {
-    let prepared: FaultPlan = before(point).parse().unwrap();
-    let mut wrong = Vec::new();
-    // Real threads need not come to the point a second time: then the first time has to do.
-    for hit in [2, 1, 1, 1] {
-        let fault = Fault::at(point, what.clone()).unwrap().hit(hit);
-        let (found, has_struck) = run(&prepared, &fault);
-        wrong.extend(found.map(|found| format!("{prepared}; {fault}: {found}")));
-        if has_struck {
-            return wrong;
-        }
+fn try_fault(point: Point, what: &What) -> Option<String> {
+    let Way { before, hit, ends } = way(point);
+    let fault = Fault::at(point, what.clone()).unwrap().hit(hit);
+    let plan = before.parse::<FaultPlan>().unwrap().and(fault.clone());
+    let drill = FaultDrill::seeded(1);
+    drill.arm(plan.clone()).unwrap();
+    let numbers = if ends { Numbers::bounded(1_000, 50_000) } else { Numbers::endless() };
+    let (options, heard) = heard_options(&drill);
+    // A checkpoint that has lost something is given up soon.
+    let handle = numbers.start(&options.checkpoint_timeout(Duration::from_millis(300)));
+    if !ends && has_struck(&drill, &fault) {
+        // What follows from it is over when two checkpoints more are complete, or when the job has failed for good.
+        let is_over = |event: &JobEvent| matches!(event, JobEvent::State(state) if state.is_terminal());
+        let from = heard.count();
+        heard.wait_for(from, 2, |event| is_completed(event) || is_over(event));
     }
-    wrong.push(format!("{prepared}; {point}={what}: it never struck"));
-    wrong
+    let wrong = numbers.try_finish(&handle);
+    let struck = drill.strikes().iter().any(|struck| struck.fault == fault);
+    let wrong = wrong.or_else(|| (!struck).then(|| "it never struck".to_owned()));
+    wrong.map(|wrong| format!("{plan}: {wrong}"))
 }
 
 /// Jobs at once: they wait most of the time.

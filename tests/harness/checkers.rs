@@ -142,22 +142,60 @@ fn effects_that_the_test_gives_itself_are_checked_too() {
 
 /// Effects that are there from the beginning.
 #[derive(Clone)]
-struct Listed(Vec<u64>);
+struct Listed<T>(Vec<T>);
 
-impl Effects for Listed {
-    type Record = u64;
+impl<T: Clone + 'static> Effects for Listed<T> {
+    type Record = T;
 
     fn name(&self) -> String {
         "the list".to_owned()
     }
 
-    fn from(&self, first: usize) -> Vec<Effect<u64>> {
-        self.0[first..].iter().copied().map(Effect::of).collect()
+    fn from(&self, first: usize) -> Vec<Effect<T>> {
+        self.0[first..].iter().cloned().map(Effect::of).collect()
     }
 
-    fn all(&self, _: &Scene<'_>) -> Result<Vec<Effect<u64>>, Violation> {
+    fn all(&self, _: &Scene<'_>) -> Result<Vec<Effect<T>>, Violation> {
         Ok(self.from(0))
     }
+}
+
+/// Judges the output of a job that has finished.
+fn judge<T: alluvium::record::Record>(found: Vec<T>, expected: Vec<T>) -> Result<Verdict, Violation> {
+    let (disk, history) = (SimulatedDisk::new(), History::default());
+    let now = Moment::default();
+    let world = World { disk: &disk, complete: None, state: JobState::Finished, calm: true, last_fault: None, now };
+    let scene = Scene { world: &world, history: &history, job: "list", store: None };
+    Output::new(&Listed(found), expected).ended(&scene)
+}
+
+#[test]
+fn output_that_differs_in_nothing_but_bytes_is_found() {
+    assert_eq!(judge(vec![1_u128, 2], vec![2, 1]), Ok(Verdict::Kept));
+    let wrong = judge(vec![1_u128, 3], vec![1, 2]).expect_err("3 is not 2").to_string();
+    assert!(
+        wrong.contains("missing: 16 bytes [00, 00")
+            && wrong.contains(", 02]; not expected, or not so often: 16 bytes ["),
+        "{wrong}"
+    );
+    let deep = |leaf: &str| serde_json::from_str(&format!("{}{leaf}{}", "[".repeat(40), "]".repeat(40))).unwrap();
+    let _: serde_json::Value = deep("1");
+    judge::<serde_json::Value>(vec![deep("1")], vec![deep("2")]).expect_err("they differ, however deep");
+}
+
+#[test]
+fn a_record_that_cannot_be_encoded_is_no_expected_output() {
+    #[derive(Clone, serde::Deserialize)]
+    struct Secret;
+    impl serde::Serialize for Secret {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("it is secret"))
+        }
+    }
+    let wrong = judge(vec![Secret], vec![Secret]).expect_err("nobody knows").to_string();
+    assert_eq!(wrong, "an expected record cannot be encoded, and so not be compared: it is secret");
+    let wrong = judge(vec![Secret], vec![]).expect_err("nobody knows").to_string();
+    assert_eq!(wrong, "a record in `the list` cannot be encoded, and so not be compared: it is secret, once");
 }
 
 #[test]
@@ -167,7 +205,14 @@ fn a_run_that_goes_on_behind_an_end_counts_no_effect_again() {
     let mut once = ExactlyOnce::new(&numbers, |number| *number, &listed, |number| *number);
     let mut order = PerKeyOrder::new(&listed, |_| 0, |number| number + 1).without_gaps();
     let (disk, history) = (SimulatedDisk::new(), History::default());
-    let world = World { disk: &disk, complete: None, state: JobState::Finished, calm: false, now: Moment::default() };
+    let world = World {
+        disk: &disk,
+        complete: None,
+        state: JobState::Finished,
+        calm: false,
+        last_fault: None,
+        now: Moment::default(),
+    };
     let scene = Scene { world: &world, history: &history, job: "numbers", store: None };
     let checks: [&mut dyn Check; 2] = [&mut once, &mut order];
     for check in checks {

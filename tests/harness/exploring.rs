@@ -7,7 +7,7 @@ use std::time::Duration;
 use alluvium::testing::check::{ExactlyOnce, PerKeyOrder};
 use alluvium::testing::explore::{Exploration, Found, Hits, Replay, ReplayError, ScheduleFile};
 use alluvium::testing::faults::{Action, Point};
-use alluvium::testing::simulation::{EventFault, Faults, ScheduledFault};
+use alluvium::testing::simulation::{EventFault, Faults, ScheduledFault, Simulation};
 use alluvium::testing::{JobTest, TestRun};
 use alluvium::{Job, Options};
 
@@ -61,7 +61,7 @@ fn found_in(test: &JobTest<'_>, threads: usize) -> Box<Found> {
 }
 
 #[test]
-fn a_right_job_survives_every_fault_at_every_point_and_the_report_says_what_was_not_tested() {
+fn a_right_job_survives_every_fault_at_every_point_and_no_point_is_left_out() {
     let report = Exploration::of(&right()).points_at(Hits::First).crashes(5).pairs(60).random(0..60).threads(2).run();
     println!("{report}");
     assert_eq!(report.never_struck(), []);
@@ -86,10 +86,28 @@ fn a_right_job_survives_every_fault_at_every_point_and_the_report_says_what_was_
         ]
     );
     assert!(report.stages.iter().all(|stage| stage.made == stage.planned), "{report}");
+    assert_eq!(report.never_reached(), []);
+}
+
+#[test]
+fn what_was_not_tested_is_said_point_by_point() {
+    // Of one calm run, which comes past nothing that only a failure leads to.
+    let report = Exploration::of(&right()).run();
+    let never = report.never_reached();
+    let failures_lead_to = [
+        Point::RestoreBlob,
+        Point::DeclineSent,
+        Point::DeclineReceived,
+        Point::ManifestReadBack,
+        Point::AbortSent,
+        Point::AbortReceived,
+        Point::BlobsDelete,
+    ];
+    assert_eq!(never, failures_lead_to);
     let text = report.to_string();
-    for point in report.never_reached() {
-        assert!(text.contains(point.name()), "{point}");
-    }
+    let said = text.lines().last().and_then(|line| line.strip_prefix("never reached, so not tested: "));
+    let said: Vec<&str> = said.unwrap_or_else(|| panic!("{text}")).split(", ").collect();
+    assert_eq!(said, never.iter().map(|point| point.name()).collect::<Vec<_>>());
 }
 
 #[test]
@@ -150,4 +168,84 @@ fn a_time_budget_that_is_spent_is_said() {
     assert!(report.is_out_of_time);
     assert_eq!(report.runs(), 1);
     assert!(report.to_string().contains("random: 0 of 1000"), "{report}");
+}
+
+#[test]
+fn a_saved_schedule_of_which_a_fault_strikes_nothing_tests_nothing_any_more() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let right = right();
+    let replay = |faults: &str| {
+        let text = format!(
+            "alluvium schedule 1\nscenario: billing\nreason: it was wrong\nseed: 1\norder: plain\nfaults:\n{faults}\n"
+        );
+        std::fs::write(directory.path().join("kept.schedule"), text).expect("it is written");
+        Replay::of(directory.path()).job("billing", &right).try_run()
+    };
+    let striking = "event[process=1,hit=40]=crash(process)\neffect[process=2,hit=3]=power-cut\nend[process=2]=machine\nevent[process=3,hit=9]=panic\n\
+                    disk[operation=sync,process=3]=error\ncommit.done=crash(process)";
+    assert_eq!(replay(striking).expect("all of them strike").files, 1);
+    for dead in [
+        "event[process=1,hit=900000]=crash(process)",
+        "event[process=1,hit=900000]=panic",
+        "event[process=70,hit=1]=panic",
+        "effect[process=1,hit=900000]=error",
+        "effect[process=70,hit=1]=power-cut",
+        "end[process=70]=machine",
+        "disk[operation=sync,process=70]=error",
+        "commit.done[operator=bilss]=crash(process)",
+    ] {
+        let errors = replay(&format!("event[process=1,hit=40]=crash(process)\n{dead}")).expect_err(dead);
+        let [ReplayError::NeverStruck { faults, reason, .. }] = errors.as_slice() else { panic!("{errors:?}") };
+        assert_eq!((faults.as_slice(), reason.as_str()), ([dead.to_owned()].as_slice(), "it was wrong"));
+        assert!(
+            errors[0].to_string().contains(&format!("never struck: {dead}; since it was saved the job has changed")),
+            "{}",
+            errors[0]
+        );
+    }
+}
+
+#[test]
+fn a_failure_that_does_not_come_again_from_its_schedule_is_told_and_not_saved() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (wrong, right) = (forgetful(), right());
+    // What the faults of a seed are named one by one it is right with: something in it depends on more than the run.
+    let play = |simulation: &Simulation| match simulation.faults() {
+        Faults::Random => wrong.try_run(simulation),
+        _ => right.try_run(simulation),
+    };
+    let exploration = Exploration::playing("moody", play).random(0..100).threads(1).save_to(directory.path());
+    let found = exploration.try_run().expect_err("it fails with a seed");
+    assert_eq!((found.file(), found.saved()), (None, None));
+    assert_eq!(found.shrunk().simulation(), found.failures()[0].0, "as it was found");
+    let text = found.to_string();
+    assert!(text.contains("did not fail again when everything that went wrong"), "{text}");
+    assert!(std::fs::read_dir(directory.path()).expect("it is there").next().is_none());
+}
+
+#[test]
+fn what_is_not_to_be_made_smaller_is_saved_as_a_run_that_was_made() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let wrong = forgetful();
+    let exploration =
+        Exploration::of(&wrong).named("billing").random(0..100).shrinking_runs(0).save_to(directory.path());
+    let found = exploration.try_run().expect_err("a counter in a plain field was not noticed");
+    assert_eq!(found.shrunk().runs(), 1);
+    let file = ScheduleFile::read(found.saved().expect("it is saved")).expect("it is read");
+    let again = wrong.try_run(&file.simulation()).expect_err("it fails");
+    assert_eq!(again.reason(), found.shrunk().trouble().reason());
+}
+
+#[test]
+fn a_schedule_file_that_cannot_be_read_is_named_with_what_to_do() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // A directory in the place of a file: whoever runs the tests, it cannot be read.
+    std::fs::create_dir(directory.path().join("kept.schedule")).expect("it is made");
+    let errors = Replay::of(directory.path()).try_run().expect_err("it is no file");
+    assert!(matches!(errors.as_slice(), [ReplayError::Unreadable { .. }]), "{errors:?}");
+    let text = errors[0].to_string();
+    assert!(
+        text.contains("kept.schedule cannot be read: ") && text.contains("give this user the right to read it"),
+        "{text}"
+    );
 }

@@ -1,5 +1,6 @@
 //! `JobTest` itself: its message and the line that repeats it, its defaults, and what is asked of a running job.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,9 +9,7 @@ use alluvium::testing::check::{Check, ExactlyOnce, Scene, Verdict, Violation};
 use alluvium::testing::models::{Ledger, Records};
 use alluvium::testing::simulation::{Faults, Simulation};
 use alluvium::testing::{JobTest, TestRun};
-use alluvium::{
-    CheckpointId, CheckpointKind, ExternalizedCheckpointRetention, Job, JobEvent, JobState, Listener, Options,
-};
+use alluvium::{CheckpointKind, ExternalizedCheckpointRetention, Job, JobEvent, JobState, Listener, Options};
 
 use crate::billing::{Bill, ORDERS, assert_tells, billing, order};
 
@@ -59,7 +58,7 @@ fn a_failing_run_says_what_is_wrong_tells_the_story_and_ends_with_the_line_that_
     let last = message.lines().last().unwrap();
     let name = "job_test::a_failing_run_says_what_is_wrong_tells_the_story_and_ends_with_the_line_that_repeats_it";
     assert!(last.starts_with("to repeat it: ALLUVIUM_SIMULATION_SEED="), "{last}");
-    assert!(last.ends_with(&format!(" cargo test {name}")), "{last}");
+    assert!(last.ends_with(&format!(" cargo test {name} -- --exact")), "{last}");
     // The line names the run: it fails again, in the same way.
     let seed: Simulation = last.split('\'').nth(1).unwrap().parse().unwrap();
     assert_eq!(test.message(&test.try_run(&seed).unwrap_err()), message);
@@ -313,7 +312,6 @@ fn a_job_that_fails_for_good_is_told_with_its_failure() {
     });
     let trouble = test.try_run(&Simulation::new(1).with(Faults::None)).unwrap_err();
     assert_tells(trouble.reason(), &["the job is Failed", "order 100 has no address"]);
-    let _ = CheckpointId(0);
 }
 
 #[test]
@@ -336,4 +334,62 @@ fn a_fault_that_strikes_in_no_run_is_no_test() {
     let panic = std::panic::catch_unwind(|| run(misspelt)).expect_err("nobody is called so");
     let message = panic.downcast_ref::<String>().expect("a text");
     assert!(message.contains(&format!("never struck: {misspelt};")), "{message}");
+}
+
+#[test]
+#[should_panic = "the seeds 3..3 are none, and a test that makes no run tests nothing"]
+fn a_test_without_seeds_is_no_test() {
+    JobTest::new(|_| {}).seeds(3..3);
+}
+
+#[test]
+fn the_greatest_seed_is_a_run_too() {
+    let report = JobTest::new(|run| {
+        let orders = run.records("orders", 20, |index| index);
+        let bills = run.ledger("bills");
+        run.job(move |_| {
+            let job = Job::new("billing");
+            job.source("orders", orders.clone()).sink("bills", bills.clone());
+            job.build()
+        });
+    })
+    .run(u64::MAX);
+    assert_eq!(report.runs, 1);
+}
+
+/// Finds something wrong at every end, so that the story is told.
+struct NeverContent;
+
+impl alluvium::testing::check::Check for NeverContent {
+    fn rule(&self) -> &str {
+        "contentment"
+    }
+
+    fn ended(&mut self, _: &Scene<'_>) -> Result<Verdict, Violation> {
+        Err(Violation::new("it could be better"))
+    }
+}
+
+#[test]
+fn what_a_process_finds_of_its_catalogue_is_told_and_goes_wrong_only_with_faults() {
+    let test = JobTest::new(|run| {
+        let orders = run.records("orders", 20, |index| index);
+        let bills = run.ledger("bills");
+        run.check(NeverContent);
+        run.job(move |_| {
+            let job = Job::new("billing");
+            job.source("orders", orders.clone()).sink("bills", bills.clone());
+            job.build()
+        });
+    });
+    let fates = |faults: Faults| -> BTreeSet<String> {
+        let stories = (0..40)
+            .map(|seed| test.try_run(&Simulation::new(seed).with(faults.clone())).unwrap_err().story().to_owned());
+        let lines: Vec<String> =
+            stories.flat_map(|story| story.lines().map(ToOwned::to_owned).collect::<Vec<_>>()).collect();
+        lines.iter().filter_map(|line| Some(line.split_once("catalogue: is found ")?.1.to_owned())).collect()
+    };
+    assert_eq!(fates(Faults::None), BTreeSet::new());
+    let all: Vec<String> = fates(Faults::Random).into_iter().collect();
+    assert_eq!(all, ["broken", "earlier", "empty", "partly-lost"]);
 }

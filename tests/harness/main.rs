@@ -12,5 +12,6 @@ mod ledger;
 mod records;
 mod service;
 mod uncontrolled;
+mod virtual_time;
 mod wrong_jobs;
 mod wrong_ledger;

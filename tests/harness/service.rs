@@ -36,6 +36,13 @@ fn of_an_answer_that_is_lost_the_effect_is_done_and_of_a_refused_request_it_is_n
 }
 
 #[test]
+#[should_panic = "of a thousand requests `payments` refuses 100, loses 100 and loses the answers of 801: that is 1001, give 1000 at most"]
+fn more_than_all_requests_cannot_be_refused_or_lost() {
+    let (_, service) = service(7);
+    let _ = service.loses_answers(801);
+}
+
+#[test]
 fn the_seed_decides_what_becomes_of_a_request() {
     let answers = |seed| (0..100).map(|order| service(seed).1.call(order)).collect::<Vec<_>>();
     let all = |seed| {

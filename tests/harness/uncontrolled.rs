@@ -1,9 +1,10 @@
-//! What a simulation cannot control, and what the comparison of two runs of one seed says of each: a clock, a thread, a hash order, what one run leaves for the next.
+//! What a simulation cannot control, and what the comparison of two runs of one seed says of each: a clock, a random number, a thread, a hash order, what one run
+//! leaves for the next.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use alluvium::operator::{ProcessContext, ProcessFunction};
 use alluvium::testing::simulation::{Faults, Simulation};
@@ -43,6 +44,19 @@ fn a_clock_that_a_user_reads_is_reported_at_the_first_records_that_show_it() {
     let reason = reported(|run| {
         making(run, |_| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64);
     });
+    assert_names_records(&reason);
+}
+
+#[test]
+fn a_moment_that_a_user_takes_is_reported_at_the_first_records_that_show_it() {
+    let began = Instant::now();
+    let reason = reported(|run| making(run, move |_| began.elapsed().as_nanos() as u64));
+    assert_names_records(&reason);
+}
+
+#[test]
+fn a_random_number_that_a_user_draws_is_reported_at_the_first_records_that_show_it() {
+    let reason = reported(|run| making(run, |_| rand::random()));
     assert_names_records(&reason);
 }
 

@@ -68,7 +68,7 @@ fn build(cargo: &OsStr, profile: &str, examples: &[&str], more: &[&str]) -> Opti
 }
 
 /// A child that has not ended after this time stands still: it is aborted, so that the test fails instead of standing still too.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A running child. It is killed if the test ends before it.
 #[derive(Debug)]
@@ -206,9 +206,11 @@ impl Ended {
 
     /// That it ended well, or was killed from outside: anything else is a defect.
     pub(crate) fn expect_success_or_kill(&self, context: &str) -> bool {
+        let stood_still = self.status.signal() == Some(Signal::ABORT.as_raw());
+        let given_up = if stood_still { format!(", given up after {PATIENCE:?}") } else { String::new() };
         assert!(
             self.was_killed() || self.status.success(),
-            "{context}: {}\n--- output\n{}\n--- errors\n{}",
+            "{context}: {}{given_up}\n--- output\n{}\n--- errors\n{}",
             self.status,
             self.output,
             self.errors

@@ -125,7 +125,8 @@ fn connectors_of_a_stranger_in_two_instances_survive_kills_at_random_moments() {
 
 #[test]
 fn an_interrupted_example_stops_with_a_checkpoint_and_goes_on() {
-    let mut example = Example::new(4_000, 3_000, 2);
+    // Far from its end when it is interrupted.
+    let mut example = Example::new(4_000, 20, 2);
     loop {
         let mut process = example.start();
         example.scratch.wait_for_manifest(&mut process);

@@ -27,6 +27,8 @@ pub(crate) struct Flights {
     pub(crate) parallelism: u32,
     pub(crate) rate: u64,
     pub(crate) interval: u64,
+    /// The bytes from which a piece of state is a blob, if not as many as is usual.
+    pub(crate) memory_threshold: Option<usize>,
     oracle: FlightsOracle,
     witness: Witness,
 }
@@ -38,7 +40,8 @@ impl Flights {
         write_input(&scratch.path(input), text);
         let witness = Witness::new(scratch.output());
         let oracle = FlightsOracle::new(text, usize::MAX);
-        Flights { scratch, input: input.to_owned(), parallelism, rate: 15_000, interval: 20, oracle, witness }
+        let (input, rate, interval) = (input.to_owned(), 15_000, 20);
+        Flights { scratch, input, parallelism, rate, interval, memory_threshold: None, oracle, witness }
     }
 
     /// The same job, as it is now, in another directory.
@@ -67,7 +70,8 @@ impl Flights {
         let paths =
             [("--input", self.input_path()), ("--output", self.scratch.output()), ("--store", self.scratch.store())];
         let paths = paths.map(|(name, path)| (name, path.display().to_string()));
-        paths.into_iter().chain(numbers).flat_map(|(name, value)| [name.to_owned(), value]).collect()
+        let threshold = self.memory_threshold.map(|bytes| ("--memory-threshold", bytes.to_string()));
+        paths.into_iter().chain(numbers).chain(threshold).flat_map(|(name, value)| [name.to_owned(), value]).collect()
     }
 
     pub(crate) fn input_path(&self) -> PathBuf {

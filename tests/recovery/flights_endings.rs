@@ -40,7 +40,8 @@ fn interrupt(flights: &Flights, before: usize) -> usize {
 /// A job that was stopped after some rows.
 fn stopped(text: &str, input: &str, parallelism: u32) -> (Flights, usize) {
     let mut flights = Flights::new(text, input, parallelism);
-    flights.rate = 1_500;
+    // Far from its end when it is interrupted.
+    flights.rate = 250;
     let rows = interrupt(&flights, 0);
     (flights, rows)
 }
@@ -161,8 +162,7 @@ fn a_stopped_job_refuses_what_does_not_fit_its_checkpoint_and_goes_on_when_it_fi
 #[test]
 fn a_store_in_use_refuses_a_second_process_and_is_not_harmed_by_it() {
     let mut seed = Seed::draw("a store in use");
-    let mut holder = SecondJob::new(&mut seed, 100, 1);
-    holder.speed = 20;
+    let mut holder = SecondJob::long(&mut seed, 1);
     let mut process = holder.start();
     assert!(process.wait_for("completed", 1), "the first process runs");
     // Held in the middle of its work, it cannot end before the second one has come.
@@ -172,7 +172,7 @@ fn a_store_in_use_refuses_a_second_process_and_is_not_harmed_by_it() {
     assert!(process.wait_for("completed", 2), "the first process goes on");
     process.kill();
     holder.check().unwrap();
-    holder.speed = 1_000;
+    holder.hurry();
     holder.start().wait().expect_success("the start after the refusal");
     holder.check_complete().unwrap();
 }

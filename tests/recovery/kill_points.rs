@@ -69,11 +69,9 @@ const WHILE_RUNNING: [&str; 44] = [
     "after-remove-blobs:3",
 ];
 
-/// A job that takes long enough to be killed at many points. It was killed once: some points need what an earlier start left behind.
+/// A job that takes long enough to be killed at any point. It was killed once: some points need what an earlier start left behind.
 fn long_job(seed: &mut Seed, parallelism: u32) -> SecondJob {
-    let mut job = SecondJob::new(seed, 100, parallelism);
-    job.speed = 25;
-    job.interval = 10;
+    let mut job = SecondJob::long(seed, parallelism);
     assert!(kill_at(&mut job, "after-sync-directory-manifests:2"), "a long job has several checkpoints");
     job
 }
@@ -85,14 +83,16 @@ fn kill_at_every_point(parallelism: u32) {
         points.swap(last, seed.within(0..last as u64 + 1) as usize);
     }
     for first in FIRST_START {
-        kill_at(&mut SecondJob::new(&mut seed, 1, parallelism), first);
+        let mut job = SecondJob::new(&mut seed, 1, parallelism);
+        assert!(kill_at(&mut job, first), "{first} is never reached");
+        finish(&mut job);
     }
     let mut job = long_job(&mut seed, parallelism);
     for point in points {
         if kill_at(&mut job, point) {
             continue;
         }
-        // It came to its end before: a new one has the whole way in front of it.
+        // After many starts it came to its end: a new one has a longer way in front of it than anybody waits.
         job.check_complete().unwrap_or_else(|fault| panic!("in the end: {fault}"));
         job = long_job(&mut seed, parallelism);
         assert!(kill_at(&mut job, point), "{point} is never reached");
@@ -109,8 +109,7 @@ fn kill_at(job: &mut SecondJob, point: &str) -> bool {
 }
 
 fn finish(job: &mut SecondJob) {
-    job.speed = 1_000;
-    job.work = 10;
+    job.hurry();
     job.start().wait().expect_success("the start after the last kill");
     job.check_complete().unwrap_or_else(|fault| panic!("in the end: {fault}"));
     job.scratch.check_tidy();

@@ -9,20 +9,19 @@ use crate::seed::Seed;
 fn ten_kills(job: &mut SecondJob, more: &[&str]) -> Verdict {
     for kill in 1..=10 {
         let mut process = job.start_with(more);
-        if !process.wait_for("completed", 2) {
-            break;
-        }
+        assert!(process.wait_for("completed", 2), "the job does not end before");
         process.kill().expect_success_or_kill("a kill after a checkpoint");
         job.check().map_err(|fault| format!("kill {kill}: {fault}"))?;
     }
+    job.hurry();
     job.start_with(more).wait().expect_success("the start after the last kill");
     job.check_complete()
 }
 
-/// A job whose slow side always has a queue in front of its barriers.
+/// A job whose slow side always has a queue in front of its barriers: more comes in there than is done.
 fn skewed(seed: &mut Seed, parallelism: u32) -> SecondJob {
-    let mut job = SecondJob::new(seed, 150, parallelism);
-    job.work = 4_000;
+    let mut job = SecondJob::long(seed, parallelism);
+    (job.work, job.interval) = (40_000, 20);
     job
 }
 

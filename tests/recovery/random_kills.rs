@@ -1,6 +1,6 @@
 //! The second job, killed at random moments: every setting is a line of the matrix.
 
-use crate::child::{Process, armed_program};
+use crate::child::{PATIENCE, Process, armed_program};
 use crate::input::Input;
 use crate::killing::{Catalogue, Victim, kill_again_and_again};
 use crate::oracle::{SecondJobOracle, Verdict};
@@ -27,6 +27,21 @@ impl SecondJob {
         let input = Input { seed: seed.within(0..1_000_000), percent };
         let oracle = SecondJobOracle::new(input, &scratch.output());
         SecondJob { scratch, input, parallelism, interval: 20, work: 500, speed: 100, oracle, more: Vec::new() }
+    }
+
+    /// One that does not come to its end while somebody waits for something else in one of its first two starts: its sources take longer than that.
+    /// It takes a checkpoint as soon as it can, and every piece of its state is a blob, also when no record has come.
+    pub(crate) fn long(seed: &mut Seed, parallelism: u32) -> SecondJob {
+        let speed = 10;
+        let mut job = SecondJob::new(seed, 2 * PATIENCE.as_secs() * speed, parallelism);
+        (job.speed, job.interval) = (speed, 10);
+        job.more = ["--memory-threshold", "0"].map(str::to_owned).to_vec();
+        job
+    }
+
+    /// From now on it comes to its end as fast as it can.
+    pub(crate) fn hurry(&mut self) {
+        (self.speed, self.work) = (1_000_000, 0);
     }
 
     /// Starts it, with more arguments.

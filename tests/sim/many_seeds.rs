@@ -171,9 +171,15 @@ impl Progress {
         self.taken.iter().copied().min().unwrap_or(self.next)
     }
 
-    fn read(directory: &Path) -> u64 {
-        let text = fs::read_to_string(directory.join("reached")).unwrap_or_default();
-        text.trim().parse().unwrap_or(0)
+    /// Where the last start stopped, and what all of them have found: that is forgotten only when somebody deletes the file.
+    fn read(directory: &Path) -> Progress {
+        let text = |name| fs::read_to_string(directory.join(name)).unwrap_or_default();
+        let next = text("reached").trim().parse().unwrap_or(0);
+        let failed = text("failed");
+        // A failure is a line, and the command behind it.
+        let lines: Vec<&str> = failed.lines().collect();
+        let failures = lines.chunks(2).map(|lines| format!("{}\n", lines.join("\n"))).collect();
+        Progress { next, failures, ..Progress::default() }
     }
 
     fn write(&self, directory: &Path) -> io::Result<()> {
@@ -239,6 +245,10 @@ impl Shared {
         let reason = reason.lines().next().unwrap_or_default();
         let again = format!("ALLUVIUM_SIMULATION_SEED={simulation} cargo test --test sim {}", job.test);
         let line = format!("{}: {reason}\n    {again}\n", job.name);
+        // A portion that was not finished is run again by the next start.
+        if self.progress().failures.contains(&line) {
+            return;
+        }
         println!("failed: {line}");
         let name = format!("{}-{simulation}.txt", job.name.replace(' ', "-"));
         let kept = fs::write(self.directory.join(name), story).and_then(|()| {
@@ -302,12 +312,17 @@ fn many_seeds() {
     quiet::install();
     let directory = std::env::var_os("ALLUVIUM_SIMULATION_DIRECTORY").map_or("target/many-seeds".into(), PathBuf::from);
     fs::create_dir_all(&directory).expect("the directory for what is found can be made");
-    let from = Progress::read(&directory);
+    let progress = Progress::read(&directory);
+    let (from, failed) = (progress.next, progress.failures.len());
     let end = number("ALLUVIUM_SIMULATION_RUNS").unwrap_or(1_000_000);
     let threads = number("ALLUVIUM_SIMULATION_THREADS")
         .unwrap_or_else(|| thread::available_parallelism().map_or(1, |threads| threads.get() as u64));
     println!("schedules {from} to {end} on {threads} threads; what is found is kept in {}", directory.display());
-    let progress = Mutex::new(Progress { next: from, ..Progress::default() });
+    let kept = directory.join("failed");
+    if failed > 0 {
+        println!("{failed} have failed before, see {}: delete it when they are mended", kept.display());
+    }
+    let progress = Mutex::new(progress);
     let shared = Arc::new(Shared { progress, end, directory, interrupted: AtomicBool::new(false) });
     hear_interrupts(&shared);
     let began = Instant::now();
@@ -324,7 +339,14 @@ fn many_seeds() {
     if progress.reached() < end {
         println!("schedule {} is the next one: start it again to go on", progress.reached());
     }
-    assert!(progress.failures.is_empty(), "{} failed:\n{}", progress.failures.len(), progress.failures.concat());
+    let failures = &progress.failures;
+    assert!(
+        failures.is_empty(),
+        "{} failed, of which {failed} in earlier starts ({} is to be deleted when they are mended):\n{}",
+        failures.len(),
+        kept.display(),
+        failures.concat()
+    );
 }
 
 #[test]
@@ -340,10 +362,38 @@ fn the_jobs_take_turns_by_their_shares() {
 #[test]
 fn what_threads_have_not_finished_is_run_again_by_the_next_start() {
     let directory = tempfile::tempdir().expect("a directory");
-    assert_eq!(Progress::read(directory.path()), 0);
+    let read = || Progress::read(directory.path()).next;
+    assert_eq!(read(), 0);
     let progress = Progress { next: 96, taken: vec![64, 32], ..Progress::default() };
     progress.write(directory.path()).expect("it can be written");
-    assert_eq!(Progress::read(directory.path()), 32);
+    assert_eq!(read(), 32);
     Progress { taken: Vec::new(), ..progress }.write(directory.path()).expect("it can be written");
-    assert_eq!(Progress::read(directory.path()), 96);
+    assert_eq!(read(), 96);
+}
+
+#[test]
+fn what_an_earlier_start_has_found_is_not_forgotten_and_not_counted_twice() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = || Shared {
+        progress: Mutex::new(Progress::read(directory.path())),
+        end: 0,
+        directory: directory.path().to_owned(),
+        interrupted: AtomicBool::new(false),
+    };
+    let fail = |shared: &Shared, seed| {
+        shared.failed(&JOBS[0], &Simulation::new(seed), "a record is missing\nand more", "the story");
+    };
+    let first = start();
+    fail(&first, 1);
+    fail(&first, 2);
+    let second = start();
+    assert_eq!(second.progress().failures, first.progress().failures);
+    fail(&second, 2);
+    fail(&second, 3);
+    let failures = start().progress().failures.clone();
+    assert_eq!(failures.len(), 3);
+    for (failure, seed) in failures.iter().zip(1..) {
+        let run = format!("ALLUVIUM_SIMULATION_SEED={} cargo test --test sim", Simulation::new(seed));
+        assert!(failure.starts_with("random graphs: a record is missing\n") && failure.contains(&run), "{failure}");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use alluvium::connect::{Collect, Generator};
 use alluvium::testing::faults::Point;
 use alluvium::testing::simulation::{Boot, Faults, Next, Report, Scenario, Simulation, Trouble, World};
-use alluvium::{Job, JobState, Options};
+use alluvium::{CheckpointId, Job, JobState, Options};
 use alluvium_actors::drive::supervisor::SupervisorSetup;
 use alluvium_actors::protocol::mutation::{self, Mutation};
 
@@ -16,9 +16,14 @@ const NUMBERS: u64 = 30;
 /// A job with every kind of actor: sources, operators with state behind an exchange, a sink.
 struct Tale {
     sums: Collect<u64>,
-    /// Ends the run with an error, so that its story can be read.
-    tells: bool,
+    /// Ends the run with an error, so that its story can be read: when this checkpoint is complete, or with the job. A story has its last lines only.
+    tells: Option<CheckpointId>,
 }
+
+const TOLD: &str = "the tale is told";
+
+/// Told from its beginning to its end.
+const TO_THE_END: u64 = u64::MAX;
 
 impl Scenario for Tale {
     fn boot(&mut self, boot: &mut Boot<'_>) -> Result<SupervisorSetup, String> {
@@ -42,13 +47,17 @@ impl Scenario for Tale {
         boot.setup(&graph, &options, None).map_err(|error| error.to_string())
     }
 
+    fn observe(&mut self, world: &World<'_>) -> Result<(), String> {
+        if self.tells.is_some() && world.complete >= self.tells { Err(TOLD.to_owned()) } else { Ok(()) }
+    }
+
     fn ended(&mut self, world: &World<'_>) -> Result<Next, String> {
         let mut collected: Vec<u64> = self.sums.collected().iter().map(|sum| sum / 100).collect();
         collected.sort_unstable();
         if world.state != JobState::Finished || !collected.iter().copied().eq(0..NUMBERS) {
             return Err(format!("the job is {} with {collected:?}", world.state));
         }
-        if self.tells { Err("the tale is told".to_owned()) } else { Ok(Next::Nothing) }
+        if self.tells.is_some() { Err(TOLD.to_owned()) } else { Ok(Next::Nothing) }
     }
 }
 
@@ -58,17 +67,17 @@ fn simulation(seed: u64, plan: &str) -> Simulation {
 
 /// What a run with these faults comes to; the fault must strike.
 fn run(seed: u64, plan: &str) -> Report {
-    let build = || Tale { sums: Collect::new(), tells: false };
+    let build = || Tale { sums: Collect::new(), tells: None };
     let report = simulation(seed, plan).run_twice(build).unwrap_or_else(|trouble| panic!("{trouble}"));
     assert_eq!(report.unstruck, [""; 0], "seed {seed}");
     report
 }
 
-/// The last lines of such a run: the time in milliseconds, and what happened.
-fn story(seed: u64, plan: &str) -> Vec<(f64, String)> {
-    let trouble: Trouble =
-        simulation(seed, plan).run(&mut Tale { sums: Collect::new(), tells: true }).expect_err("it tells");
-    assert_eq!(trouble.reason(), "the tale is told", "{trouble}");
+/// The last lines of such a run until a checkpoint is complete: the time in milliseconds, and what happened.
+fn story(seed: u64, plan: &str, until: u64) -> Vec<(f64, String)> {
+    let mut tale = Tale { sums: Collect::new(), tells: Some(CheckpointId(until)) };
+    let trouble: Trouble = simulation(seed, plan).run(&mut tale).expect_err("it tells");
+    assert_eq!(trouble.reason(), TOLD, "{trouble}");
     let lines = trouble.story().lines().filter_map(|line| {
         let (time, what) = line.split_once(" ms ")?;
         Some((time.trim().parse().ok()?, what.trim().to_owned()))
@@ -114,14 +123,19 @@ fn a_late_message_keeps_its_place_between_its_sender_and_its_receiver() {
     ] {
         for seed in 0..8 {
             run(seed, plan);
-            let story = story(seed, plan);
-            let Some(struck) = find(&story, 0, &["** at completion."]) else { continue };
+            let story = story(seed, plan, 2);
+            let struck = find(&story, 0, &["** at completion."]).unwrap_or_else(|| panic!("{plan}\n{}", told(&story)));
             let late = find(&story, struck, &["numbers", "[0] (attempt 1)", "receives Completed"]).expect("it arrives");
             if plan.contains("delay") {
                 assert!(story[late].0 - story[struck].0 >= 29.999, "{plan}\n{}", told(&story));
             }
             // What the coordinator said after it is not heard before it: the triggers of later checkpoints among it.
             let heard = heard_by_the_source(&story[struck..]);
+            assert!(
+                heard.iter().any(|(kind, _)| kind == "Trigger"),
+                "{plan}, seed {seed}: {heard:?}\n{}",
+                told(&story)
+            );
             let checkpoints: Vec<u64> = heard.iter().filter(|(kind, _)| kind == "Completed").map(|(_, n)| *n).collect();
             assert!(checkpoints.is_sorted(), "{plan}, seed {seed}: {heard:?}\n{}", told(&story));
             let first = heard.iter().position(|(kind, _)| kind == "Trigger");
@@ -157,7 +171,7 @@ fn work_that_stands_still_holds_up_its_own_queue_and_nobody_else() {
     for seed in 0..8 {
         let plan = "manifest.write[hit=2]=delay(40ms)";
         run(seed, plan);
-        let story = story(seed, plan);
+        let story = story(seed, plan, TO_THE_END);
         let Some(struck) = find(&story, 0, &["** at manifest.write"]) else { panic!("{}", told(&story)) };
         let stands = find(&story, struck, &["Metadata work stands still"]).expect("it stands");
         let goes_on = find(&story, stands, &["at manifest.written"]).expect("it goes on");
@@ -174,8 +188,8 @@ fn held_work_goes_on_when_the_point_that_releases_it_is_reached() {
     for seed in 0..8 {
         let plan = "blob.write[hit=3]=hold(trigger.sent)";
         run(seed, plan);
-        let story = story(seed, plan);
-        let Some(struck) = find(&story, 0, &["** at blob.write"]) else { continue };
+        let story = story(seed, plan, TO_THE_END);
+        let struck = find(&story, 0, &["** at blob.write"]).unwrap_or_else(|| panic!("{}", told(&story)));
         let released = find(&story, struck, &["at trigger.sent"]);
         let goes_on = find(&story, struck, &["at blob.sync"]).expect("it goes on");
         // Nothing but the release, or five seconds.
@@ -197,8 +211,8 @@ fn an_actor_that_stands_still_twice_stands_still_for_both_times() {
     for seed in 0..8 {
         let plan = "snapshot.synchronous[operator=sum,subtask=0]=delay(20ms); snapshot.asynchronous[operator=sum,subtask=0]=delay(1ms)";
         run(seed, plan);
-        let story = story(seed, plan);
-        let Some(first) = find(&story, 0, &["** at snapshot.synchronous"]) else { continue };
+        let story = story(seed, plan, 1);
+        let first = find(&story, 0, &["** at snapshot.synchronous"]).unwrap_or_else(|| panic!("{}", told(&story)));
         let second = find(&story, first, &["** at snapshot.asynchronous"]).expect("it follows");
         let by_itself = |line: &str| line.starts_with("sum -> sums[0]") || line.contains(": sum -> sums[0]");
         let next = story[second..].iter().find(|(time, line)| *time > story[second].0 && by_itself(line));

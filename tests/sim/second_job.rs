@@ -8,6 +8,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use alluvium::connect::{Generator, Lines};
 use alluvium::operator::{CoAccess, CoContext, KeyedCoProcess};
@@ -96,6 +97,7 @@ pub(crate) struct SecondJob {
     parallelism: u32,
     /// How much faster the fastest source is, and how many more records it has.
     factor: u64,
+    settled: bool,
     catalogue: SimulatedCatalogue,
     promises: chance::Promises,
 }
@@ -105,9 +107,15 @@ impl SecondJob {
         SecondJob {
             parallelism,
             factor: 1,
+            settled: false,
             catalogue: SimulatedCatalogue::new(),
             promises: chance::Promises::default(),
         }
+    }
+
+    /// As it always is: its state lies in blobs, and a checkpoint that something is lost of is given up.
+    pub(crate) fn settled() -> SecondJob {
+        SecondJob { settled: true, ..SecondJob::new(1) }
     }
 
     /// With so much state that a snapshot takes several slices.
@@ -174,7 +182,10 @@ impl Scenario for SecondJob {
         odd.sink("odd", Lines::exactly_once(ODD).suffix(".csv"));
         let graph = job.build().map_err(|errors| errors.to_string())?;
         chance::users(boot, &self.promises);
-        let options = chance::options(boot);
+        let mut options = chance::options(boot);
+        if self.settled {
+            options = options.inline_limit(64).checkpoint_timeout(Duration::from_millis(100));
+        }
         let catalogue = chance::catalogue(boot, &self.catalogue);
         boot.setup(&graph, &options, catalogue.map(|catalogue| catalogue as _)).map_err(|error| error.to_string())
     }

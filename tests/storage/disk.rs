@@ -93,6 +93,35 @@ fn content_whose_sync_failed_is_lost_also_after_a_sync_that_succeeds() {
 }
 
 #[test]
+fn names_whose_sync_failed_are_as_they_were_before_also_after_a_sync_that_succeeds() {
+    for seed in 0..64 {
+        let disk = with_directory();
+        for name in ["/d/removed", "/d/from"] {
+            write(&disk, Path::new(name), name.as_bytes(), true);
+        }
+        disk.sync_directory(Path::new("/d")).unwrap();
+        write(&disk, Path::new("/d/created"), b"new", true);
+        disk.remove(Path::new("/d/removed")).unwrap();
+        disk.rename_without_replace(Path::new("/d/from"), Path::new("/d/to")).unwrap();
+        disk.fail_next(FileOperation::SyncDirectory, DiskFault::FailedSync);
+        assert!(disk.sync_directory(Path::new("/d")).is_err());
+        write(&disk, Path::new("/d/later"), b"later", true);
+        disk.sync_directory(Path::new("/d")).unwrap();
+        let seen = |disk: &SimulatedDisk| -> Vec<String> {
+            disk.files().iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(seen(&disk), ["created", "later", "to"]);
+        let disk = disk.crash(seed);
+        assert_eq!(seen(&disk), ["from", "later", "removed"], "seed {seed}");
+        assert_eq!(disk.content(Path::new("/d/from")).unwrap(), b"/d/from");
+        // And from then on it is a disk as any other.
+        disk.remove(Path::new("/d/from")).unwrap();
+        disk.sync_directory(Path::new("/d")).unwrap();
+        assert_eq!(seen(&disk.crash(seed)), ["later", "removed"], "seed {seed}");
+    }
+}
+
+#[test]
 fn handles_from_before_a_crash_change_nothing() {
     let disk = with_directory();
     let mut writer = disk.create(Path::new(FILE)).unwrap();

@@ -113,9 +113,7 @@ impl Files for SimulatedDisk {
         let directory = Name::of(directory);
         let (mut machine, fault) = self.begin(FileOperation::SyncDirectory, &directory)?;
         is_directory(&machine, FileOperation::SyncDirectory, &directory)?;
-        if fault != Some(DiskFault::FailedSync) && !machine.ignores_syncs {
-            machine.settle_directory(&directory);
-        }
+        machine.sync_directory(&directory, fault == Some(DiskFault::FailedSync));
         after(fault, FileOperation::SyncDirectory, &directory)
     }
 

@@ -106,6 +106,8 @@ struct Pending {
     number: u64,
     node: u64,
     change: Change,
+    /// A sync that should have made it durable failed: it reads well until a crash, and no later sync brings it back.
+    lost: bool,
 }
 
 impl Pending {
@@ -288,17 +290,30 @@ impl Machine {
 
     fn record(&mut self, node: u64, change: Change) {
         self.next_change += 1;
-        self.pending.push(Pending { number: self.next_change, node, change });
+        self.pending.push(Pending { number: self.next_change, node, change, lost: false });
     }
 
-    /// Makes every change of names in a directory durable.
-    pub(super) fn settle_directory(&mut self, directory: &Name) {
-        let (synced, rest) =
-            std::mem::take(&mut self.pending).into_iter().partition::<Vec<_>, _>(|change| change.touches(directory));
+    /// Makes every change of names in a directory durable; a sync that fails loses them at the next crash, whatever is synced later.
+    pub(super) fn sync_directory(&mut self, directory: &Name, fails: bool) {
+        if self.ignores_syncs {
+            return;
+        }
+        if fails {
+            let touched = self.pending.iter_mut().filter(|change| change.touches(directory));
+            touched.for_each(|change| change.lost = true);
+            return;
+        }
+        let (synced, rest) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition::<Vec<_>, _>(|change| !change.lost && change.touches(directory));
         self.pending = rest;
         for change in synced {
             self.settle(change);
         }
+    }
+
+    pub(super) fn has_lost_names(&self) -> bool {
+        self.pending.iter().any(|change| change.lost)
     }
 
     /// Carries a change out in the durable names, unless a later one of the same file is durable already.
@@ -419,7 +434,7 @@ impl Machine {
                 2 => position < prefix,
                 _ => random.below(2) == 0,
             };
-            if survives {
+            if survives && !change.lost {
                 self.settle(change);
             }
         }

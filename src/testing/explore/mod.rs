@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use self::enumerate::{faults, spots};
 use self::workers::{Crew, Gathered};
 use super::job_test::JobTest;
+use super::repeat::{name_of_test, repeat_command};
 use super::simulation::{Faults, Report, Scenario, Simulation, Trouble};
 use crate::fault::Random;
 use crate::fault::{Fault, FaultPlan, Point};
@@ -91,7 +92,9 @@ impl<'a> Exploration<'a> {
     /// Explores a test of a job. It has the name of the test function that calls this, until it is given another one.
     #[must_use]
     pub fn of(test: &'a JobTest<'a>) -> Exploration<'a> {
-        Exploration::playing(name_of_test(), move |simulation| test.try_run(simulation))
+        Exploration::playing(name_of_test().unwrap_or_else(|| "job".to_owned()), move |simulation| {
+            test.try_run(simulation)
+        })
     }
 
     /// Explores a scenario, which is built anew for each run.
@@ -195,7 +198,7 @@ impl<'a> Exploration<'a> {
         self
     }
 
-    /// How many runs may be made to make a failing one smaller; 0 leaves it as it was found.
+    /// How many runs may be made to make a failing one smaller; with 0 it is only made once more, to see that it fails again.
     #[must_use]
     pub fn shrinking_runs(mut self, runs: u64) -> Exploration<'a> {
         self.most_shrinking = runs;
@@ -230,8 +233,10 @@ impl<'a> Exploration<'a> {
         let shrunk = shrink(first, self.most_shrinking, &*self.play);
         let failures = failures.iter().map(|trouble| (trouble.simulation(), first_line(trouble.reason()))).collect();
         let mut found = Found { name: self.name.clone(), shrunk, failures, report, saved: None };
-        found.saved =
-            self.save.as_ref().map(|directory| found.file().save(directory).map_err(|error| error.to_string()));
+        found.saved = self.save.as_ref().map(|directory| match found.file() {
+            Some(file) => file.save(directory).map_err(|error| error.to_string()),
+            None => Err("there is no schedule that fails".to_owned()),
+        });
         Box::new(found)
     }
 }
@@ -407,22 +412,19 @@ impl Found {
         self.saved.as_ref()?.as_ref().ok()
     }
 
-    /// The schedule file of the smallest failing run.
+    /// The schedule file of the smallest failing run: of one that was made and failed. Nothing when the failure did not come again with everything that went wrong named one by one.
     #[must_use]
-    pub fn file(&self) -> ScheduleFile {
-        let simulation = self.shrunk.trouble().exactly();
-        let schedule = match simulation.faults() {
-            Faults::Exactly(schedule) => schedule.clone(),
-            _ => Default::default(),
-        };
-        ScheduleFile {
+    pub fn file(&self) -> Option<ScheduleFile> {
+        let schedule = self.shrunk.schedule()?;
+        let simulation = self.shrunk.simulation();
+        Some(ScheduleFile {
             scenario: self.name.clone(),
             reason: first_line(self.shrunk.trouble().reason()),
             repeat: Some(repeat_line(&simulation)),
             seed: simulation.seed(),
             order: simulation.order(),
             schedule,
-        }
+        })
     }
 }
 
@@ -435,20 +437,23 @@ impl fmt::Display for Found {
         for (simulation, reason) in failures {
             writeln!(formatter, "failed: {simulation}: {reason}")?;
         }
-        writeln!(
-            formatter,
-            "{} runs were made until then; the first that failed was made smaller in {} more:",
-            report.runs(),
-            shrunk.runs()
-        )?;
-        match shrunk.simulation().faults() {
-            Faults::Exactly(schedule) if schedule.faults().is_empty() => {
-                writeln!(formatter, "    it fails without any fault")?
+        let (runs, more) = (report.runs(), shrunk.runs());
+        match shrunk.schedule() {
+            None => writeln!(
+                formatter,
+                "{runs} runs were made until then; the first that failed did not fail again when everything that went wrong in it was named one by one: something in it depends on more than \
+                 the run"
+            )?,
+            Some(schedule) => {
+                writeln!(
+                    formatter,
+                    "{runs} runs were made until then; the first that failed was made smaller in {more} more:"
+                )?;
+                if schedule.faults().is_empty() {
+                    writeln!(formatter, "    it fails without any fault")?;
+                }
+                schedule.faults().iter().try_for_each(|fault| writeln!(formatter, "    {fault}"))?;
             }
-            Faults::Exactly(schedule) => {
-                schedule.faults().iter().try_for_each(|fault| writeln!(formatter, "    {fault}"))?
-            }
-            _ => writeln!(formatter, "    {}", shrunk.simulation())?,
         }
         match saved {
             Some(Ok(path)) => {
@@ -466,15 +471,9 @@ impl fmt::Display for Found {
 
 impl std::error::Error for Found {}
 
-/// The command that repeats a run.
+/// The command that repeats a run of this thread's test.
 fn repeat_line(simulation: &Simulation) -> String {
-    format!("ALLUVIUM_SIMULATION_SEED='{simulation}' cargo test {}", name_of_test())
-}
-
-/// The name of the test function: that of its thread.
-fn name_of_test() -> String {
-    let thread = thread::current();
-    thread.name().filter(|name| *name != "main").unwrap_or("job").to_owned()
+    repeat_command(simulation, "(the test that explores it)")
 }
 
 fn first_line(reason: &str) -> String {

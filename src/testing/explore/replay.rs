@@ -56,10 +56,18 @@ pub struct Replayed {
 #[non_exhaustive]
 pub enum ReplayError {
     /// The directory cannot be listed.
-    #[error("{directory}: {error}", directory = .directory.display())]
+    #[error("the schedule files in {directory} cannot be listed: {error}; a relative directory is looked for where `cargo test` runs, in that of the package", directory = .directory.display())]
     Directory {
         /// The directory.
         directory: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// A file cannot be read.
+    #[error("the schedule file {path} cannot be read: {error}; give this user the right to read it, or remove it if it is no schedule", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
         /// Why not.
         error: std::io::Error,
     },
@@ -70,6 +78,19 @@ pub enum ReplayError {
         path: PathBuf,
         /// Why not.
         error: ScheduleFileError,
+    },
+    /// The run goes well, and something that should have gone wrong in it did not.
+    #[error(
+        "{path}: the run went well, and tested less than it was to: never struck: {faults}; since it was saved the job has changed, so that it does not come past there any more: remove these lines if what is left is still the case, or find the failure again (when it was saved it said: {reason})",
+        path = .path.display(), faults = .faults.join("; ")
+    )]
+    NeverStruck {
+        /// The file.
+        path: PathBuf,
+        /// The faults that did not strike, as text.
+        faults: Vec<String>,
+        /// What it said when it was saved.
+        reason: String,
     },
     /// No scenario has the name.
     #[error("{path}: there is no scenario `{name}`; known are {known}: was it renamed?", path = .path.display())]
@@ -126,7 +147,7 @@ impl<'a> Replay<'a> {
     /// Runs every file.
     ///
     /// # Panics
-    /// When a file cannot be used, or its run fails.
+    /// When a file cannot be used, its run fails, or a fault of it strikes nothing: then the file tests nothing any more.
     pub fn run(&self) -> Replayed {
         self.try_run().unwrap_or_else(|errors| {
             let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
@@ -165,18 +186,18 @@ impl<'a> Replay<'a> {
     fn replay(&self, path: &Path) -> Result<(), ReplayError> {
         let path = || path.to_owned();
         let file = ScheduleFile::read(&path()).map_err(|error| match error {
-            // It names the file itself.
-            ScheduleFileError::Io { error, .. } => ReplayError::Directory { directory: path(), error },
+            ScheduleFileError::Io { error, .. } => ReplayError::Unreadable { path: path(), error },
             error => ReplayError::File { path: path(), error },
         })?;
         let play = self.scenarios.get(&file.scenario).ok_or_else(|| {
             let known: Vec<String> = self.scenarios.keys().map(|name| format!("`{name}`")).collect();
             ReplayError::UnknownScenario { path: path(), name: file.scenario.clone(), known: known.join(", ") }
         })?;
-        play(&file.simulation()).map(drop).map_err(|trouble| ReplayError::Failed {
-            path: path(),
-            reason: first_line(&file.reason),
-            trouble: Box::new(trouble),
-        })
+        let reason = first_line(&file.reason);
+        match play(&file.simulation()) {
+            Ok(Report { unstruck, .. }) if unstruck.is_empty() => Ok(()),
+            Ok(Report { unstruck, .. }) => Err(ReplayError::NeverStruck { path: path(), faults: unstruck, reason }),
+            Err(trouble) => Err(ReplayError::Failed { path: path(), reason, trouble: Box::new(trouble) }),
+        }
     }
 }

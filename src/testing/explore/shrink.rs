@@ -24,6 +24,7 @@ pub struct Shrunk {
     from: Simulation,
     runs: u64,
     is_complete: bool,
+    repeats: bool,
 }
 
 impl Shrunk {
@@ -37,6 +38,15 @@ impl Shrunk {
     #[must_use]
     pub fn simulation(&self) -> Simulation {
         self.trouble.simulation()
+    }
+
+    /// What goes wrong in the smallest run that was found, one by one: it was made, and failed for the same reason. Nothing when the failure did not come again.
+    #[must_use]
+    pub fn schedule(&self) -> Option<Schedule> {
+        match self.simulation().faults() {
+            Faults::Exactly(schedule) if self.repeats => Some(schedule.clone()),
+            _ => None,
+        }
     }
 
     /// The run that it began with.
@@ -65,13 +75,13 @@ impl fmt::Display for Shrunk {
     }
 }
 
-/// What kind of reason it is: two runs fail for the same reason when these are equal. Of the reason of a checker it is the rule that is violated, of any other one its first line without
-/// numbers and without what stands in quotes or brackets.
+/// What kind of reason it is: two runs fail for the same reason when these are equal. Of the reason of a checker it is the rule that is violated and in which way, as far as the checkers
+/// here have several: a record that is lost is not one that came twice. Of any other reason it is the first line without numbers and without what stands in quotes or brackets.
 #[must_use]
 pub fn kind_of_reason(reason: &str) -> String {
     let line = reason.lines().next().unwrap_or_default();
-    if let Some((rule, _)) = line.split_once(" is violated") {
-        return rule.to_owned();
+    if let Some((rule, what)) = line.split_once(" is violated") {
+        return way_of_violation(what).map_or_else(|| rule.to_owned(), |way| format!("{rule}: {way}"));
     }
     if line.starts_with("the job hangs") {
         return "the job hangs".to_owned();
@@ -95,19 +105,51 @@ pub fn kind_of_reason(reason: &str) -> String {
     kind
 }
 
-/// Makes a failing run smaller. `play` makes a run; it is called `most` times at most.
+/// Makes a failing run smaller. `play` makes a run; it is called `most` times at most, but once in any case: to see whether the run fails again when everything that went wrong in it is
+/// named one by one. One that does not is left as it was found, and [`Shrunk::schedule`] has nothing.
 #[must_use]
 pub fn shrink(trouble: Trouble, most: u64, play: &dyn Fn(&Simulation) -> Result<Report, Trouble>) -> Shrunk {
     let from = trouble.simulation();
     let kind = kind_of_reason(trouble.reason());
-    let mut shrinking = Shrinking { play, kind, most, runs: 0, tried: BTreeSet::new(), best: trouble };
+    let mut shrinking = Shrinking { play, kind, most: most.max(1), runs: 0, tried: BTreeSet::new(), best: trouble };
     let exactly = shrinking.best.exactly();
-    if shrinking.fails(exactly) {
+    let repeats = shrinking.fails(exactly);
+    if repeats {
         shrinking.everything();
     }
     let Shrinking { runs, best, .. } = shrinking;
-    Shrunk { trouble: best, from, runs, is_complete: runs < most }
+    Shrunk { trouble: best, from, runs, is_complete: runs < most, repeats }
 }
+
+/// In which way a rule is violated, in the words of the checkers that can be in several. What stands in quotes is the user's.
+fn way_of_violation(what: &str) -> Option<String> {
+    let own: String = what.split('"').step_by(2).collect();
+    WAYS.iter().copied().find(|way| way.iter().all(|words| own.contains(words))).map(|way| way.concat())
+}
+
+/// The first one that fits counts; a way is told by all of its words.
+const WAYS: [&[&str]; 15] = [
+    // `ExactlyOnce` and `AtLeastOnce`.
+    &["never took effect"],
+    &["no record of"],
+    // `CutConsistency`.
+    &["took no effect"],
+    &["behind the barrier of"],
+    &["before the barrier of"],
+    // `ExactlyOnce`; `Output`.
+    &["took effect"],
+    &["missing: ", "not expected, or not so often: "],
+    &["missing: "],
+    &["not expected, or not so often: "],
+    // `Commits`.
+    &["when neither that checkpoint nor a later one was complete"],
+    &["is lost: that checkpoint"],
+    &["was prepared and neither committed nor aborted"],
+    // `StoreFiles`.
+    &["the state in it is lost"],
+    &["left over"],
+    &["the store fills up"],
+];
 
 struct Shrinking<'a> {
     play: &'a dyn Fn(&Simulation) -> Result<Report, Trouble>,
@@ -294,6 +336,30 @@ mod tests {
         assert_eq!((cut_short.runs(), cut_short.is_complete()), (5, false));
         let not_at_all = shrunk(0, fails);
         assert_eq!(not_at_all.simulation().to_string(), format!("77/exactly/{SEVERAL}"));
+        assert_eq!((not_at_all.runs(), not_at_all.is_complete()), (1, false), "one, to see whether it repeats");
+        assert_eq!(not_at_all.schedule().unwrap().to_string(), SEVERAL);
+    }
+
+    #[test]
+    fn a_failure_that_does_not_come_again_is_left_as_it_was_found_and_has_no_schedule() {
+        for most in [0, 5, SHRINKING_RUNS] {
+            let gone = shrunk(most, |_, _| Some("the job hangs"));
+            assert_eq!(gone.schedule(), None, "it fails, for another reason");
+            assert_eq!((gone.simulation().to_string(), gone.runs()), (format!("77/exactly/{SEVERAL}"), 1));
+        }
+    }
+
+    #[test]
+    fn a_lost_record_does_not_become_one_that_came_twice() {
+        let play = |simulation: &Simulation| {
+            let lost = simulation.to_string().contains("=drop");
+            let what = if lost { "3 never took effect" } else { "3 took effect twice" };
+            Err(Trouble::said(simulation, &format!("exactly once is violated: {what}")))
+        };
+        let simulation = Simulation::new(77).with(Faults::Exactly(SEVERAL.parse().unwrap()));
+        let trouble = Trouble::said(&simulation, "exactly once is violated: 3 never took effect");
+        let shrunk = shrink(trouble, SHRINKING_RUNS, &play);
+        assert_eq!(shrunk.schedule().unwrap().to_string(), "acknowledge.sent=drop");
     }
 
     #[test]
@@ -303,7 +369,13 @@ mod tests {
         assert_ne!(kind("id 17 came out twice"), kind("id 17 is missing, 3 came out"));
         assert_eq!(kind("`a,1`: the key of 3 is 4"), kind("`b,22`: the key of 1 is 0"));
         assert_eq!(kind("key 3 was counted [1, 2, 2]"), kind("key 1 was counted [1, 3]"));
-        assert_eq!(kind("exactly once is violated: order 3 is missing"), "exactly once");
-        assert_eq!(kind("exactly once is violated: order 3\nline"), kind("exactly once is violated: 5 twice"));
+        assert_eq!(kind("no two alike is violated: order 3 is missing"), "no two alike");
+        assert_eq!(kind("no two alike is violated: order 3\nline"), kind("no two alike is violated: 5 and 6"));
+        let once = |what: &str| kind(&format!("exactly once is violated: {what}"));
+        let (lost, twice) =
+            ("3 of `orders` never took effect in `bills`", "3 of `orders` took effect twice in `bills`");
+        assert_eq!(once(lost), once("2 of `orders` never took effect in `bills`: \"a\", \"took effect twice\""));
+        assert_eq!(once(twice), once("4 of `orders` took effect 3 times instead of 2 times in `bills`"));
+        assert_ne!(once(lost), once(twice));
     }
 }

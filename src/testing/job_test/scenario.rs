@@ -14,7 +14,7 @@ use alluvium_actors::protocol::lifecycle::JobState;
 use super::process::{Ask, TestProcess};
 use super::test_run::{RunAsk, TestRun};
 use crate::job::Options;
-use crate::testing::catalogue::SimulatedCatalogue;
+use crate::testing::catalogue::{CatalogueFate, SimulatedCatalogue};
 use crate::testing::check::{Check, Scene, Verdict, Violation};
 use crate::testing::disk::SimulatedDisk;
 use crate::testing::simulation::{Boot, Next, Outside, Scenario, World};
@@ -75,14 +75,21 @@ impl<'a> JobScenario<'a> {
         }
     }
 
-    /// The catalogue that a process finds: the one before, with gaps, empty, or broken. It is an index; losing it loses nothing.
+    /// The catalogue that a process finds: as it was left or, in a run with faults, with gaps, older, empty, or broken. It is an index; losing it loses nothing.
     fn find_catalogue(&self, boot: &mut Boot<'_>) -> Arc<SimulatedCatalogue> {
-        self.catalogue.set_broken(false);
-        match boot.random() % 8 {
-            0 => self.catalogue.lose_everything(),
-            1 => self.catalogue.lose_some(boot.random()),
-            2 => self.catalogue.set_broken(true),
-            _ => {}
+        let drawn = boot.random();
+        // Drawn in any case: a run without faults goes the way of the others.
+        let (fate, seed) = match drawn % 8 {
+            0 => (CatalogueFate::Empty, drawn),
+            1 => (CatalogueFate::PartlyLost, boot.random()),
+            2 => (CatalogueFate::Broken, drawn),
+            3 => (CatalogueFate::Earlier, drawn),
+            _ => (CatalogueFate::Kept, drawn),
+        };
+        let fate = if boot.may_go_wrong() { fate } else { CatalogueFate::Kept };
+        self.catalogue.open_again(fate, seed);
+        if fate != CatalogueFate::Kept {
+            boot.outside().tell("catalogue", format_args!("is found {fate}"));
         }
         Arc::new(self.catalogue.clone())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +62,8 @@ struct State<T> {
     effects: Vec<Effect<T>>,
     /// The store of the job that each sink was opened for.
     stores: BTreeMap<SinkName, String>,
+    /// The runs in which each sink was opened: its writers of the run before are gone.
+    opened: BTreeMap<SinkName, BTreeSet<RunNumber>>,
 }
 
 struct Transaction<T> {
@@ -110,7 +113,7 @@ pub enum LedgerEvent {
     Prepared,
     /// It was committed, and took effect.
     Committed {
-        /// Whether its checkpoint, or a later one, was complete at that moment.
+        /// Whether its checkpoint, or a later one with the transaction in its cut, was complete at that moment: one that was triggered while the writer lived.
         covered: bool,
     },
     /// A commit was repeated.
@@ -183,6 +186,7 @@ impl<T: Record> Ledger<T> {
             entries: Vec::new(),
             effects: Vec::new(),
             stores: BTreeMap::new(),
+            opened: BTreeMap::new(),
         };
         let inner = Inner { name: name.to_owned(), outside: outside.clone(), state: Mutex::new(state) };
         Ledger { inner: Arc::new(inner) }
@@ -241,6 +245,11 @@ impl<T: Record> Ledger<T> {
     #[must_use]
     pub fn open_transactions(&self) -> Vec<TransactionName> {
         self.settled().open.iter().cloned().collect()
+    }
+
+    /// The runs in which the writer of a transaction lived: a checkpoint that was triggered in one of them has it in its cut.
+    pub(crate) fn life_of_writer(&self, transaction: &TransactionName) -> impl RangeBounds<RunNumber> + use<T> {
+        self.state().life_of_writer(transaction)
     }
 
     /// The records of a transaction.
@@ -313,7 +322,7 @@ impl<T: Record> Ledger<T> {
             TransactionState::Prepared | TransactionState::Committed => {
                 transaction.state = TransactionState::Committed;
                 state.open.remove(name);
-                let covered = self.inner.outside.is_covered(checkpoint);
+                let covered = self.inner.outside.is_covered_in(checkpoint, state.life_of_writer(name));
                 self.tell(subtask, format_args!("commits checkpoint {checkpoint}: {}", digest(&records)));
                 self.enter(&mut state, name, LedgerEvent::Committed { covered }, records.len());
                 let at = Some(self.inner.outside.now());
@@ -357,8 +366,9 @@ impl<T: Record> Ledger<T> {
     ///
     /// # Errors
     /// The ledger holds what this sink wrote before the checkpoint, or without one.
-    pub(super) fn open(&self, sink: &SinkName, store: &str, restores: bool) -> Result<(), String> {
+    pub(super) fn open(&self, sink: &SinkName, store: &str, run: RunNumber, restores: bool) -> Result<(), String> {
         let mut state = self.settled();
+        state.opened.entry(sink.clone()).or_default().insert(run);
         let former = state.stores.insert(sink.clone(), store.to_owned());
         let committed = |(name, transaction): (&TransactionName, &Transaction<T>)| {
             name.sink == *sink && matches!(transaction.state, TransactionState::Committed)
@@ -423,6 +433,15 @@ impl<T: Record> Ledger<T> {
             }
         }
         state
+    }
+}
+
+impl<T> State<T> {
+    /// From its run up to the next one in which its sink was opened: when a part of a job restarts, ids and runs go on, and the rest of it lives on.
+    fn life_of_writer(&self, transaction: &TransactionName) -> (Bound<RunNumber>, Bound<RunNumber>) {
+        let later = (Bound::Excluded(transaction.run), Bound::Unbounded);
+        let again = self.opened.get(&transaction.sink).and_then(|runs| runs.range(later).next());
+        (Bound::Included(transaction.run), again.map_or(Bound::Unbounded, |run| Bound::Excluded(*run)))
     }
 }
 

@@ -145,7 +145,7 @@ impl<T: Record> SinkCommit for LedgerCommitter<T> {
 
     fn open(&mut self, restored: Option<Vec<()>>) -> OperatorResult {
         self.fence.check()?;
-        let opened = self.ledger.open(&self.sink, &self.store, restored.is_some());
+        let opened = self.ledger.open(&self.sink, &self.store, self.run, restored.is_some());
         opened.map_err(OperatorError::unrecoverable)
     }
 

@@ -42,12 +42,11 @@ struct Inner<Q, A> {
 
 struct State<Q, A> {
     handler: Box<dyn FnMut(&Q) -> A + Send>,
+    /// The shortest and the longest time that an answer takes.
     latency: (Duration, Duration),
+    /// How long an asker waits for an answer that does not come.
     timeout: Duration,
-    /// In thousandths.
-    refused: u64,
-    lost_requests: u64,
-    lost_answers: u64,
+    rates: Rates,
     random: Random,
     next: u64,
     /// Requests that have not arrived yet, and whether the answer will.
@@ -55,6 +54,14 @@ struct State<Q, A> {
     /// Answers that nobody has taken.
     answers: BTreeMap<u64, A>,
     effects: Vec<ServiceEffect<Q>>,
+}
+
+/// What becomes of a thousand requests; of the rest the effect is done and the answer comes. Together no more than a thousand.
+#[derive(Clone, Copy, Default)]
+struct Rates {
+    refused: u64,
+    lost_requests: u64,
+    lost_answers: u64,
 }
 
 /// An effect that a service carried out.
@@ -105,9 +112,7 @@ impl<Q: Record, A: Send + 'static> FlakyService<Q, A> {
             handler: Box::new(handler),
             latency: (Duration::from_millis(1), Duration::from_millis(5)),
             timeout: Duration::from_secs(1),
-            refused: 0,
-            lost_requests: 0,
-            lost_answers: 0,
+            rates: Rates::default(),
             random: Random::new(outside.random()),
             next: 0,
             under_way: BTreeMap::new(),
@@ -133,23 +138,43 @@ impl<Q: Record, A: Send + 'static> FlakyService<Q, A> {
     }
 
     /// So many of a thousand requests are refused.
+    ///
+    /// # Panics
+    /// When more than a thousand of a thousand are refused or lost.
     #[must_use]
     pub fn refuses(self, of_a_thousand: u64) -> FlakyService<Q, A> {
-        self.state().refused = of_a_thousand;
-        self
+        self.rated(|rates| rates.refused = of_a_thousand)
     }
 
     /// So many of a thousand requests never arrive.
+    ///
+    /// # Panics
+    /// When more than a thousand of a thousand are refused or lost.
     #[must_use]
     pub fn loses_requests(self, of_a_thousand: u64) -> FlakyService<Q, A> {
-        self.state().lost_requests = of_a_thousand;
-        self
+        self.rated(|rates| rates.lost_requests = of_a_thousand)
     }
 
     /// Of so many of a thousand requests the effect is done and the answer does not arrive.
+    ///
+    /// # Panics
+    /// When more than a thousand of a thousand are refused or lost.
     #[must_use]
     pub fn loses_answers(self, of_a_thousand: u64) -> FlakyService<Q, A> {
-        self.state().lost_answers = of_a_thousand;
+        self.rated(|rates| rates.lost_answers = of_a_thousand)
+    }
+
+    fn rated(self, change: impl FnOnce(&mut Rates)) -> FlakyService<Q, A> {
+        let mut rates = self.state().rates;
+        change(&mut rates);
+        let Rates { refused, lost_requests, lost_answers } = rates;
+        let all = refused.saturating_add(lost_requests).saturating_add(lost_answers);
+        assert!(
+            all <= ALL,
+            "of a thousand requests `{}` refuses {refused}, loses {lost_requests} and loses the answers of {lost_answers}: that is {all}, give {ALL} at most",
+            self.inner.name
+        );
+        self.state().rates = rates;
         self
     }
 
@@ -264,12 +289,13 @@ impl<Q, A> FlakyService<Q, A> {
 
 impl<Q, A> State<Q, A> {
     fn draw(&mut self) -> Fate {
+        let Rates { refused, lost_requests, lost_answers } = self.rates;
         let drawn = self.random.below(ALL);
-        if drawn < self.refused {
+        if drawn < refused {
             Fate::Refused
-        } else if drawn < self.refused + self.lost_requests {
+        } else if drawn < refused + lost_requests {
             Fate::RequestLost
-        } else if drawn < self.refused + self.lost_requests + self.lost_answers {
+        } else if drawn < refused + lost_requests + lost_answers {
             Fate::AnswerLost
         } else {
             Fate::Answered

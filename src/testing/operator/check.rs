@@ -9,9 +9,9 @@ use super::OperatorTest;
 use super::error::OperatorTestError;
 use super::running::RunningOperator;
 use super::state::{Contents, Entry};
-use super::tree::Tree;
 use crate::fault::Random;
 use crate::record::Record;
+use crate::testing::tree::Tree;
 
 /// So many differences are told.
 const TOLD: usize = 5;
@@ -62,6 +62,17 @@ pub enum RestoreError {
         course: String,
         /// What happened.
         error: OperatorTestError,
+    },
+    /// The operator does not do the same when the same is done with it, so that nothing can be compared: it takes something from a clock, from chance, or from what an earlier instance
+    /// left in memory that both share.
+    #[error(
+        "{course}, done twice, does not end the same: take time, chance and memory from the operator's context and state\n  {}", differences.join("\n  ")
+    )]
+    NotDeterministic {
+        /// How it was run, both times.
+        course: String,
+        /// In what the second run differs from the first; the first few.
+        differences: Vec<String>,
     },
     /// State or output differ from those of an unbroken run in one subtask.
     #[error("{course}\n  {}", differences.join("\n  "))]
@@ -134,20 +145,34 @@ impl<I: Clone, U: Record> OperatorTest<I, U> {
     /// ```
     ///
     /// # Errors
-    /// When the operator fails, or the first difference, with the shortest course that leads to one.
+    /// When the operator fails, when it does not do the same twice, or the first difference, with the shortest course that leads to one.
     pub fn check_restores(&self, records: &[I], check: RestoreCheck) -> Result<(), RestoreError> {
         let mut random = Random::new(check.seed);
-        let unbroken = self.follow(records, &Course::unbroken(records.len()))?;
+        let whole = Course::unbroken(records.len());
+        let unbroken = self.follow(records, &whole)?;
+        self.comes_again(records, &whole, &unbroken)?;
         for _ in 0..check.cases {
             let course = Course::draw(records.len(), check, &mut random);
-            if self.follow(records, &course)? != unbroken {
-                let course = self.shorten(records, course)?;
-                let expected = self.follow(records, &Course::unbroken(course.records))?;
-                let differences = differences(&self.follow(records, &course)?, &expected);
+            let found = self.follow(records, &course)?;
+            if found != unbroken {
+                let (course, found, expected) = self.shorten(records, course, found, unbroken)?;
+                self.comes_again(records, &Course::unbroken(course.records), &expected)?;
+                self.comes_again(records, &course, &found)?;
+                let differences = differences(&found, &expected);
                 return Err(RestoreError::Differs { course: course.to_string(), differences });
             }
         }
         Ok(())
+    }
+
+    /// Follows a course once more: it has to come to the same end.
+    fn comes_again(&self, records: &[I], course: &Course, first: &Outcome) -> Result<(), RestoreError> {
+        let again = self.follow(records, course)?;
+        if again == *first {
+            return Ok(());
+        }
+        let differences = differences(&again, first);
+        Err(RestoreError::NotDeterministic { course: course.to_string(), differences })
     }
 
     fn follow(&self, records: &[I], course: &Course) -> Result<Outcome, RestoreError> {
@@ -172,20 +197,28 @@ impl<I: Clone, U: Record> OperatorTest<I, U> {
         Ok(Outcome { state, output })
     }
 
-    /// The shortest course that still differs, as far as dropping one thing after the other finds it.
-    fn shorten(&self, records: &[I], mut course: Course) -> Result<Course, RestoreError> {
+    /// The shortest course that still differs, as far as dropping one thing after the other finds it, with what came of it and what comes of the unbroken one.
+    fn shorten(
+        &self,
+        records: &[I],
+        course: Course,
+        found: Outcome,
+        expected: Outcome,
+    ) -> Result<(Course, Outcome, Outcome), RestoreError> {
+        let mut shortest = (course, found, expected);
         loop {
-            let mut found = None;
-            for shorter in course.shorter() {
+            let mut shorter_one = None;
+            for shorter in shortest.0.shorter() {
                 let expected = self.follow(records, &Course::unbroken(shorter.records))?;
-                if self.follow(records, &shorter)? != expected {
-                    found = Some(shorter);
+                let found = self.follow(records, &shorter)?;
+                if found != expected {
+                    shorter_one = Some((shorter, found, expected));
                     break;
                 }
             }
-            match found {
-                Some(shorter) => course = shorter,
-                None => return Ok(course),
+            match shorter_one {
+                Some(shorter) => shortest = shorter,
+                None => return Ok(shortest),
             }
         }
     }

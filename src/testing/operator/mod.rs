@@ -56,7 +56,6 @@ mod instance;
 mod running;
 mod snapshot;
 mod state;
-mod tree;
 
 use std::fmt;
 use std::rc::Rc;

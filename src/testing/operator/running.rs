@@ -15,12 +15,12 @@ use super::error::OperatorTestError;
 use super::instance::{Emitted, Instance};
 use super::snapshot::Snapshot;
 use super::state::KeyedStateView;
-use super::tree::Tree;
 use crate::graph::SideTap;
 use crate::operator::SideOutput;
 use crate::record::batch::{Batch, Slice};
 use crate::record::{Key, Record};
 use crate::state::StateSet;
+use crate::testing::tree::Tree;
 
 /// An instance of an [`OperatorTest`](super::OperatorTest), with all its subtasks. After each call everything has happened that follows from it.
 ///

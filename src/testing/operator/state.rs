@@ -9,7 +9,6 @@ use alluvium_actors::ids::OperatorUid;
 use alluvium_actors::ports::store::{CheckpointStore, Manifest};
 
 use super::error::OperatorTestError;
-use super::tree::Tree;
 use crate::operator::state_reading::descriptors;
 use crate::operator::state_writing::KEYED;
 use crate::record::{Key, Record, hash_key};
@@ -18,6 +17,7 @@ use crate::state::{
     AggregateFunction, Aggregating, ChunkHeader, List, Map, ReduceFunction, Reducing, StateDescriptor, StateError,
     StateKind, StateMapping, StateSet, Table, Value,
 };
+use crate::testing::tree::Tree;
 
 /// The keyed state of one operator, of all its subtasks together, as it was at a cut. What is done with it changes nothing in the operator.
 ///
@@ -179,7 +179,10 @@ impl Contents {
                     let state = &states[chunk.state as usize];
                     read_chunk(&reader.read(chunk)?, state, |key, content| {
                         let entry = Entry { uid: uid.clone(), state: state.name.clone(), key };
-                        put(contents.entry(entry), content);
+                        put(contents.entry(entry), content, state.kind).map_err(|Twice| StateError::Duplicate {
+                            state: state.name.clone(),
+                            group: chunk.key_group,
+                        })
                     })
                     .map_err(|error| OperatorTestError::StateOfOtherType { uid: uid.clone(), error })?;
                 }
@@ -190,7 +193,11 @@ impl Contents {
 }
 
 /// Reads the entries of one chunk: each a key, and what stands under it.
-fn read_chunk(bytes: &[u8], state: &StateDescriptor, mut take: impl FnMut(Tree, Tree)) -> Result<(), StateError> {
+fn read_chunk(
+    bytes: &[u8],
+    state: &StateDescriptor,
+    mut take: impl FnMut(Tree, Tree) -> Result<(), StateError>,
+) -> Result<(), StateError> {
     let (header, entries) = ChunkHeader::open(bytes)?;
     let mut decoder = rmp_serde::Deserializer::from_read_ref(entries);
     let mut next = || {
@@ -203,26 +210,41 @@ fn read_chunk(bytes: &[u8], state: &StateDescriptor, mut take: impl FnMut(Tree, 
             StateKind::Map => Tree::Map(vec![(next()?, next()?)]),
             StateKind::Value | StateKind::List | StateKind::Reducing | StateKind::Aggregating => next()?,
         };
-        take(key, content);
+        take(key, content)?;
     }
     Ok(())
 }
 
-/// Adds an entry: long lists and maps stand in several.
-fn put(place: std::collections::btree_map::Entry<'_, Entry, Tree>, content: Tree) {
+/// Something stands under a key, or under a user key of its map, that stands there already.
+#[derive(Debug, PartialEq, Eq)]
+struct Twice;
+
+/// Adds an entry: long lists and maps stand in several, everything else in one.
+fn put(
+    place: std::collections::btree_map::Entry<'_, Entry, Tree>,
+    content: Tree,
+    kind: StateKind,
+) -> Result<(), Twice> {
     use std::collections::btree_map::Entry as Place;
-    match place {
+    let mut occupied = match place {
         Place::Vacant(vacant) => {
             vacant.insert(content);
+            return Ok(());
         }
-        Place::Occupied(mut occupied) => match (occupied.get_mut(), content) {
-            (Tree::List(items), Tree::List(more)) => items.extend(more),
-            (Tree::Map(entries), Tree::Map(more)) => {
-                entries.extend(more);
-                entries.sort();
-            }
-            (stored, content) => *stored = content,
-        },
+        Place::Occupied(occupied) => occupied,
+    };
+    match (kind, occupied.get_mut(), content) {
+        (StateKind::List, Tree::List(items), Tree::List(more)) => {
+            items.extend(more);
+            Ok(())
+        }
+        (StateKind::Map, Tree::Map(entries), Tree::Map(more)) => {
+            entries.extend(more);
+            entries.sort();
+            let is_twice = entries.windows(2).any(|pair| pair[0].0 == pair[1].0);
+            if is_twice { Err(Twice) } else { Ok(()) }
+        }
+        _ => Err(Twice),
     }
 }
 
@@ -259,4 +281,31 @@ fn pieces(
         return Err(OperatorTestError::NoSuchOperator { uid: uid.to_owned(), stored: uids(manifest) });
     }
     Ok(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What stands under one key when these are read one after the other.
+    fn read(kind: StateKind, contents: &[Tree]) -> Result<Tree, Twice> {
+        let mut all = BTreeMap::new();
+        let entry = Entry { uid: "bills".to_owned(), state: "value".to_owned(), key: Tree::Number(1) };
+        contents.iter().try_for_each(|content| put(all.entry(entry.clone()), content.clone(), kind))?;
+        Ok(all.remove(&entry).unwrap())
+    }
+
+    #[test]
+    fn what_is_stored_twice_for_one_key_is_an_error_and_long_lists_and_maps_are_put_together() {
+        let list = |numbers: &[i128]| Tree::List(numbers.iter().copied().map(Tree::Number).collect());
+        let map = |keys: &[i128]| Tree::Map(keys.iter().map(|key| (Tree::Number(*key), Tree::Nothing)).collect());
+        assert_eq!(read(StateKind::List, &[list(&[3, 1]), list(&[2])]), Ok(list(&[3, 1, 2])));
+        assert_eq!(read(StateKind::Map, &[map(&[3]), map(&[1])]), Ok(map(&[1, 3])));
+        assert_eq!(read(StateKind::Map, &[map(&[3]), map(&[1]), map(&[3])]), Err(Twice));
+        for kind in [StateKind::Value, StateKind::Reducing, StateKind::Aggregating] {
+            assert_eq!(read(kind, &[Tree::Number(1)]), Ok(Tree::Number(1)));
+            assert_eq!(read(kind, &[Tree::Number(1), Tree::Number(1)]), Err(Twice), "{kind:?}");
+            assert_eq!(read(kind, &[list(&[1]), list(&[2])]), Err(Twice), "a value may be a list: {kind:?}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Carries out what a schedule says beside points: crashes and panics before events, faults of the disk, and what the end of a process takes along.
 
+use std::collections::BTreeSet;
+
 use super::Faults;
 use super::draw::{self, Ending};
 use super::schedule::{EventFault, Schedule, ScheduledFault};
@@ -12,10 +14,12 @@ pub(super) struct Course {
     faults: Faults,
     schedule: Schedule,
     process: u32,
-    /// Before these events of the run the current process crashes.
-    crashes: Vec<(u64, End)>,
+    /// Before these events of the run the current process crashes; with the number of the fault in the schedule.
+    crashes: Vec<(u64, End, Option<usize>)>,
     /// Before these events of the run an actor of the current process panics.
-    panics: Vec<u64>,
+    panics: Vec<(u64, usize)>,
+    /// The faults of the schedule, by their number, that struck before events and at ends of processes.
+    hits: BTreeSet<usize>,
     /// What the crash before an event takes along.
     crash: Option<End>,
     /// How many faults of the disk that a job may fail by had struck when the current process began.
@@ -49,6 +53,7 @@ impl Course {
             process: 0,
             crashes: Vec::new(),
             panics: Vec::new(),
+            hits: BTreeSet::new(),
             crash: None,
             struck: 0,
             begins: Vec::new(),
@@ -70,18 +75,18 @@ impl Course {
         self.struck = disk.count_failures();
         self.begins.push((events, disk.effects()));
         match self.faults {
-            Faults::CrashAtEvent(number) => self.crashes.extend((number > events).then_some((number, End::Any))),
+            Faults::CrashAtEvent(number) => self.crashes.extend((number > events).then_some((number, End::Any, None))),
             Faults::CrashAtEffect(number) if number > disk.effects() => {
                 disk.fail_at_effect(number, DiskFault::PowerCut);
             }
             _ => {}
         }
         let begins = disk.effects();
-        for fault in self.schedule.faults() {
+        for (number, fault) in self.schedule.faults().iter().enumerate() {
             match fault {
                 ScheduledFault::Event { process, event, what } if *process == self.process => match what {
-                    EventFault::Crash(end) => self.crashes.push((events + event, *end)),
-                    EventFault::Panic => self.panics.push(events + event),
+                    EventFault::Crash(end) => self.crashes.push((events + event, *end, Some(number))),
+                    EventFault::Panic => self.panics.push((events + event, number)),
                 },
                 ScheduledFault::Effect { process, effect, fault } if *process == self.process => {
                     disk.fail_at_effect(begins + effect, *fault);
@@ -95,15 +100,21 @@ impl Course {
 
     /// Whether the process crashes before its next event, after `events` events.
     pub(super) fn crashes_before(&mut self, events: u64) -> bool {
-        let crash = self.crashes.iter().filter(|(at, _)| events + 1 >= *at).min_by_key(|(at, _)| *at);
-        self.crash = crash.map(|(_, end)| *end);
+        let crash = self.crashes.iter().filter(|(at, ..)| events + 1 >= *at).min_by_key(|(at, ..)| *at);
+        self.hits.extend(crash.and_then(|(.., number)| *number));
+        self.crash = crash.map(|(_, end, _)| *end);
         self.crash.is_some()
     }
 
     /// Whether an actor panics before the next event, after `events` events.
     pub(super) fn panics_before(&mut self, events: u64) -> bool {
         let before = self.panics.len();
-        self.panics.retain(|at| events + 1 < *at);
+        let hits = &mut self.hits;
+        self.panics.retain(|(at, number)| {
+            let waits = events + 1 < *at;
+            hits.extend((!waits).then_some(*number));
+            waits
+        });
         self.panics.len() < before
     }
 
@@ -118,29 +129,57 @@ impl Course {
         disk.clear_numbered_faults();
         let Ending { machine: drawn, loses } = draw::ending(self.seed, self.process);
         let said = at_point.or(self.crash);
-        let listed = self.schedule.faults().contains(&ScheduledFault::End { process: self.process });
+        let end = ScheduledFault::End { process: self.process };
+        let listed = self.schedule.faults().iter().position(|fault| *fault == end);
+        self.hits.extend(listed);
+        let listed = listed.is_some();
         let is_by_seed = !matches!(self.faults, Faults::Exactly(_));
-        let machine = listed
+        let asked = listed
             || match said {
                 Some(End::Machine) => true,
                 Some(End::Process) => false,
                 Some(End::Any) => drawn,
                 None => is_by_seed && drawn,
             };
-        if machine && (listed || said.is_none()) {
+        // A file system whose directory could not be synced takes nothing more until it is mounted again, and forgets the names: what the next process may build on is what is found then.
+        let machine = asked || disk.has_lost_names();
+        if machine && (listed || said.is_none() || !asked) {
             self.machines.push(self.process);
         }
         Ended { disk: if machine { disk.crash(loses) } else { disk.kill_process() }, machine }
     }
 
-    /// Everything that goes wrong in this run, one by one.
-    pub(super) fn exactly(&self) -> Schedule {
+    /// Whether a fault of the schedule has struck; true of those that others know of.
+    fn has_struck(&self, number: usize, fault: &ScheduledFault, disk: &SimulatedDisk) -> bool {
+        match fault {
+            ScheduledFault::Event { .. } | ScheduledFault::End { .. } => self.hits.contains(&number),
+            ScheduledFault::Effect { process, effect, .. } => {
+                let effects_before = |process: u32| Some(self.begins.get(usize::try_from(process).ok()?)?.1);
+                let end = effects_before(*process).unwrap_or_else(|| disk.effects());
+                process.checked_sub(1).and_then(effects_before).is_some_and(|begin| begin + effect <= end)
+            }
+            ScheduledFault::Point(_) | ScheduledFault::Disk(_) => true,
+        }
+    }
+
+    /// The faults before events, at numbered changes of the disk and at ends of processes that have not struck.
+    pub(super) fn unstruck(&self, disk: &SimulatedDisk) -> impl Iterator<Item = &ScheduledFault> {
+        let faults = self.schedule.faults().iter().enumerate();
+        faults.filter(|(number, fault)| !self.has_struck(*number, fault, disk)).map(|(_, fault)| fault)
+    }
+
+    /// Everything that goes wrong in this run, one by one, without what did not come to it.
+    pub(super) fn exactly(&self, disk: &SimulatedDisk) -> Schedule {
         // The last process that began before it: the one in which it happened.
         let begun = |is_before: &dyn Fn(&(u64, u64)) -> bool| {
             let position = self.begins.iter().rposition(is_before)?;
             Some((position as u32 + 1, self.begins[position]))
         };
-        let mut faults = self.schedule.faults().to_vec();
+        let listed = self.schedule.faults().iter().enumerate();
+        let mut faults: Vec<ScheduledFault> = listed
+            .filter(|(number, fault)| self.has_struck(*number, fault, disk))
+            .map(|(_, fault)| fault.clone())
+            .collect();
         faults.retain(|fault| !matches!(fault, ScheduledFault::End { .. }));
         match self.faults {
             Faults::CrashAtEvent(number) => {

@@ -1,6 +1,7 @@
 //! What a job told over all its processes, with the time: facts for checkers, without a judgement.
 
 use std::collections::BTreeMap;
+use std::ops::RangeBounds;
 
 use alluvium_actors::ids::{CheckpointId, Moment, RunNumber};
 use alluvium_actors::ports::listener::JobEvent;
@@ -12,6 +13,8 @@ pub struct History {
     events: Vec<(Moment, JobEvent)>,
     state: Option<JobState>,
     runs: Vec<(RunNumber, Option<CheckpointId>)>,
+    /// The newest run when each checkpoint was triggered.
+    triggered: BTreeMap<CheckpointId, RunNumber>,
     /// Complete checkpoints, each with the one that the job would otherwise have gone back to.
     complete: BTreeMap<CheckpointId, Complete>,
     /// The checkpoint that a failure at this moment would lead back to.
@@ -27,13 +30,13 @@ struct Complete {
 
 impl History {
     /// A process starts.
-    pub(super) fn process_starts(&mut self, now: Moment) {
+    pub(in crate::testing) fn process_starts(&mut self, now: Moment) {
         self.processes.push(now);
         self.state = None;
     }
 
     /// The job told its listener.
-    pub(super) fn event(&mut self, now: Moment, event: &JobEvent) {
+    pub(in crate::testing) fn event(&mut self, now: Moment, event: &JobEvent) {
         match event {
             JobEvent::State(state) => self.state = Some(*state),
             JobEvent::RunBegan { run, restored } => {
@@ -43,6 +46,9 @@ impl History {
                 }
                 self.basis = *restored;
                 self.runs.push((*run, *restored));
+            }
+            JobEvent::Triggered { checkpoint, .. } => {
+                self.triggered.extend(self.runs.last().map(|(run, _)| (*checkpoint, *run)));
             }
             JobEvent::Completed { checkpoint, .. } => {
                 self.is_complete(*checkpoint, now);
@@ -79,6 +85,20 @@ impl History {
     /// Every checkpoint that is known to have been complete, with the moment at which that was first told; ascending.
     pub fn complete(&self) -> impl DoubleEndedIterator<Item = (CheckpointId, Moment)> + '_ {
         self.complete.iter().map(|(checkpoint, complete)| (*checkpoint, complete.at))
+    }
+
+    /// The run in which a checkpoint was triggered. Ids ascend over all runs, so a newer checkpoint of a later run says nothing about an older one of an earlier run.
+    #[must_use]
+    pub fn run_of(&self, checkpoint: CheckpointId) -> Option<RunNumber> {
+        self.triggered.get(&checkpoint).copied()
+    }
+
+    /// Whether a checkpoint of this number or a later one, triggered in one of these runs, was known to be complete at a moment. One of which no trigger was told is taken for one of
+    /// them.
+    #[must_use]
+    pub fn is_covered(&self, checkpoint: CheckpointId, runs: &impl RangeBounds<RunNumber>, at: Moment) -> bool {
+        let mut newer = self.complete.range(checkpoint..).filter(|(_, complete)| complete.at <= at);
+        newer.any(|(newer, _)| self.run_of(*newer).is_none_or(|run| runs.contains(&run)))
     }
 
     /// The complete checkpoint that lies directly before this one.

@@ -1,16 +1,17 @@
 //! The world outside of a simulated job: what models of outside systems stand on.
 
 use std::fmt;
+use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alluvium_actors::ids::{CheckpointId, Moment};
+use alluvium_actors::ids::{CheckpointId, Moment, RunNumber};
 
 use super::history::History;
 use super::story::Story;
 use crate::fault::Random;
-use crate::snapshot::complete_checkpoint;
+use crate::snapshot::published_checkpoint;
 use crate::testing::disk::SimulatedDisk;
 
 /// What an outside system has in a run: virtual time, chance from the seed, the story to write into, and the public facts about the job. It belongs to the run
@@ -89,17 +90,28 @@ impl Outside {
     }
 
     /// Whether a checkpoint of this number or a later one is complete at this moment: announced, restored, or there as a published manifest.
+    ///
+    /// Ids run on when a job starts again, so a later checkpoint may belong to a later run, which does not know what an earlier one had prepared for this number. Who knows in which
+    /// runs its writer lived asks [`Outside::is_covered_in`].
     #[must_use]
     pub fn is_covered(&self, checkpoint: CheckpointId) -> bool {
-        if lock(&self.inner.history).newest_complete() >= Some(checkpoint) {
+        self.is_covered_in(checkpoint, ..)
+    }
+
+    /// The same, by a checkpoint that was triggered in one of these runs: from the one in which a writer was built up to the one in which it was built again.
+    #[must_use]
+    pub fn is_covered_in(&self, checkpoint: CheckpointId, runs: impl RangeBounds<RunNumber>) -> bool {
+        if lock(&self.inner.history).is_covered(checkpoint, &runs, self.now()) {
             return true;
         }
         // The outcome of the last write may be read back by the job itself, without a word to its listener.
-        lock(&self.inner.store).as_deref().and_then(|store| newest_manifest(&self.inner.disk, store))
-            >= Some(checkpoint)
+        let store = lock(&self.inner.store).clone();
+        let published = |path: &PathBuf| published_checkpoint(path.strip_prefix(store.as_ref()?).ok()?.to_str()?);
+        let mut published = self.inner.disk.files().into_iter().filter_map(|path| published(&path));
+        published.any(|(run, newer)| newer >= checkpoint && runs.contains(&run))
     }
 
-    pub(super) fn change_history(&self) -> MutexGuard<'_, History> {
+    pub(in crate::testing) fn change_history(&self) -> MutexGuard<'_, History> {
         lock(&self.inner.history)
     }
 
@@ -108,11 +120,6 @@ impl Outside {
         *lock(&self.inner.store) = store.map(Path::to_owned);
         lock(&self.inner.story).call(chains);
     }
-}
-
-/// The newest checkpoint whose manifest lies in a store.
-fn newest_manifest(disk: &SimulatedDisk, store: &Path) -> Option<CheckpointId> {
-    disk.files().iter().filter_map(|path| complete_checkpoint(path.strip_prefix(store).ok()?.to_str()?)).max()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

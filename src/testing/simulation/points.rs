@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use alluvium_actors::ids::{CheckpointId, Moment};
 use alluvium_actors::ports::host::Address;
@@ -60,6 +61,10 @@ struct State {
     standing: BTreeMap<Address, Vec<Gate>>,
     /// What waits for a point: by its number.
     held: BTreeMap<u64, Point>,
+    /// When a fault struck last, or will have ended that delays.
+    last_fault: Option<Moment>,
+    /// When whoever was held last goes on by itself.
+    held_until: Moment,
     released: BTreeSet<u64>,
     holds: u64,
     cuts: Cuts,
@@ -95,6 +100,8 @@ impl SimulatedFaults {
             crash: None,
             standing: BTreeMap::new(),
             held: BTreeMap::new(),
+            last_fault: None,
+            held_until: Moment::default(),
             released: BTreeSet::new(),
             holds: 0,
             cuts: Cuts::default(),
@@ -226,6 +233,13 @@ impl SimulatedFaults {
         state.struck_so_far() - state.struck_before
     }
 
+    /// When a fault struck last, or will have ended that delays; now, as long as one holds.
+    pub(super) fn last_fault(&self, now: Moment) -> Option<Moment> {
+        let state = self.state();
+        let holding = (!state.held.is_empty()).then(|| now.min(state.held_until));
+        state.last_fault.max(holding)
+    }
+
     /// The faults of the plan that never struck.
     pub(super) fn unstruck(&self) -> Vec<String> {
         self.state().armed.unstruck().map(ToString::to_string).collect()
@@ -237,12 +251,14 @@ impl SimulatedFaults {
         if state.crash.is_some() {
             return None;
         }
-        let State { armed, random, story, now, held, released, cuts, process, reached, struck, wrong, .. } =
-            &mut *state;
+        let State {
+            armed, random, story, now, held, released, cuts, process, reached, struck, wrong, last_fault, ..
+        } = &mut *state;
         *reached.entry((hit.point, armed.names().spot(hit), hit.checkpoint, *process)).or_default() += 1;
         held.retain(|number, until| {
             let waits = *until != hit.point;
             if !waits {
+                *last_fault = (*last_fault).max(Some(*now));
                 released.insert(*number);
             }
             waits
@@ -253,6 +269,8 @@ impl SimulatedFaults {
         }
         if let Some(Strike { what, .. }) = &strike {
             *struck.entry((hit.point, what.action())).or_default() += 1;
+            let lasts = if let What::Delay(delay) = what { *delay } else { Duration::ZERO };
+            *last_fault = (*last_fault).max(Some(*now + lasts));
         }
         let told = Told::Reached {
             point: hit.point,
@@ -272,6 +290,7 @@ impl SimulatedFaults {
                 state.holds += 1;
                 let number = state.holds;
                 state.held.insert(number, *until);
+                state.held_until = state.held_until.max(from + LONGEST_HOLD);
                 Some(Gate { at: from + LONGEST_HOLD, held: Some(number) })
             }
             What::Crash(_) | What::Kill | What::Error | What::Panic | What::Drop | What::Duplicate => None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Simulation;
 use super::story::Story;
 use crate::fault::{Action, Point};
+use crate::testing::repeat::repeat_command;
 
 /// Where, when and for what a point was reached.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +51,8 @@ pub struct Report {
     pub struck: u64,
     /// The same, by point and action.
     pub struck_at: BTreeMap<(Point, Action), u64>,
-    /// The faults at points that never struck, as text: their point was not reached by whom the filters allow.
+    /// The faults that never struck, as text: at a point that nobody reached whom the filters allow, at an operation of the disk that was not asked for, at an event or
+    /// a change of the disk to which their process did not come.
     pub unstruck: Vec<String>,
     /// The same run with everything that goes wrong in it named one by one: what the seed decided is written out.
     pub exactly: Simulation,
@@ -114,10 +116,11 @@ impl Trouble {
 
 impl fmt::Display for Trouble {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Told { simulation, reason, story, .. } = &*self.0;
         write!(
             formatter,
-            "{}\n\nwhat happened before:\n{}\nsimulation {}: {}\nto repeat it, run the same test with ALLUVIUM_SIMULATION_SEED='{}'",
-            self.0.reason, self.0.story, self.0.simulation, self.0.reason, self.0.simulation
+            "{reason}\n\nwhat happened before:\n{story}\nsimulation {simulation}: {reason}\nto repeat it: {}",
+            repeat_command(simulation, "(the same test)")
         )
     }
 }

@@ -57,6 +57,9 @@ pub(super) struct Run<'a> {
     plan: FaultPlan,
     faults: Arc<SimulatedFaults>,
     outside: Outside,
+    /// When something went wrong last, and how many faults of the disk had struck by then.
+    last_fault: Option<Moment>,
+    struck: usize,
     /// When the scenario looked at the world last.
     looked: Moment,
     now: Moment,
@@ -104,6 +107,8 @@ impl<'a> Run<'a> {
             story,
             watch: Arc::default(),
             outside,
+            last_fault: None,
+            struck: 0,
             looked: Moment::default(),
             now: Moment::default(),
             report,
@@ -121,6 +126,7 @@ impl<'a> Run<'a> {
             let next = match self.process()? {
                 End::Crashed => {
                     self.report.crashes += 1;
+                    self.last_fault = Some(self.now);
                     Next::StartAgain
                 }
                 End::NotStarted(_) | End::Over(JobState::Failed) if self.may_fail() => {
@@ -131,8 +137,8 @@ impl<'a> Run<'a> {
                 End::Over(state) => {
                     self.report.effects = self.disk.effects();
                     let complete = self.watch().complete();
-                    let calm = self.is_calm();
-                    let world = World { disk: &self.disk, complete, state, calm, now: self.now };
+                    let (calm, last_fault) = (self.is_calm(), self.last_fault(self.now));
+                    let world = World { disk: &self.disk, complete, state, calm, last_fault, now: self.now };
                     self.disk.undisturbed(|| self.scenario.ended(&world))?
                 }
             };
@@ -145,6 +151,7 @@ impl<'a> Run<'a> {
                 self.report.struck = self.report.struck_at.values().sum();
                 self.report.unstruck = self.faults.unstruck();
                 self.report.unstruck.extend(self.disk.unstruck().iter().map(ToString::to_string));
+                self.report.unstruck.extend(self.course.unstruck(&self.disk).map(ToString::to_string));
                 self.report.time = self.now.since(Moment::default());
                 return Ok(self.report.clone());
             }
@@ -153,7 +160,7 @@ impl<'a> Run<'a> {
 
     /// The same run with everything that goes wrong in it named one by one.
     pub(super) fn exactly(&self) -> Simulation {
-        self.simulation.clone().with(Faults::Exactly(self.course.exactly()))
+        self.simulation.clone().with(Faults::Exactly(self.course.exactly(&self.disk)))
     }
 
     /// Whether the job may fail in the current process: its disk did, or more went wrong than it may restart for.
@@ -165,6 +172,19 @@ impl<'a> Run<'a> {
     /// Whether neither the disk failed in the current process nor a fault has struck at a named point.
     fn is_calm(&self) -> bool {
         !self.course.disk_failed(&self.disk) && self.faults.struck_here() == 0
+    }
+
+    /// When something went wrong last.
+    fn last_fault(&self, now: Moment) -> Option<Moment> {
+        self.last_fault.max(self.faults.last_fault(now))
+    }
+
+    /// Remembers when the disk failed.
+    fn hear_of_the_disk(&mut self, now: Moment) {
+        let struck = self.disk.count_struck();
+        if struck > self.struck {
+            (self.struck, self.last_fault) = (struck, self.last_fault.max(Some(now)));
+        }
     }
 
     /// One process, from its start to its end.
@@ -185,6 +205,7 @@ impl<'a> Run<'a> {
             disk: self.disk.clone(),
             listener,
             outside: self.outside.clone(),
+            may_go_wrong: self.simulation.faults != Faults::None,
             random: &mut self.random,
             commands: Vec::new(),
             programs: Vec::new(),
@@ -196,6 +217,7 @@ impl<'a> Run<'a> {
         for struck in self.disk.newly_struck() {
             self.outside.tell("disk", struck);
         }
+        self.hear_of_the_disk(self.now);
         let mut process_slot = None;
         let end = match built {
             Ok(setup) => {
@@ -239,6 +261,7 @@ impl<'a> Run<'a> {
             }
             if self.course.panics_before(events) {
                 process.panic();
+                self.last_fault = self.last_fault.max(Some(process.now()));
             }
             let over = process.event()?;
             if self.disk.is_powered_off() {
@@ -247,13 +270,14 @@ impl<'a> Run<'a> {
             self.watch().verdict()?;
             self.faults.verdict()?;
             let now = process.now();
+            self.hear_of_the_disk(now);
             if self.disk.effects() != effects || now.since(self.looked) >= LOOK {
                 effects = self.disk.effects();
                 self.looked = now;
                 let complete = self.watch().complete();
                 let state = self.watch().state();
-                let calm = self.is_calm();
-                let world = World { disk: &self.disk, complete, state, calm, now };
+                let (calm, last_fault) = (self.is_calm(), self.last_fault(now));
+                let world = World { disk: &self.disk, complete, state, calm, last_fault, now };
                 self.disk.undisturbed(|| self.scenario.observe(&world))?;
             }
             if over {

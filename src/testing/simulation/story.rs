@@ -117,27 +117,31 @@ impl Story {
         })
     }
 
-    /// The last events as text, without the mere steps of actors. What one outside system did many times in a row is told by its first and its last line.
+    /// The last events as text, without the mere steps of actors. What one outside system did many times in a row is told by its first and its last line. Only what is told is made into
+    /// text: a run may have hundreds of thousands of lines.
     pub(super) fn last_events(&self) -> String {
-        let mut shown: Vec<String> = Vec::new();
-        let mut rest = self.lines.iter().filter(|line| !matches!(line.what, What::Stepped { .. })).peekable();
-        while let Some(line) = rest.next() {
-            shown.push(line.shown(&self.chains));
-            let mut same = Vec::new();
-            while let Some(next) = rest.next_if(|next| line.is_by_the_same(next)) {
-                same.push(next);
+        let mut backwards: Vec<String> = Vec::new();
+        let mut rest = self.lines.iter().rev().filter(|line| !matches!(line.what, What::Stepped { .. })).peekable();
+        while backwards.len() < SHOWN
+            && let Some(last) = rest.next()
+        {
+            backwards.push(last.shown(&self.chains));
+            let mut earlier = Vec::new();
+            while let Some(line) = rest.next_if(|line| line.is_by_the_same(last)) {
+                earlier.push(line);
             }
-            if let Some(last) = same.pop() {
-                match same.as_slice() {
+            if let Some(first) = earlier.pop() {
+                match earlier.as_slice() {
                     [] => {}
-                    [one] => shown.push(one.shown(&self.chains)),
-                    more => shown.push(format!("{:>15}       ... {} more of them ...", "", more.len())),
+                    [one] => backwards.push(one.shown(&self.chains)),
+                    more => backwards.push(format!("{:>15}       ... {} more of them ...", "", more.len())),
                 }
-                shown.push(last.shown(&self.chains));
+                backwards.push(first.shown(&self.chains));
             }
         }
-        shown.drain(..shown.len().saturating_sub(SHOWN));
-        shown.join("\n") + "\n"
+        backwards.truncate(SHOWN);
+        backwards.reverse();
+        backwards.join("\n") + "\n"
     }
 }
 
@@ -225,5 +229,46 @@ pub(super) fn describe(message: &Control) -> String {
             format!("Reader {name} of {subtask} (attempt {attempt})")
         }
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Random;
+
+    /// All lines, first to last, of which the last ones are taken: what the walk from the end has to come to.
+    fn from_the_beginning(story: &Story) -> String {
+        let lines: Vec<&Line> = story.lines.iter().filter(|line| !matches!(line.what, What::Stepped { .. })).collect();
+        let mut shown = Vec::new();
+        for same in lines.chunk_by(|one, other| one.is_by_the_same(other)) {
+            match same {
+                [first, _, .., _, last] => {
+                    let more = format!("{:>15}       ... {} more of them ...", "", same.len() - 2);
+                    shown.extend([first.shown(&[]), more, last.shown(&[])]);
+                }
+                few => shown.extend(few.iter().map(|line| line.shown(&[]))),
+            }
+        }
+        shown.drain(..shown.len().saturating_sub(SHOWN));
+        shown.join("\n") + "\n"
+    }
+
+    #[test]
+    fn the_last_events_are_the_end_of_all_events_whatever_they_are() {
+        let mut random = Random::new(3);
+        for lines in [0, 1, 2, 3, 5, 2_000].into_iter().chain(300..500) {
+            let mut story = Story::default();
+            for number in 0..lines {
+                let time = Moment(number);
+                match random.below(8) {
+                    0 => story.tell(time, None, What::Built),
+                    1 => story.tell(time, None, What::Stepped { outcome: "again" }),
+                    2 => story.note(time, "ledger".to_owned(), number.to_string()),
+                    _ => story.note(time, "service".to_owned(), number.to_string()),
+                }
+            }
+            assert_eq!(story.last_events(), from_the_beginning(&story), "{lines} lines");
+        }
     }
 }

@@ -47,6 +47,11 @@ impl Fuse {
         format!("the fuse of the {place} blew")
     }
 
+    /// Whether it has blown as often as it can.
+    pub(crate) fn is_out(&self) -> bool {
+        self.blown() >= self.inner.times
+    }
+
     /// How often it blew.
     pub(crate) fn blown(&self) -> u64 {
         self.inner.blown.load(Ordering::SeqCst)

@@ -10,7 +10,7 @@ use alluvium::{CheckpointId, OperatorResult};
 
 use super::fuse::Fuse;
 
-/// Behaves as `source` until the fuse blows.
+/// Behaves as `source` until the fuse blows, but does not end before.
 #[derive(Clone, Debug)]
 pub(crate) struct FusedSource<S> {
     pub(crate) source: S,
@@ -103,7 +103,15 @@ impl<R: SourceReader> SourceReader for Fused<R> {
         output: &mut ReaderOutput<'_, R::Record>,
     ) -> Poll<OperatorResult<ReaderStatus>> {
         self.fuse.pass("poll");
-        self.inner.poll_batch(context, output)
+        let budget = output.budget();
+        match self.inner.poll_batch(context, output) {
+            // The end is held back until the fuse has blown: so there are as many checkpoints as that takes. Nobody has to be woken: the panic ends this attempt.
+            Poll::Ready(Ok(ReaderStatus::Ended)) if !self.fuse.is_out() => {
+                let emitted = output.budget() < budget;
+                if emitted { Poll::Ready(Ok(ReaderStatus::More)) } else { Poll::Pending }
+            }
+            polled => polled,
+        }
     }
 
     fn snapshot(&mut self, checkpoint: CheckpointId) -> Vec<R::Split> {

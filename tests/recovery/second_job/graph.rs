@@ -61,7 +61,7 @@ pub(crate) fn build(shape: Shape, output: &Path) -> Result<Graph, BuildErrors> {
         }
     }
     if let Some(count) = shape.apart {
-        let rate = (count * speed / 100).max(1);
+        let rate = (input::RATE_APART * speed / 100).max(1);
         job.source("apart", Generator::bounded(count, |index| index).splits(1).rate(rate))
             .key_by_value(|index| index % input::KEYS_APART)
             .aggregate("counting apart", 0_u64, |_, count, index| {

@@ -13,7 +13,10 @@ pub(crate) const SOURCES: [(&str, u64); 4] = [("fast", 20_000), ("brisk", 3_000)
 
 const KEYS: u64 = 61;
 
-/// The keys of the region that has nothing to do with the others.
+/// How many records the source of the region that has nothing to do with the others emits in a second.
+pub(crate) const RATE_APART: u64 = 5_000;
+
+/// The keys of that region.
 pub(crate) const KEYS_APART: u64 = 7;
 
 /// Apart from this, ids say where they come from: the source times this, plus the index in it.

@@ -89,6 +89,8 @@ pub(crate) fn line(event: &JobEvent) -> Option<String> {
         JobEvent::Completed { checkpoint, kind, .. } => format!("completed {checkpoint} {kind:?}"),
         JobEvent::Aborted { checkpoint, reason } => format!("aborted {checkpoint}: {reason}"),
         JobEvent::Failed(failure) => format!("failed {failure}"),
+        JobEvent::Restarting { whole_job: true, .. } => "restarting the job".to_owned(),
+        JobEvent::Restarting { operators, .. } => format!("restarting {}", operators.join(", ")),
         JobEvent::State(state) => format!("state-{}", state.to_string().to_lowercase()),
         JobEvent::Triggered { .. } => "triggered".to_owned(),
         // One from each subtask for each checkpoint: too many to say anything.

@@ -74,6 +74,9 @@ struct Arguments {
     /// Gives a checkpoint up after so many milliseconds, and bears that.
     #[arg(long)]
     timeout: Option<u64>,
+    /// Keeps pieces of state shorter than this, in bytes, in the manifest. The state is small: with as much as is usual there would be no blobs.
+    #[arg(long, value_name = "BYTES", default_value_t = 1_000)]
+    memory_threshold: usize,
     /// Lets no channel wait for another: records may count again.
     #[arg(long)]
     at_least_once: bool,
@@ -114,10 +117,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let switch = Arc::new(Switch::new(arguments.kill_at.clone()));
     let drill = FaultDrill::new();
     let files = KillingFiles::new(SystemFiles::new(), Arc::clone(&switch));
-    // The state is small; so that some of it goes into blobs all the same, little of it fits into a manifest.
     let mut options = Options::default()
         .store(&arguments.store)
-        .inline_limit(1_000)
+        .inline_limit(arguments.memory_threshold)
         .files(Arc::new(files))
         .listener(Arc::new(Telling { switch, drill: drill.clone(), in_last: arguments.faults_in_last.clone() }))
         .faults(drill);

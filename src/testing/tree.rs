@@ -1,7 +1,7 @@
 //! Values whose type nobody knows, read from what was encoded: to compare them and to show them to people.
 //!
 //! MessagePack says itself what stands in it. A map becomes a sorted list of its entries, so that two `HashMap`s with the same content are equal; a
-//! `HashSet` is a list to whoever reads it, in its own random order.
+//! `HashSet` is a list to whoever reads it, in its own random order. Nothing is left out: two values are equal exactly when what is encoded of them is.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Any value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Tree {
+pub(crate) enum Tree {
     /// Nothing: `None`, or a unit.
     Nothing,
     Truth(bool),
@@ -25,9 +25,27 @@ pub(super) enum Tree {
 
 impl Tree {
     /// A value as it is encoded in checkpoints.
-    pub(super) fn of<T: serde::Serialize>(value: &T) -> Result<Tree, String> {
+    pub(crate) fn of<T: serde::Serialize>(value: &T) -> Result<Tree, String> {
         let bytes = rmp_serde::to_vec_named(value).map_err(|error| error.to_string())?;
         rmp_serde::from_slice(&bytes).map_err(|error| error.to_string())
+    }
+
+    /// The same with the elements of every list in order: for values that may hold sets.
+    pub(crate) fn without_order(self) -> Tree {
+        match self {
+            Tree::List(items) => {
+                let mut items: Vec<Tree> = items.into_iter().map(Tree::without_order).collect();
+                items.sort_unstable();
+                Tree::List(items)
+            }
+            Tree::Map(entries) => {
+                let entries = entries.into_iter().map(|(key, value)| (key.without_order(), value.without_order()));
+                let mut entries: Vec<(Tree, Tree)> = entries.collect();
+                entries.sort_unstable();
+                Tree::Map(entries)
+            }
+            other => other,
+        }
     }
 }
 
@@ -151,6 +169,32 @@ mod tests {
         let tree = Tree::of(&trip).unwrap();
         assert_eq!(tree.to_string(), r#"{"direct": false, "legs": [[1, 0.5], [2, -3.0]], "to": "JFK"}"#);
         assert_eq!(Tree::of(&(i64::MIN, None::<u8>)).unwrap().to_string(), format!("[{}, nothing]", i64::MIN));
+    }
+
+    #[test]
+    fn two_values_that_differ_in_nothing_but_bytes_are_not_equal() {
+        // 128 bits are written as bytes too.
+        assert_ne!(Tree::of(&1_u128).unwrap(), Tree::of(&2_u128).unwrap());
+        assert_ne!(Tree::of(&-1_i128).unwrap(), Tree::of(&-2_i128).unwrap());
+        struct Image(&'static [u8]);
+        impl Serialize for Image {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(self.0)
+            }
+        }
+        let tree = Tree::of(&Image(&[1, 0xfe])).unwrap();
+        assert_eq!(tree.to_string(), "2 bytes [01, fe]");
+        assert_ne!(tree, Tree::of(&Image(&[1, 0xff])).unwrap());
+    }
+
+    #[test]
+    fn sets_are_equal_when_the_order_of_lists_does_not_count() {
+        use std::collections::HashSet;
+        let sets: [HashMap<u8, HashSet<u32>>; 2] =
+            [[(1, (0..50).collect())].into(), [(1, (0..50).rev().collect())].into()];
+        let [one, other] = sets.map(|set| Tree::of(&set).unwrap().without_order());
+        assert_eq!(one, other);
+        assert_ne!(Tree::of(&[1, 2]).unwrap(), Tree::of(&[2, 1]).unwrap(), "the order of a list counts");
     }
 
     #[test]
