@@ -66,6 +66,20 @@ impl OperatorHead {
     }
 }
 
+impl OperatorHead {
+    /// Takes the next batch that was in flight when the restored checkpoint was taken. False if there is none left.
+    fn take_restored(&mut self, core: &mut SubtaskCore) -> Result<bool, Failure> {
+        let task = self.chain();
+        if !task.has_restored() {
+            return Ok(false);
+        }
+        let Some((input, batch)) = guarded(&core.name, task, |task| task.take_restored())?? else { return Ok(false) };
+        guarded(&core.name, task, |task| task.accept(input, batch))?;
+        self.working = Some(Working::Restored);
+        Ok(true)
+    }
+}
+
 impl Head for OperatorHead {
     fn task(&mut self) -> &mut dyn Task {
         self.chain()
@@ -98,19 +112,20 @@ impl Head for OperatorHead {
             return Ok(Step::Again);
         }
         // All that was in flight comes before anything new (rule 27).
-        if task.has_restored()
-            && let Some((input, batch)) = guarded(&core.name, task, |task| task.take_restored())??
-        {
-            guarded(&core.name, task, |task| task.accept(input, batch))?;
-            self.working = Some(Working::Restored);
+        if !is_active(Mutation::RestoredBehindNew) && self.take_restored(core)? {
             return Ok(Step::Again);
         }
         let Poll::Ready((channel, frame)) = self.gate.poll_frame(context) else {
+            if self.take_restored(core)? {
+                return Ok(Step::Again);
+            }
+            let task = self.task.as_mut().expect("the task lives until the driver ends").as_mut();
             // Idle: nothing is held back. What the flush sends may need credit, and leaves its waker if it gets none.
             core.flush(task)?;
             core.outputs.poll_drained(context);
             return Ok(Step::Wait);
         };
+        let task = self.task.as_mut().expect("the task lives until the driver ends").as_mut();
         if let Some(capture) = &mut self.capture {
             capture.takes(core, task, channel, &frame)?;
         }

@@ -79,9 +79,6 @@ mutations! {
     CaptureTooLate "capture-too-late" "R5"
         breaks "a batch that leaves its edge before it was captured is not captured any more"
         costs "Its records are behind the cut of their producer and not in that of their consumer: lost by a restore";
-    OvertakeKeptOrder "overtake-kept-order" "R26"
-        breaks "a barrier overtakes on edges whose records cannot be shared out anew"
-        costs "A broadcast record that was in flight is restored once for all, or by each again";
     RestoredBehindNew "restored-behind-new" "R27"
         breaks "what was in flight is processed after what the restored producers send"
         costs "The order of a key's records is lost";

@@ -53,6 +53,8 @@ pub struct Options {
     pub(super) buffer_timeout: Duration,
     pub(super) arbiters: Option<Arbiters>,
     pub(super) inline_limit: usize,
+    pub(super) unaligned: bool,
+    pub(super) aligned_timeout: Option<Duration>,
     pub(super) fall_back_to_older: bool,
     pub(super) accept_repeats: bool,
     pub(super) fresh: bool,
@@ -85,6 +87,8 @@ impl Default for Options {
             buffer_timeout: alluvium_actors::protocol::buffer_timeout::DEFAULT_BUFFER_TIMEOUT,
             arbiters: None,
             inline_limit: DEFAULT_INLINE_LIMIT,
+            unaligned: false,
+            aligned_timeout: None,
             fall_back_to_older: false,
             accept_repeats: false,
             fresh: false,
@@ -128,6 +132,42 @@ impl Options {
     #[must_use]
     pub fn checkpoint_mode(mut self, mode: CheckpointMode) -> Options {
         self.mode = mode;
+        self
+    }
+
+    /// Lets barriers overtake the records that wait in front of them, so that a checkpoint completes however long the queues are: what was overtaken
+    /// becomes part of the checkpoint, and is processed first after a restore.
+    ///
+    /// For jobs under back-pressure. A checkpoint is larger then, by at most what the edges hold. Exactly once only, and one checkpoint at a time. A stop, and
+    /// the last checkpoint of a job, are always aligned: nothing is in flight in them. Edges that join pairs of subtasks, and those that
+    /// [`broadcast`](crate::Stream::broadcast), are aligned too: the cut behind them waits for their barriers.
+    ///
+    /// ```
+    /// use alluvium::Options;
+    /// use std::time::Duration;
+    ///
+    /// // Aligned as a rule, and never felt behind a queue.
+    /// let options = Options::default()
+    ///     .checkpoint_every(Duration::from_secs(1))
+    ///     .unaligned()
+    ///     .aligned_checkpoint_timeout(Duration::from_millis(100));
+    /// assert!(options.check().is_ok());
+    /// ```
+    ///
+    /// Flink: `execution.checkpointing.unaligned.enabled`.
+    #[must_use]
+    pub fn unaligned(mut self) -> Options {
+        self.unaligned = true;
+        self
+    }
+
+    /// Aligns each checkpoint of an [`unaligned`](Options::unaligned) job until this time has passed since its trigger; only then barriers overtake, wherever
+    /// they still wait. Zero if not given: they overtake at once.
+    ///
+    /// Flink: `execution.checkpointing.aligned-checkpoint-timeout`.
+    #[must_use]
+    pub fn aligned_checkpoint_timeout(mut self, timeout: Duration) -> Options {
+        self.aligned_timeout = Some(timeout);
         self
     }
 
@@ -355,6 +395,7 @@ impl Options {
             interval: self.interval,
             timeout: self.timeout,
             minimum_pause: self.minimum_pause,
+            overtake_after: self.unaligned.then(|| self.aligned_timeout.unwrap_or_default()),
             maximum_concurrent: NonZeroUsize::new(self.maximum_concurrent).unwrap_or(NonZeroUsize::MIN),
             retained: NonZeroUsize::new(self.retained).unwrap_or(NonZeroUsize::MIN),
             maximum_queued_requests: NonZeroUsize::new(self.maximum_queued_requests).unwrap_or(NonZeroUsize::MIN),

@@ -12,7 +12,6 @@ use alluvium_actors::ports::blocking::{Lane, Promise};
 use alluvium_actors::ports::store::{InFlight, PieceContent, StoreError, blob_name};
 use alluvium_actors::ports::task::{Failure, InputEdge, TaskContext};
 use alluvium_actors::protocol::align::Channel;
-use alluvium_actors::protocol::mutation::{Mutation, is_active};
 use serde::{Deserialize, Serialize};
 
 use super::piece::{Written, decode, encode, panic_failure, store_failure};
@@ -368,9 +367,4 @@ fn captured(origin: u32, batch: &dyn Batch, operator: &str) -> Result<Captured, 
     let mut bytes = Vec::with_capacity(batch.byte_size());
     batch.encode(&mut bytes).map_err(|error| Failure::unrecoverable(operator, error))?;
     Ok(Captured { origin, records: batch.len() as u32, bytes })
-}
-
-/// Whether what was in flight comes behind what is new: never, but where a test wants to see it found.
-pub(crate) fn comes_last() -> bool {
-    is_active(Mutation::RestoredBehindNew)
 }

@@ -64,6 +64,7 @@ impl Partition {
             store: Arc::new(store),
             files: Arc::new(SystemFiles::new()),
             fence: fence.clone(),
+            inputs: Arc::default(),
             restored: None,
             calls: Arc::default(),
         };

@@ -224,7 +224,7 @@ impl Rig {
 
     fn acknowledge(&mut self, checkpoint: u64, reader: u32) {
         let subtask = SubtaskId::new(0, reader);
-        let snapshot = Box::new(SubtaskSnapshot { subtask, finished: false, operators: Vec::new() });
+        let snapshot = Box::new(SubtaskSnapshot { subtask, finished: false, operators: Vec::new(), in_flight: None });
         self.tell(Control::Acknowledge { attempt: ATTEMPT, checkpoint: CheckpointId(checkpoint), snapshot });
     }
 

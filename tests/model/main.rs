@@ -24,6 +24,7 @@ mod credit;
 mod explore;
 mod lifecycle;
 mod notices;
+mod overtake_cases;
 mod placement;
 mod regions;
 mod restart_strategy;

@@ -14,6 +14,7 @@ mod guide;
 mod many_seeds;
 mod mutations;
 mod on_the_way;
+mod overtaking;
 mod points;
 mod poisoned;
 mod random_graph;

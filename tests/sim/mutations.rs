@@ -2,7 +2,7 @@
 //! the same schedules find nothing in the runtime as it is.
 
 mod doubtful;
-mod orders;
+pub(crate) mod orders;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,7 +36,7 @@ const ENOUGH: u64 = 1_000;
 const SELDOM: &[Mutation] = &[Mutation::ReservationNotStored, Mutation::StopNotCalledOff, Mutation::AbortLeavesBlocked];
 
 /// How many jobs take turns in the schedules.
-const JOBS: u64 = 15;
+const JOBS: u64 = 16;
 
 /// One schedule of the hunt, the same for all mutations: the jobs take turns, each with the seeds from 0 on.
 fn hunt(number: u64) -> Result<Report, Trouble> {
@@ -50,6 +50,7 @@ fn hunt(number: u64) -> Result<Report, Trouble> {
         4 => simulation.run(&mut Flights::new(100, 2)),
         12 => simulation.run(&mut Ways::new()),
         14 => simulation.run(&mut counting().scenario()),
+        15 => simulation.run(&mut billing(Kind::Overtaking).scenario()),
         13 => simulation.run(&mut Doubtful(billing(Kind::Usual).scenario())),
         6 => simulation.run(&mut Regions::new(Panics::Both)),
         7 => simulation.run(&mut Cancelled::default()),

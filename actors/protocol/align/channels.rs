@@ -1,7 +1,6 @@
 //! The channels of one subtask during an alignment: which have delivered, which have ended, how many still owe.
 
 use super::Channel;
-use crate::protocol::mutation::{Mutation, is_active};
 
 /// What one channel has done for the pending checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,14 +37,12 @@ impl Channels {
 
     /// Whether no channel that may not be overtaken owes the marker.
     pub(super) fn may_be_overtaken(&self) -> bool {
-        is_active(Mutation::OvertakeKeptOrder)
-            || self.ordered.iter().all(|channel| self.standing.get(channel.position()) != Some(&Standing::Open))
+        self.ordered.iter().all(|channel| self.standing.get(channel.position()) != Some(&Standing::Open))
     }
 
     /// Whether no channel that may not be overtaken is open, so that a barrier that nobody delivered may overtake.
     pub(super) fn may_be_overtaken_by_message(&self) -> bool {
-        is_active(Mutation::OvertakeKeptOrder)
-            || self.ordered.iter().all(|channel| self.standing.get(channel.position()) == Some(&Standing::Ended))
+        self.ordered.iter().all(|channel| self.standing.get(channel.position()) == Some(&Standing::Ended))
     }
 
     /// The channels that owe the marker, in ascending order.

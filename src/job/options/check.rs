@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alluvium_actors::protocol::align::CheckpointMode;
 use alluvium_actors::protocol::supervise::{RestartStrategy, RestartStrategyError};
 
 use super::Options;
@@ -47,6 +48,16 @@ impl Options {
         }
         if self.maximum_concurrent > 1 && !self.minimum_pause.is_zero() {
             errors.push(OptionError::PauseWithConcurrency { maximum_concurrent: self.maximum_concurrent });
+        }
+        if self.unaligned {
+            if self.mode == CheckpointMode::AtLeastOnce {
+                errors.push(OptionError::UnalignedAtLeastOnce);
+            }
+            if self.maximum_concurrent > 1 {
+                errors.push(OptionError::UnalignedWithConcurrency { maximum_concurrent: self.maximum_concurrent });
+            }
+        } else if let Some(timeout) = self.aligned_timeout {
+            errors.push(OptionError::TimeoutWithoutUnaligned { timeout });
         }
         if self.interval.is_none() && !self.minimum_pause.is_zero() {
             errors.push(OptionError::PauseWithoutInterval { pause: self.minimum_pause });
@@ -133,6 +144,27 @@ pub enum OptionError {
     PauseWithConcurrency {
         /// What was given.
         maximum_concurrent: usize,
+    },
+    /// Where no channel waits there is nothing to overtake.
+    #[error(
+        "unaligned() and CheckpointMode::AtLeastOnce exclude each other: at least once, no barrier waits for another; leave one of them out"
+    )]
+    UnalignedAtLeastOnce,
+    /// What is in flight belongs to one checkpoint.
+    #[error(
+        "unaligned() and maximum_concurrent_checkpoints({maximum_concurrent}) exclude each other: allow one checkpoint at a time, or leave out unaligned()"
+    )]
+    UnalignedWithConcurrency {
+        /// What was given.
+        maximum_concurrent: usize,
+    },
+    /// Without unaligned checkpoints nothing ever overtakes.
+    #[error(
+        "aligned_checkpoint_timeout({timeout:?}) has no effect without unaligned(): give that too, or leave it out"
+    )]
+    TimeoutWithoutUnaligned {
+        /// What was given.
+        timeout: Duration,
     },
     /// A pause between periodic checkpoints that are off.
     #[error(

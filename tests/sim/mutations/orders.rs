@@ -46,11 +46,13 @@ fn parse(line: &str) -> Result<Bill, String> {
 
 /// How the job is run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// With options by chance.
     Usual,
     /// The first processes are also stopped or cancelled by chance.
     Stopped,
+    /// With barriers that overtake, from the beginning or after a while, and a second exchange by key behind the count.
+    Overtaking,
     /// For seconds, with few checkpoints, many of which expire: what is forgotten piles up, and ids beyond those of a run record are used.
     Slow,
 }
@@ -76,8 +78,13 @@ fn options(process: &mut TestProcess<'_, '_>) -> Options {
     if any(&[0, 1]) == 0 { options.continue_on_checkpoint_errors() } else { options.tolerable_checkpoint_failures(1) }
 }
 
+fn overtaking_options(process: &mut TestProcess<'_, '_>) -> Options {
+    let after = Duration::from_micros([0, 0, 100, 2_000][process.random() as usize % 4]);
+    options(process).maximum_concurrent_checkpoints(1).unaligned().aligned_checkpoint_timeout(after)
+}
+
 /// The test.
-pub(super) fn billing(kind: Kind) -> JobTest<'static> {
+pub(crate) fn billing(kind: Kind) -> JobTest<'static> {
     JobTest::new(move |run| {
         let slower = if kind == Kind::Slow { 80 } else { 1 };
         let web = run.records("web", WEB, order).splits(4).uneven_rate(8_000 / slower);
@@ -94,7 +101,11 @@ pub(super) fn billing(kind: Kind) -> JobTest<'static> {
         run.check(MonotoneIds::new());
         run.check(Progress::within(Duration::from_secs(30)));
         run.job(move |process| {
-            let chosen = if kind == Kind::Slow { slow_options(process) } else { options(process) };
+            let chosen = match kind {
+                Kind::Usual | Kind::Stopped => options(process),
+                Kind::Overtaking => overtaking_options(process),
+                Kind::Slow => slow_options(process),
+            };
             process.options(chosen);
             if kind == Kind::Stopped && process.number() <= 5 {
                 let after = Duration::from_micros(process.random() % 40_000);
@@ -114,7 +125,15 @@ pub(super) fn billing(kind: Kind) -> JobTest<'static> {
                     Bill { customer: *customer, sequence: *count, order: order.number }
                 },
             );
-            counted.sink("bills", bills.clone());
+            if kind == Kind::Overtaking {
+                let again = counted.key_by(|bill| &bill.customer).aggregate("again", 0_u64, |_, seen, bill| {
+                    *seen += 1;
+                    bill
+                });
+                again.sink("bills", bills.clone());
+            } else {
+                counted.sink("bills", bills.clone());
+            }
             let lines = counted.map(|bill| format!("{},{},{}", bill.customer, bill.sequence, bill.order));
             lines.sink("files", Lines::exactly_once(FILES).suffix(".csv"));
             job.build()
