@@ -103,7 +103,10 @@ impl Head for OperatorHead {
             Poll::Ready(ready) => ready?,
         }
         if let Some(working) = self.working {
-            if let Some(emptied) = guarded(&core.name, task, |task| task.step(&mut core.outputs))?? {
+            let (limit, began) = (core.slice_size.records(), core.host.now());
+            let emptied = guarded(&core.name, task, |task| task.step(limit, &mut core.outputs))??;
+            core.slice_size.took(core.host.now().since(began));
+            if let Some(emptied) = emptied {
                 if let Working::Edge(channel) = working {
                     self.gate.give_back(channel, emptied);
                 }

@@ -89,9 +89,13 @@ impl Head for SourceHead {
             Poll::Pending => return Ok(Step::Wait),
             Poll::Ready(ready) => ready?,
         }
-        match guarded(&core.name, self.chain(), |task| task.poll_records(&mut core.outputs, context))? {
+        let (limit, began) = (core.slice_size.records(), core.host.now());
+        match guarded(&core.name, self.chain(), |task| task.poll_records(limit, &mut core.outputs, context))? {
             Poll::Ready(step) => match step? {
-                SourceStep::Emitted => Ok(Step::Again),
+                SourceStep::Emitted => {
+                    core.slice_size.took(core.host.now().since(began));
+                    Ok(Step::Again)
+                }
                 SourceStep::Ended => {
                     core.end_of_data(self.task())?;
                     Ok(Step::Again)

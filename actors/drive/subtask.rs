@@ -25,6 +25,7 @@ use crate::protocol::lifecycle::SubtaskState;
 use crate::protocol::machine::Machine;
 use crate::protocol::mutation::{Mutation, is_active};
 use crate::protocol::notices::Notices;
+use crate::protocol::slice_size::SliceSize;
 
 /// How many entries of state a busy subtask encodes for open snapshots between two slices of records: about a fifth of its time.
 const SNAPSHOT_ENTRIES_BUSY: usize = 1024;
@@ -44,6 +45,7 @@ pub struct SubtaskCore {
     pub(super) mailbox: VecDeque<Control>,
     pub(super) state: SubtaskState,
     pub(super) name: String,
+    pub(super) slice_size: SliceSize,
     alignment: Alignment,
     effects: Vec<align::Effect>,
     /// What the alignment asked for and the head has not been told.
@@ -95,6 +97,7 @@ impl SubtaskCore {
             mailbox: VecDeque::new(),
             state: SubtaskState::Restoring,
             name,
+            slice_size: SliceSize::default(),
             alignment,
             effects: Vec::new(),
             blocks: Vec::new(),

@@ -91,8 +91,8 @@ impl<T: ?Sized + OperatorTask> OperatorTask for Watched<T> {
         self.task.accept(input, batch);
     }
 
-    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
-        self.call(Call::Records, |task| task.step(outputs))
+    fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
+        self.call(Call::Records, |task| task.step(limit, outputs))
     }
 
     fn take_restored(&mut self) -> Result<Option<(usize, Payload)>, Failure> {
@@ -117,8 +117,13 @@ impl<T: ?Sized + OperatorTask> OperatorTask for Watched<T> {
 }
 
 impl<T: ?Sized + SourceTask> SourceTask for Watched<T> {
-    fn poll_records(&mut self, outputs: &mut Outputs, context: &mut Context<'_>) -> Poll<Result<SourceStep, Failure>> {
-        self.call(Call::Read, |task| task.poll_records(outputs, context))
+    fn poll_records(
+        &mut self,
+        limit: usize,
+        outputs: &mut Outputs,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<SourceStep, Failure>> {
+        self.call(Call::Read, |task| task.poll_records(limit, outputs, context))
     }
 
     fn add_splits(&mut self, splits: Vec<Vec<u8>>) -> Result<(), Failure> {

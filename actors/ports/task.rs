@@ -195,12 +195,12 @@ pub trait OperatorTask: Task {
     /// Takes a batch of input `input`. Only called when the one before is used up.
     fn accept(&mut self, input: usize, batch: Payload);
 
-    /// Takes at most [`SLICE_RECORDS`] records of the accepted batch through the chain. Gives the emptied batch back when it is used
+    /// Takes at most `limit` records of the accepted batch, and never more than [`SLICE_RECORDS`], through the chain. Gives the emptied batch back when it is used
     /// up, so that its buffer can return to its producer.
     ///
     /// # Errors
     /// When user code fails.
-    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure>;
+    fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure>;
 
     /// The next batch that was in flight when the restored checkpoint was taken, with the input that it belongs to. All of them are taken
     /// through the chain before anything that an edge brings (rule 27).
@@ -230,11 +230,16 @@ pub trait OperatorTask: Task {
 
 /// A chain whose head is a source reader.
 pub trait SourceTask: Task {
-    /// Reads at most [`SLICE_RECORDS`] records and takes them through the chain.
+    /// Reads at most `limit` records, and never more than [`SLICE_RECORDS`], and takes them through the chain.
     ///
     /// # Errors
     /// When the reader or user code fails.
-    fn poll_records(&mut self, outputs: &mut Outputs, context: &mut Context<'_>) -> Poll<Result<SourceStep, Failure>>;
+    fn poll_records(
+        &mut self,
+        limit: usize,
+        outputs: &mut Outputs,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<SourceStep, Failure>>;
 
     /// More work from the enumerator, encoded splits.
     ///

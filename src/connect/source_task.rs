@@ -161,10 +161,15 @@ impl<S: Source> Member for SourceHead<S> {
 }
 
 impl<S: Source> SourceTask for Chain<SourceHead<S>> {
-    fn poll_records(&mut self, outputs: &mut Outputs, context: &mut Context<'_>) -> Poll<Result<SourceStep, Failure>> {
+    fn poll_records(
+        &mut self,
+        limit: usize,
+        outputs: &mut Outputs,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<SourceStep, Failure>> {
         let head = self.head();
         head.site.place.enter();
-        let mut output = ReaderOutput::new(&mut head.slice, SLICE_RECORDS);
+        let mut output = ReaderOutput::new(&mut head.slice, limit.min(SLICE_RECORDS));
         let status = head.reader.poll_batch(context, &mut output);
         let emitted = !head.slice.is_empty();
         if let Poll::Ready(Err(error)) = status {

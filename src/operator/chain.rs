@@ -273,8 +273,8 @@ impl<H: Head> OperatorTask for Chain<H> {
         self.head.accept(input, batch);
     }
 
-    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
-        let emptied = self.head.step(outputs)?;
+    fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
+        let emptied = self.head.step(limit, outputs)?;
         if emptied.is_some() {
             self.in_flight.used_up();
         }

@@ -13,8 +13,8 @@ pub(crate) trait Head: Member {
     /// Takes a batch of one input.
     fn accept(&mut self, input: usize, batch: Payload);
 
-    /// Takes the next slice of it through the chain. Gives the batch back when it is used up.
-    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure>;
+    /// Takes its next records through the chain, at most `limit`. Gives the batch back when it is used up.
+    fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure>;
 
     /// The unread rest of the batch in work.
     fn rest(&self) -> Option<&dyn alluvium_actors::payload::Batch>;
@@ -43,9 +43,9 @@ impl<T: Record> Head for OneInput<T> {
         self.batch = Some(Batch::from_payload(batch));
     }
 
-    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
+    fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
         let Some(batch) = &mut self.batch else { return Ok(None) };
-        if let Some(mut slice) = batch.pop() {
+        if let Some(mut slice) = batch.pop_at_most(limit) {
             self.link.push(&mut slice, outputs)?;
             batch.give_back(slice);
         }
@@ -94,18 +94,18 @@ impl<A: Record, B: Record, L: TwoInputLink<A, B>> Head for TwoInputs<A, B, L> {
         };
     }
 
-    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
+    fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
         let emptied = match &mut self.batch {
             Accepted::None => false,
             Accepted::Left(batch) => {
-                if let Some(mut slice) = batch.pop() {
+                if let Some(mut slice) = batch.pop_at_most(limit) {
                     self.link.push_left(&mut slice, outputs)?;
                     batch.give_back(slice);
                 }
                 batch.is_empty()
             }
             Accepted::Right(batch) => {
-                if let Some(mut slice) = batch.pop() {
+                if let Some(mut slice) = batch.pop_at_most(limit) {
                     self.link.push_right(&mut slice, outputs)?;
                     batch.give_back(slice);
                 }

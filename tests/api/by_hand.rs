@@ -22,7 +22,7 @@ use alluvium_actors::ports::store::{
     CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot, Piece, PieceContent, PublishOutcome, SubtaskSnapshot,
 };
 use alluvium_actors::ports::task::{
-    Cut, Failure, OperatorTask, SourceStep, SourceTask, Task, TaskContext, TaskFactory, TaskSnapshot,
+    Cut, Failure, OperatorTask, SLICE_RECORDS, SourceStep, SourceTask, Task, TaskContext, TaskFactory, TaskSnapshot,
 };
 
 pub(crate) const SEED: u64 = 0x5eed;
@@ -455,7 +455,7 @@ fn step(subtask: &mut Subtask) -> Result<bool, Failure> {
     let mut moved = false;
     let finished = match body {
         Body::Source(_) if !*reading => false,
-        Body::Source(task) => match task.poll_records(outputs, &mut context) {
+        Body::Source(task) => match task.poll_records(SLICE_RECORDS, outputs, &mut context) {
             Poll::Pending => {
                 task.flush(outputs);
                 false
@@ -468,7 +468,7 @@ fn step(subtask: &mut Subtask) -> Result<bool, Failure> {
         Body::Operator(task) => {
             if let Some(channel) = *holds {
                 moved = true;
-                if let Some(emptied) = task.step(outputs)? {
+                if let Some(emptied) = task.step(SLICE_RECORDS, outputs)? {
                     inputs[channel].1.give_back(emptied);
                     *holds = None;
                 }

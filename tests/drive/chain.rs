@@ -74,6 +74,8 @@ struct State {
     events: Vec<ReaderEvent>,
     /// The checkpoints whose in-flight records are being captured.
     captures: BTreeSet<u64>,
+    /// Its sink takes nothing.
+    held: bool,
     /// What was in flight when the restored checkpoint was taken.
     restored: VecDeque<u64>,
 }
@@ -97,6 +99,10 @@ impl Script {
 
     pub(crate) fn read(&self, step: SourceStep) {
         self.0.borrow_mut().reads.push_back(step);
+    }
+
+    pub(crate) fn hold(&self) {
+        self.0.borrow_mut().held = true;
     }
 
     pub(crate) fn restore(&self, number: u64) {
@@ -131,7 +137,7 @@ impl Task for Chain {
     }
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
+        if self.0.0.borrow().held { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     fn flush(&mut self, _: &mut Outputs) {}
@@ -194,7 +200,7 @@ impl OperatorTask for Chain {
         self.0.note("record", Some(number.0));
     }
 
-    fn step(&mut self, _: &mut Outputs) -> Result<Option<Payload>, Failure> {
+    fn step(&mut self, _: usize, _: &mut Outputs) -> Result<Option<Payload>, Failure> {
         Ok(Some(Box::new(Number(0))))
     }
 
@@ -230,7 +236,7 @@ impl OperatorTask for Chain {
 }
 
 impl SourceTask for Chain {
-    fn poll_records(&mut self, _: &mut Outputs, _: &mut Context<'_>) -> Poll<Result<SourceStep, Failure>> {
+    fn poll_records(&mut self, _: usize, _: &mut Outputs, _: &mut Context<'_>) -> Poll<Result<SourceStep, Failure>> {
         self.0.note("read", None);
         let step = self.0.0.borrow_mut().reads.pop_front();
         step.map_or(Poll::Pending, |step| Poll::Ready(Ok(step)))

@@ -6,6 +6,7 @@ mod chain;
 mod host;
 mod modes;
 mod notices;
+mod overtaking;
 mod parts;
 mod rig;
 mod sources;

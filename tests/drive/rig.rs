@@ -40,6 +40,11 @@ pub(crate) fn barrier(checkpoint: u64) -> Barrier {
     }
 }
 
+/// One that overtakes from this moment on.
+pub(crate) fn overtaking(checkpoint: u64, from: u64) -> Barrier {
+    Barrier { overtakes: Some(Moment(from)), ..barrier(checkpoint) }
+}
+
 /// An operator with so many channels, started.
 pub(crate) fn operator(mode: CheckpointMode, channels: u32) -> Rig {
     let mut rig = restored_operator(mode, channels, Restored::default());
@@ -112,20 +117,35 @@ impl Rig {
         self.driver.receive(message);
     }
 
-    /// Puts frames into a channel and runs: `5` is a record, `B1` a barrier, `X1` a cancel marker, `end` the end of data, `close` that of the channel.
+    /// Puts frames into a channel and runs.
     pub(crate) fn send(&mut self, channel: usize, frames: &str) -> bool {
+        self.put(channel, frames);
+        self.run()
+    }
+
+    /// Puts frames into a channel: `5` is a record, `B1` a barrier, `U1` one that overtakes, `X1` a cancel marker, `end` the end of data, `close` that of the channel.
+    pub(crate) fn put(&mut self, channel: usize, frames: &str) {
         for word in frames.split_whitespace() {
             let id = |digits: &str| digits.parse::<u64>().unwrap();
             let frame = match word {
                 "end" => Frame::EndOfData,
                 "close" => Frame::EndOfChannel,
                 word if word.starts_with('B') => Frame::Barrier(barrier(id(&word[1..]))),
+                word if word.starts_with('U') => Frame::Barrier(overtaking(id(&word[1..]), 0)),
                 word if word.starts_with('X') => Frame::Cancel(CheckpointId(id(&word[1..]))),
                 word => Frame::Batch(Box::new(Number(id(word)))),
             };
             self.inputs[channel].force_send(frame);
         }
-        self.run()
+    }
+
+    pub(crate) fn put_barrier(&mut self, channel: usize, barrier: Barrier) {
+        self.inputs[channel].force_send(Frame::Barrier(barrier));
+    }
+
+    /// Lets the host's clock show this moment, in nanoseconds.
+    pub(crate) fn pass_to(&self, moment: u64) {
+        self.host.pass_to(Moment(moment));
     }
 
     pub(crate) fn trigger(&mut self, checkpoint: u64) -> bool {

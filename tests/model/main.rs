@@ -28,6 +28,7 @@ mod overtake_cases;
 mod placement;
 mod regions;
 mod restart_strategy;
+mod slice_size;
 mod supervise;
 mod supervise_walk;
 mod track_cases;

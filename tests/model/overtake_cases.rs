@@ -287,13 +287,6 @@ fn out_of_order_barrier() {
 }
 
 #[test]
-fn next_first_checkpoint_barrier_overtakes_cancellation_barrier() {
-    let gate = run(2, "t1 t2 B1@0 +5 B2@0 +7 X1@1 +3 B2@1");
-    assert_eq!((gate.triggered.clone(), gate.cancelled.clone()), (vec![2], vec![(1, CancelledUpstream)]));
-    assert_eq!(gate.timings[0].alignment, Duration::from_millis(3), "from its own first barrier on");
-}
-
-#[test]
 fn a_subtask_whose_producers_are_leaving_captures_up_to_their_ends() {
     let gate = run(2, "t1 U1:10 E@0 S D@1 D@1 M1 +10 E@1 G");
     assert_eq!((gate.triggered.clone(), captured(&gate, 1), gate.complete.clone()), (vec![1], vec![0, 1], vec![1]));
