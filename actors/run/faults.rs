@@ -499,7 +499,9 @@ mod tests {
         let door = Arc::clone(&mailbox.door);
         let acted = mailbox.inbox.act(|| {
             let before = door.send(here(), there(), announced(1));
+            assert!(!acting_has_to_wait());
             assert_eq!(door.reach(&Hit::of(Point::SnapshotSynchronous, here())), Reaction::Go);
+            assert!(acting_has_to_wait(), "no further slice");
             (before, door.send(here(), there(), announced(2)))
         });
         let (before, behind) = acted.unwrap();

@@ -66,7 +66,8 @@ pub enum RestoreError {
     /// The operator does not do the same when the same is done with it, so that nothing can be compared: it takes something from a clock, from chance, or from what an earlier instance
     /// left in memory that both share.
     #[error(
-        "{course}, done twice, does not end the same: take time, chance and memory from the operator's context and state\n  {}", differences.join("\n  ")
+        "{course}, done twice, does not end the same: take time, chance and memory from the operator's context and state, and keep there what has an order (a `HashSet` is stored in a random \
+         one, a `BTreeSet` is not)\n  {}", differences.join("\n  ")
     )]
     NotDeterministic {
         /// How it was run, both times.
