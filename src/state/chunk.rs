@@ -78,6 +78,16 @@ impl ChunkHeader {
         Ok((header, entries))
     }
 
+    /// Gives a whole chunk, header included, another number of its state.
+    ///
+    /// # Errors
+    /// As [`ChunkHeader::open`].
+    pub(crate) fn renumber(bytes: &mut [u8], state: u16) -> Result<(), StateError> {
+        let (header, _) = ChunkHeader::open(bytes)?;
+        ChunkHeader::seal(state, header.removals, header.key_group, header.count, bytes);
+        Ok(())
+    }
+
     /// Completes a chunk whose bytes start with room for the header.
     pub(super) fn seal(state: u16, removals: bool, key_group: u32, count: u32, bytes: &mut [u8]) -> ChunkHeader {
         let (head, entries) = bytes.split_at_mut(CHUNK_HEADER_BYTES);

@@ -65,7 +65,13 @@ impl<K: Key, S: StateSet> KeyedStateView<K, S> {
             }
             let mapping = StateMapping::selecting(&stored, &wanted).map_err(of_other_type)?;
             for chunk in reader.chunks().iter().filter(|chunk| mapping.current(chunk.state as u16).is_some()) {
-                table.restore_chunk(&mapping, &reader.read(chunk)?).map_err(of_other_type)?;
+                let content = reader.read(chunk)?;
+                let restored = if reader.is_increment() {
+                    table.apply_chunk(&mapping, &content)
+                } else {
+                    table.restore_chunk(&mapping, &content)
+                };
+                restored.map_err(of_other_type)?;
             }
         }
         Ok(KeyedStateView { table: RefCell::new(table) })
@@ -177,9 +183,13 @@ impl Contents {
             for (reader, states) in pieces(store, manifest, &uid)? {
                 for chunk in reader.chunks() {
                     let state = &states[chunk.state as usize];
-                    read_chunk(&reader.read(chunk)?, state, |key, content| {
+                    read_chunk(&reader.read(chunk)?, state, |key, found| {
                         let entry = Entry { uid: uid.clone(), state: state.name.clone(), key };
-                        put(contents.entry(entry), content);
+                        match found {
+                            Found::Content(content) => put(contents.entry(entry), content),
+                            Found::Removed => _ = contents.remove(&entry),
+                            Found::RemovedFromMap(user_key) => remove_from_map(&mut contents, entry, &user_key),
+                        }
                     })
                     .map_err(|error| OperatorTestError::StateOfOtherType { uid: uid.clone(), error })?;
                 }
@@ -189,8 +199,18 @@ impl Contents {
     }
 }
 
-/// Reads the entries of one chunk: each a key, and what stands under it.
-fn read_chunk(bytes: &[u8], state: &StateDescriptor, mut take: impl FnMut(Tree, Tree)) -> Result<(), StateError> {
+/// What a chunk says of a key.
+enum Found {
+    /// This stands under it.
+    Content(Tree),
+    /// Nothing stands under it any more.
+    Removed,
+    /// Its map holds nothing under this user key any more.
+    RemovedFromMap(Tree),
+}
+
+/// Reads the entries of one chunk: each a key, and what stands under it, or what was removed.
+fn read_chunk(bytes: &[u8], state: &StateDescriptor, mut take: impl FnMut(Tree, Found)) -> Result<(), StateError> {
     let (header, entries) = ChunkHeader::open(bytes)?;
     let mut decoder = rmp_serde::Deserializer::from_read_ref(entries);
     let mut next = || {
@@ -199,16 +219,29 @@ fn read_chunk(bytes: &[u8], state: &StateDescriptor, mut take: impl FnMut(Tree, 
     };
     for _ in 0..header.count {
         let key = next()?;
-        let content = match state.kind {
-            StateKind::Map => Tree::Map(vec![(next()?, next()?)]),
-            StateKind::Value | StateKind::List | StateKind::Reducing | StateKind::Aggregating => next()?,
+        let found = match (state.kind, header.removals) {
+            (StateKind::Map, true) if next()? == Tree::Truth(true) => Found::RemovedFromMap(next()?),
+            (_, true) => Found::Removed,
+            (StateKind::Map, false) => Found::Content(Tree::Map(vec![(next()?, next()?)])),
+            (StateKind::Value | StateKind::List | StateKind::Reducing | StateKind::Aggregating, false) => {
+                Found::Content(next()?)
+            }
         };
-        take(key, content);
+        take(key, found);
     }
     Ok(())
 }
 
-/// Adds an entry: long lists and maps stand in several.
+fn remove_from_map(contents: &mut BTreeMap<Entry, Tree>, entry: Entry, user_key: &Tree) {
+    if let Some(Tree::Map(entries)) = contents.get_mut(&entry) {
+        entries.retain(|(key, _)| key != user_key);
+        if entries.is_empty() {
+            contents.remove(&entry);
+        }
+    }
+}
+
+/// Adds an entry: long lists and maps stand in several, and what an increment says is newer.
 fn put(place: std::collections::btree_map::Entry<'_, Entry, Tree>, content: Tree) {
     use std::collections::btree_map::Entry as Place;
     match place {
@@ -218,6 +251,7 @@ fn put(place: std::collections::btree_map::Entry<'_, Entry, Tree>, content: Tree
         Place::Occupied(mut occupied) => match (occupied.get_mut(), content) {
             (Tree::List(items), Tree::List(more)) => items.extend(more),
             (Tree::Map(entries), Tree::Map(more)) => {
+                entries.retain(|(key, _)| more.iter().all(|(newer, _)| newer != key));
                 entries.extend(more);
                 entries.sort();
             }
@@ -249,7 +283,7 @@ fn pieces(
 ) -> Result<Vec<(StateReader, Vec<StateDescriptor>)>, OperatorTestError> {
     let key = OperatorUid::new(uid);
     let mut pieces = Vec::new();
-    for piece in manifest.operators().filter(|snapshot| snapshot.uid == key).filter_map(|found| found.piece(KEYED)) {
+    for piece in manifest.operators().filter(|snapshot| snapshot.uid == key).flat_map(|found| found.chain(KEYED)) {
         let store = Arc::clone(store) as Arc<dyn CheckpointStore>;
         let reader = StateReader::open(PieceReader::new(store, &piece.content))?;
         let states = descriptors(&reader, uid)?;
