@@ -9,8 +9,8 @@ use crate::ids::{CheckpointId, RunNumber, WallTime};
 use crate::ports::fence::Fence;
 use crate::ports::points::{Hit, Point, Points, Who};
 use crate::ports::store::{
-    BlobHandle, BlobWriter, ChainLimits, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord, StoreError,
-    parse_blob_name,
+    BlobHandle, BlobWriter, ChainLimits, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord,
+    StoreError, parse_blob_name,
 };
 
 /// A store whose calls pass fault points.

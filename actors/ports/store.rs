@@ -116,8 +116,12 @@ impl OperatorSnapshot {
     pub fn added_bytes(&self, checkpoint: CheckpointId) -> u64 {
         let lengths = self.pieces.iter().filter_map(|piece| {
             let (length, written_for) = match &piece.content {
-                PieceContent::Inline(bytes) => (bytes.len() as u64, parse_increment(&piece.name).map(|parsed| parsed.1)),
-                PieceContent::Blob(handle) => (handle.length, parse_blob_name(&handle.name).map(|parts| parts.checkpoint)),
+                PieceContent::Inline(bytes) => {
+                    (bytes.len() as u64, parse_increment(&piece.name).map(|parsed| parsed.1))
+                }
+                PieceContent::Blob(handle) => {
+                    (handle.length, parse_blob_name(&handle.name).map(|parts| parts.checkpoint))
+                }
             };
             written_for.is_none_or(|written_for| written_for == checkpoint).then_some(length)
         });

@@ -63,7 +63,9 @@ impl Chains {
         };
         let (full, increments) = pieces.split_first()?;
         // What is so small that it lies in the manifest is written whole: that costs nothing.
-        if !matches!(full.content, PieceContent::Blob(_)) || increments.len() >= limits.increments.saturating_mul(OVERDUE) {
+        if !matches!(full.content, PieceContent::Blob(_))
+            || increments.len() >= limits.increments.saturating_mul(OVERDUE)
+        {
             return None;
         }
         // Where most of the state changed from one checkpoint to the next, the next increment would be as large as everything.

@@ -61,8 +61,24 @@ impl Drop for Kept {
 /// A fold under way.
 pub(crate) struct Folding {
     replaced: Vec<Piece>,
+    // Before the blob: what is dropped first is queued first.
+    part: Part,
     kept: Kept,
-    part: Promise<Result<FoldPart, FoldError>>,
+}
+
+/// The part of the work that is under way.
+struct Part {
+    promise: Option<Promise<Result<FoldPart, FoldError>>>,
+    task: TaskContext,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Dropping a writer removes its file: not on the arbiter.
+        if let Some(promise) = self.promise.take() {
+            drop(Promise::start(self.task.host.blocking().as_ref(), Lane::Blobs, move || drop(promise)));
+        }
+    }
 }
 
 /// What a part of the work gives.
@@ -129,8 +145,8 @@ impl Folding {
             opened: None,
         };
         let kept = Kept { task: task.clone(), name, written };
-        let part = queue::<K, R, H>(task, Box::new(fold));
-        Folding { replaced: pieces, kept, part }
+        let promise = Some(queue::<K, R, H>(task, Box::new(fold)));
+        Folding { replaced: pieces, part: Part { promise, task: task.clone() }, kept }
     }
 
     /// Goes on. Ready when it is over, with nothing if it failed.
@@ -140,21 +156,26 @@ impl Folding {
         context: &mut Context<'_>,
     ) -> Result<Option<Folded>, Folding> {
         loop {
-            match self.part.poll(context) {
+            let Some(promise) = &mut self.part.promise else { return Ok(None) };
+            let answer = match promise.poll(context) {
                 Poll::Pending => return Err(self),
-                Poll::Ready(Ok(Ok(FoldPart::More(fold)))) => self.part = queue::<K, R, H>(&self.kept.task, fold),
-                Poll::Ready(Ok(Ok(FoldPart::Finished(content)))) => {
+                Poll::Ready(answer) => answer,
+            };
+            self.part.promise = None;
+            match answer {
+                Ok(Ok(FoldPart::More(fold))) => self.part.promise = Some(queue::<K, R, H>(&self.kept.task, fold)),
+                Ok(Ok(FoldPart::Finished(content))) => {
                     let Some(last) = self.replaced.last() else { return Ok(None) };
                     let first_is_full = self.replaced.first().is_some_and(|first| !is_increment(first));
                     let name = if first_is_full { KEYED.to_owned() } else { last.name.clone() };
                     let Folding { replaced, kept, .. } = self;
                     return Ok(Some(Folded { replaced, piece: Piece { name, content }, _kept: kept }));
                 }
-                Poll::Ready(Ok(Err(error))) => {
+                Ok(Err(error)) => {
                     tracing::warn!(operator, %error, "a chain of increments was not folded; it is tried again after the next checkpoint");
                     return Ok(None);
                 }
-                Poll::Ready(Err(panicked)) => {
+                Err(panicked) => {
                     tracing::warn!(operator, %panicked, "folding a chain of increments panicked");
                     return Ok(None);
                 }
@@ -228,12 +249,16 @@ impl Fold {
         let mut bytes = 0;
         let mut table: Option<Table<K, R, H>> = None;
         let Opened { readers, writer } = opened;
+        let entries = readers.iter().flat_map(|(reader, _)| reader.chunks_of(group..group + 1));
+        let entries: usize = entries.map(|chunk| chunk.count as usize).sum();
         for (reader, mapping) in readers {
             for chunk in reader.chunks_of(group..group + 1) {
                 bytes += u64::from(chunk.length);
                 let mut content = reader.read(chunk)?;
                 let table = table.get_or_insert_with(|| {
-                    Table::new(group..group + 1, self.max_parallelism, self.seed, self.states.clone())
+                    let mut table = Table::new(group..group + 1, self.max_parallelism, self.seed, self.states.clone());
+                    table.reserve(entries);
+                    table
                 });
                 if reader.is_increment() {
                     table.apply_chunk(mapping, &content)?;

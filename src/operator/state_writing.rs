@@ -195,9 +195,7 @@ impl StateWriting {
         move || {
             let mut writer = match writer {
                 Some(writer) => writer,
-                None if increment => {
-                    StateWriter::begin_increment(PieceWriter::new(store, fence, name), &descriptors)?
-                }
+                None if increment => StateWriter::begin_increment(PieceWriter::new(store, fence, name), &descriptors)?,
                 None => StateWriter::begin(PieceWriter::new(store, fence, name), &descriptors)?,
             };
             for (header, bytes) in chunks {

@@ -97,11 +97,7 @@ impl StateWriter {
         StateWriter::begin_as(output, descriptors, true)
     }
 
-    fn begin_as(
-        mut output: PieceWriter,
-        descriptors: &[Vec<u8>],
-        increment: bool,
-    ) -> Result<StateWriter, StoreError> {
+    fn begin_as(mut output: PieceWriter, descriptors: &[Vec<u8>], increment: bool) -> Result<StateWriter, StoreError> {
         let too_long = || StoreError::Refused { reason: "the descriptors of states are too long".to_owned() };
         let states = u32::try_from(descriptors.len()).map_err(|_| too_long())?;
         let mut body = states.to_le_bytes().to_vec();
@@ -246,9 +242,8 @@ impl StateReader {
         if crc32c::crc32c(&index) != checksum {
             return Err(wrong("the checksum of its index is wrong"));
         }
-        let chunks = index
-            .chunks_exact(ENTRY)
-            .map(|entry| chunk_info(entry, header_end..offset, descriptors.len(), increment));
+        let chunks =
+            index.chunks_exact(ENTRY).map(|entry| chunk_info(entry, header_end..offset, descriptors.len(), increment));
         let chunks: Option<Vec<ChunkInfo>> = chunks.collect();
         let chunks = chunks.ok_or_else(|| wrong("its index names a chunk that cannot be"))?;
         if !chunks.is_sorted() {

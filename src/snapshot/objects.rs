@@ -3,9 +3,7 @@
 use std::io::Cursor;
 
 use alluvium_actors::ids::{CheckpointId, RunNumber};
-use alluvium_actors::ports::store::{
-    BlobHandle, CheckpointSummary, Manifest, RunRecord, StoreError, parse_increment,
-};
+use alluvium_actors::ports::store::{BlobHandle, CheckpointSummary, Manifest, RunRecord, StoreError, parse_increment};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

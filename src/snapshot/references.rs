@@ -74,7 +74,8 @@ impl References {
 
     /// Of the manifests that were known, only these are there.
     pub(super) fn only(&mut self, there: impl Fn(&Found) -> bool) {
-        let gone: Vec<Found> = self.manifests.keys().chain(&self.unreadable).filter(|found| !there(found)).copied().collect();
+        let gone: Vec<Found> =
+            self.manifests.keys().chain(&self.unreadable).filter(|found| !there(found)).copied().collect();
         for found in gone {
             let blobs = self.gone(found);
             self.left_over.extend(blobs);

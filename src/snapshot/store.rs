@@ -9,7 +9,8 @@ use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::store::{
-    BlobHandle, BlobWriter, ChainLimits, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord, StoreError,
+    BlobHandle, BlobWriter, ChainLimits, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord,
+    StoreError,
 };
 use alluvium_actors::protocol::mutation::{Mutation, is_active};
 

@@ -48,7 +48,9 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
             .ok_or_else(|| StateError::Damaged(format!("a chunk names state number {}", header.state)))?;
         if header.removals && !newer {
             let group = header.key_group;
-            return Err(StateError::Damaged(format!("a chunk of key group {group} removes something, and nothing is below it")));
+            return Err(StateError::Damaged(format!(
+                "a chunk of key group {group} removes something, and nothing is below it"
+            )));
         }
         let mut decoder = Decoder::from_read_ref(entries);
         if header.removals {

@@ -65,7 +65,8 @@ impl Capture<'_> {
     /// Writes what names a removed unit.
     pub(super) fn removal(&mut self, state: u16, bytes: &[u8]) -> Result<(), EncodeError> {
         let put = |room: &mut Room<'_>| {
-            std::io::Write::write_all(room, bytes).map_err(|_| rmp_serde::encode::Error::InvalidDataModel("the chunk is full"))
+            std::io::Write::write_all(room, bytes)
+                .map_err(|_| rmp_serde::encode::Error::InvalidDataModel("the chunk is full"))
         };
         self.output.remove(state, self.group, put).map_err(|error| EncodeError::new(state, &error))
     }

@@ -94,9 +94,11 @@ impl Tombstones {
         }
     }
 
+    /// Those of the current epoch go at once. Open snapshots may still want older ones: they stay until a checkpoint that covers them is complete, and count as long.
     fn forget(&mut self, epoch: Epoch) {
-        self.epochs.clear();
-        self.count = 0;
+        if self.epochs.back().is_some_and(|last| last.epoch == epoch) {
+            self.count -= self.epochs.pop_back().map_or(0, |last| last.units.len());
+        }
         self.forgotten = Some(epoch);
     }
 

@@ -265,7 +265,33 @@ fn with_more_removals_than_are_worth_it_the_next_snapshot_is_a_full_one() {
     finish(&mut table, CheckpointId(2), &mut kept);
     table.completed(CheckpointId(2));
     assert!(table.remove(hash(8_500), &8_500));
-    assert!(table.close_epoch_on(CheckpointId(3), CheckpointId(2)).unwrap(), "from there on there are increments again");
+    assert!(
+        table.close_epoch_on(CheckpointId(3), CheckpointId(2)).unwrap(),
+        "from there on there are increments again"
+    );
+}
+
+#[test]
+fn removals_that_are_too_many_take_nothing_from_a_snapshot_that_is_being_written() {
+    let mut table = filled(9_000);
+    for key in 0..100 {
+        table.remove(hash(key), &key);
+    }
+    assert!(table.close_epoch_on(CheckpointId(2), CheckpointId(1)).unwrap());
+    for key in 1_000..8_900 {
+        table.remove(hash(key), &key);
+    }
+    let mut kept = Kept::default();
+    finish(&mut table, CheckpointId(2), &mut kept);
+    let removed: u32 = kept.0[&CheckpointId(2)]
+        .iter()
+        .map(|chunk| alluvium::state::ChunkHeader::read(chunk).unwrap())
+        .filter(|header| header.removals)
+        .map(|header| header.count)
+        .sum();
+    assert_eq!(removed, 100);
+    table.completed(CheckpointId(2));
+    assert!(!table.close_epoch_on(CheckpointId(3), CheckpointId(2)).unwrap(), "of the other 7,900 nothing is known");
 }
 
 #[test]

@@ -219,7 +219,9 @@ pub enum OptionError {
     #[error("max_increments(0) leaves no room for an increment: give at least 1, or incremental(false)")]
     NoIncrement,
     /// A chain is never smaller than its full piece.
-    #[error("max_space_amplification({amplification}) is not above 1 and at most {GREATEST_AMPLIFICATION}: give 1.5 for half as much again as the full state")]
+    #[error(
+        "max_space_amplification({amplification}) is not above 1 and at most {GREATEST_AMPLIFICATION}: give 1.5 for half as much again as the full state"
+    )]
     SpaceAmplification {
         /// What was given.
         amplification: f64,
