@@ -150,6 +150,7 @@ impl Folding {
     }
 
     /// Goes on. Ready when it is over, with nothing if it failed.
+    #[expect(clippy::result_large_err, reason = "it is given back to be kept, not an error")]
     pub(crate) fn poll<K: Key, R: Row, H: Hold<R>>(
         mut self,
         operator: &str,
