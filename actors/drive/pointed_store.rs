@@ -9,8 +9,8 @@ use crate::ids::{CheckpointId, RunNumber, WallTime};
 use crate::ports::fence::Fence;
 use crate::ports::points::{Hit, Point, Points, Who};
 use crate::ports::store::{
-    BlobHandle, BlobWriter, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord, StoreError,
-    parse_blob_name,
+    BlobHandle, BlobWriter, ChainLimits, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord,
+    StoreError, parse_blob_name,
 };
 
 /// A store whose calls pass fault points.
@@ -129,6 +129,22 @@ impl CheckpointStore for PointedStore {
 
     fn inline_limit(&self) -> usize {
         self.store.inline_limit()
+    }
+
+    fn chains(&self) -> Option<ChainLimits> {
+        self.store.chains()
+    }
+
+    fn share(&self, fence: &Fence, checkpoint: CheckpointId, blobs: &[BlobHandle]) -> bool {
+        self.store.share(fence, checkpoint, blobs)
+    }
+
+    fn keep(&self, fence: &Fence, name: &str) {
+        self.store.keep(fence, name);
+    }
+
+    fn let_go(&self, name: &str) {
+        self.store.let_go(name);
     }
 }
 

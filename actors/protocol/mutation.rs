@@ -142,6 +142,18 @@ mutations! {
     LeakAbortedBlobs "leak-aborted-blobs" "R8"
         breaks "the blobs of aborted checkpoints and late acknowledgements are not deleted"
         costs "The store fills up as long as the job runs";
+    DeleteASharedBlob "delete-a-shared-blob" "R21"
+        breaks "a checkpoint is deleted with all its blobs, also those that a later one shares"
+        costs "The checkpoint that is left cannot be restored";
+    IncrementWithoutRemovals "increment-without-removals" "R21"
+        breaks "an increment says what changed, and not what was removed"
+        costs "After a restore removed keys are there again";
+    BaseNotComplete "base-not-complete" "R21"
+        breaks "an increment stands on the last checkpoint that was written, complete or not"
+        costs "What only an aborted checkpoint held is lost by a restore";
+    FoldKeepsTheOldest "fold-keeps-the-oldest" "R21"
+        breaks "folding keeps the oldest value of a key instead of the newest"
+        costs "A restore goes back in time for that key";
     SkipTheFinalCheckpoint "skip-the-final-checkpoint" "R9"
         breaks "a job ends with its data, without a final checkpoint"
         costs "The last records are never committed";

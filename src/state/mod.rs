@@ -41,6 +41,7 @@ mod slots;
 mod snapshot;
 mod span;
 mod table;
+mod tombstones;
 mod value;
 mod write;
 

@@ -23,11 +23,14 @@ fn options_that_contradict_each_other_are_reported_all_at_once() {
         .cancellation_timeout(Duration::ZERO)
         .workers(0)
         .inline_limit(2 << 20)
+        .max_increments(0)
+        .max_space_amplification(0.9)
+        .incremental(true)
         .accept_repeats()
         .restart(RestartStrategy::FailureRate { failures: 0, interval: Duration::ZERO, delay: Duration::ZERO })
         .check()
         .unwrap_err();
-    assert_eq!(errors.len(), 12, "{errors:?}");
+    assert_eq!(errors.len(), 14, "{errors:?}");
     assert!(errors.iter().any(|error| matches!(error, OptionError::PauseWithConcurrency { .. })));
     let mut words: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert!(words.iter().all(|words| words.contains(": ")), "each with its mend: {words:?}");
@@ -43,6 +46,13 @@ fn options_without_effect_are_refused_with_what_is_missing() {
         [error] => error.clone(),
         errors => panic!("{errors:?}"),
     };
+    for (options, option) in [
+        (Options::default().max_increments(5), "max_increments(..)"),
+        (Options::default().max_space_amplification(2.0), "max_space_amplification(..)"),
+    ] {
+        assert_eq!(refused(options.clone()), OptionError::WithoutIncrements { option });
+        assert!(options.incremental(true).check().is_ok());
+    }
     let option = "tolerable_checkpoint_failures(..)";
     let error = refused(Options::default().tolerable_checkpoint_failures(0));
     assert_eq!(error, OptionError::ToleranceWithoutInterval { option });

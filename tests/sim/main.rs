@@ -11,6 +11,7 @@ mod flights;
 mod found;
 mod graph;
 mod guide;
+mod increments;
 mod many_seeds;
 mod mutations;
 mod on_the_way;

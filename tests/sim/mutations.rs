@@ -32,8 +32,16 @@ use orders::{Kind, billing, counting};
 const ENOUGH: u64 = 1_000;
 
 /// What chance finds too seldom for [`ENOUGH`] schedules, and a test of its own finds at once: the ids beyond those of a run record, the stop that is called off,
-/// and the channel that an abort leaves blocked.
-const SELDOM: &[Mutation] = &[Mutation::ReservationNotStored, Mutation::StopNotCalledOff, Mutation::AbortLeavesBlocked];
+/// and the channel that an abort leaves blocked; and what `increments.rs` finds with a job that knows what must stand under each key.
+const SELDOM: &[Mutation] = &[
+    Mutation::ReservationNotStored,
+    Mutation::StopNotCalledOff,
+    Mutation::AbortLeavesBlocked,
+    Mutation::IncrementWithoutRemovals,
+    Mutation::BaseNotComplete,
+    Mutation::DeleteASharedBlob,
+    Mutation::FoldKeepsTheOldest,
+];
 
 /// How many jobs take turns in the schedules.
 const JOBS: u64 = 16;

@@ -5,6 +5,7 @@
 mod chunks;
 mod combining;
 mod golden;
+mod increments;
 mod large;
 mod model;
 mod rows;

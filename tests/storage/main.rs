@@ -15,4 +15,5 @@ mod disk_rules;
 mod failures;
 mod lock;
 mod runs;
+mod shared;
 mod wrong_files;

@@ -65,7 +65,13 @@ impl<K: Key, S: StateSet> KeyedStateView<K, S> {
             }
             let mapping = StateMapping::selecting(&stored, &wanted).map_err(of_other_type)?;
             for chunk in reader.chunks().iter().filter(|chunk| mapping.current(chunk.state as u16).is_some()) {
-                table.restore_chunk(&mapping, &reader.read(chunk)?).map_err(of_other_type)?;
+                let content = reader.read(chunk)?;
+                let restored = if reader.is_increment() {
+                    table.apply_chunk(&mapping, &content)
+                } else {
+                    table.restore_chunk(&mapping, &content)
+                };
+                restored.map_err(of_other_type)?;
             }
         }
         Ok(KeyedStateView { table: RefCell::new(table) })
@@ -177,12 +183,18 @@ impl Contents {
             for (reader, states) in pieces(store, manifest, &uid)? {
                 for chunk in reader.chunks() {
                     let state = &states[chunk.state as usize];
-                    read_chunk(&reader.read(chunk)?, state, |key, content| {
+                    read_chunk(&reader.read(chunk)?, state, |key, found| {
                         let entry = Entry { uid: uid.clone(), state: state.name.clone(), key };
-                        put(contents.entry(entry), content, state.kind).map_err(|Twice| StateError::Duplicate {
-                            state: state.name.clone(),
-                            group: chunk.key_group,
-                        })
+                        match found {
+                            Found::Content(content) => {
+                                put(contents.entry(entry), content, state.kind, reader.is_increment()).map_err(
+                                    |Twice| StateError::Duplicate { state: state.name.clone(), group: chunk.key_group },
+                                )?;
+                            }
+                            Found::Removed => _ = contents.remove(&entry),
+                            Found::RemovedFromMap(user_key) => remove_from_map(&mut contents, entry, &user_key),
+                        }
+                        Ok(())
                     })
                     .map_err(|error| OperatorTestError::StateOfOtherType { uid: uid.clone(), error })?;
                 }
@@ -192,11 +204,21 @@ impl Contents {
     }
 }
 
-/// Reads the entries of one chunk: each a key, and what stands under it.
+/// What a chunk says of a key.
+enum Found {
+    /// This stands under it.
+    Content(Tree),
+    /// Nothing stands under it any more.
+    Removed,
+    /// Its map holds nothing under this user key any more.
+    RemovedFromMap(Tree),
+}
+
+/// Reads the entries of one chunk: each a key, and what stands under it, or what was removed.
 fn read_chunk(
     bytes: &[u8],
     state: &StateDescriptor,
-    mut take: impl FnMut(Tree, Tree) -> Result<(), StateError>,
+    mut take: impl FnMut(Tree, Found) -> Result<(), StateError>,
 ) -> Result<(), StateError> {
     let (header, entries) = ChunkHeader::open(bytes)?;
     let mut decoder = rmp_serde::Deserializer::from_read_ref(entries);
@@ -206,11 +228,15 @@ fn read_chunk(
     };
     for _ in 0..header.count {
         let key = next()?;
-        let content = match state.kind {
-            StateKind::Map => Tree::Map(vec![(next()?, next()?)]),
-            StateKind::Value | StateKind::List | StateKind::Reducing | StateKind::Aggregating => next()?,
+        let found = match (state.kind, header.removals) {
+            (StateKind::Map, true) if next()? == Tree::Truth(true) => Found::RemovedFromMap(next()?),
+            (_, true) => Found::Removed,
+            (StateKind::Map, false) => Found::Content(Tree::Map(vec![(next()?, next()?)])),
+            (StateKind::Value | StateKind::List | StateKind::Reducing | StateKind::Aggregating, false) => {
+                Found::Content(next()?)
+            }
         };
-        take(key, content)?;
+        take(key, found)?;
     }
     Ok(())
 }
@@ -219,11 +245,21 @@ fn read_chunk(
 #[derive(Debug, PartialEq, Eq)]
 struct Twice;
 
-/// Adds an entry: long lists and maps stand in several, everything else in one.
+fn remove_from_map(contents: &mut BTreeMap<Entry, Tree>, entry: Entry, user_key: &Tree) {
+    if let Some(Tree::Map(entries)) = contents.get_mut(&entry) {
+        entries.retain(|(key, _)| key != user_key);
+        if entries.is_empty() {
+            contents.remove(&entry);
+        }
+    }
+}
+
+/// Adds an entry: long lists and maps stand in several, everything else in one; what an increment says is newer than what is there.
 fn put(
     place: std::collections::btree_map::Entry<'_, Entry, Tree>,
     content: Tree,
     kind: StateKind,
+    newer: bool,
 ) -> Result<(), Twice> {
     use std::collections::btree_map::Entry as Place;
     let mut occupied = match place {
@@ -239,10 +275,17 @@ fn put(
             Ok(())
         }
         (StateKind::Map, Tree::Map(entries), Tree::Map(more)) => {
+            if newer {
+                entries.retain(|(key, _)| more.iter().all(|(newer, _)| newer != key));
+            }
             entries.extend(more);
             entries.sort();
             let is_twice = entries.windows(2).any(|pair| pair[0].0 == pair[1].0);
             if is_twice { Err(Twice) } else { Ok(()) }
+        }
+        (_, stored, content) if newer => {
+            *stored = content;
+            Ok(())
         }
         _ => Err(Twice),
     }
@@ -271,7 +314,7 @@ fn pieces(
 ) -> Result<Vec<(StateReader, Vec<StateDescriptor>)>, OperatorTestError> {
     let key = OperatorUid::new(uid);
     let mut pieces = Vec::new();
-    for piece in manifest.operators().filter(|snapshot| snapshot.uid == key).filter_map(|found| found.piece(KEYED)) {
+    for piece in manifest.operators().filter(|snapshot| snapshot.uid == key).flat_map(|found| found.chain(KEYED)) {
         let store = Arc::clone(store) as Arc<dyn CheckpointStore>;
         let reader = StateReader::open(PieceReader::new(store, &piece.content))?;
         let states = descriptors(&reader, uid)?;

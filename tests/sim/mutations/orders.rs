@@ -67,9 +67,11 @@ fn slow_options(process: &mut TestProcess<'_, '_>) -> Options {
 }
 
 fn options(process: &mut TestProcess<'_, '_>) -> Options {
+    let drawn = process.random() as usize;
     let mut any = |of: &[u64]| of[process.random() as usize % of.len()];
     let options = Options::default()
-        .inline_limit(any(&[1, 64, 20_000]) as usize)
+        .inline_limit([1, 64, 20_000][drawn % 3])
+        .incremental(drawn / 3 % 2 == 1)
         .checkpoint_every(Duration::from_millis(any(&[10, 10, 25])))
         .checkpoint_timeout(Duration::from_millis(any(&[15, 60, 10_000])))
         .retained_checkpoints(any(&[1, 2, 3]) as usize)
