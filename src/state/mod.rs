@@ -30,6 +30,7 @@ mod encode;
 mod error;
 mod list;
 mod map;
+mod operator;
 mod ordered;
 mod output;
 mod prefetch;
@@ -50,6 +51,10 @@ pub use descriptor::{STATE_ENCODING, STATE_WRITER, StateDescriptor, StateKind, S
 pub use error::StateError;
 pub use list::{List, ListAccess};
 pub use map::{Map, MapAccess};
+pub use operator::{
+    BroadcastMap, BroadcastState, BroadcastStateSet, BroadcastView, Held, OperatorListAccess, OperatorState, OperatorStateSet,
+    OperatorTable, Redistribution, Share, SplitList, UnionList, shares,
+};
 pub use reducing::{ReduceFunction, Reducing, ReducingAccess};
 pub use row::{Hold, Inline, LARGE_ROW_BYTES, Plain, Row, is_large};
 pub use set::{State, StateSet};

@@ -84,7 +84,7 @@ pub struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    fn of(self, state: u16) -> Guard<'a> {
+    pub(super) fn of(self, state: u16) -> Guard<'a> {
         Guard { state, ..self }
     }
 
@@ -120,7 +120,7 @@ impl<'a> Guard<'a> {
 #[derive(Clone, Debug, Default)]
 #[doc(hidden)]
 #[repr(transparent)]
-pub struct Single<C>(C);
+pub struct Single<C>(pub(super) C);
 
 impl<C: Content> Row for Single<C> {
     const STATES: u16 = 1;
@@ -175,8 +175,8 @@ impl<S: State> StateSet for S {
 #[derive(Clone, Debug)]
 #[doc(hidden)]
 pub struct Part<C> {
-    changed: Epoch,
-    content: C,
+    pub(super) changed: Epoch,
+    pub(super) content: C,
 }
 
 impl<C: Default> Default for Part<C> {

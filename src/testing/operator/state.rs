@@ -201,7 +201,7 @@ fn read_chunk(bytes: &[u8], state: &StateDescriptor, mut take: impl FnMut(Tree, 
         let key = next()?;
         let content = match state.kind {
             StateKind::Map => Tree::Map(vec![(next()?, next()?)]),
-            StateKind::Value | StateKind::List | StateKind::Reducing | StateKind::Aggregating => next()?,
+            _ => next()?,
         };
         take(key, content);
     }
