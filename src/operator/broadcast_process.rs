@@ -67,7 +67,7 @@ use crate::state::{BroadcastStateSet, Hold, OperatorStateSet, StateSet};
 /// let rules = job.source("rules", Items::new(vec![13, 17]));
 /// job.source("numbers", Generator::bounded(100, |index| index))
 ///     .connect_broadcast(&rules)
-///     .process("allowed", Rules)
+///     .process("rules of numbers", Rules)
 ///     .parallelism(4)
 ///     .sink("allowed", Collect::new());
 /// job.build()?;
@@ -185,7 +185,7 @@ pub type BroadcastContext<'a, P> = OperatorContext<'a, <P as BroadcastProcess>::
 /// job.source("purchases", Generator::bounded(100, |index| (format!("customer {}", index % 7), index)))
 ///     .key_by(|purchase| &purchase.0)
 ///     .connect_broadcast(&limits)
-///     .process("reports", Limits)
+///     .process("limits of customers", Limits)
 ///     .sink("reports", Collect::new());
 /// job.build()?;
 /// # Ok::<(), alluvium::BuildErrors>(())

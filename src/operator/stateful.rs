@@ -67,7 +67,7 @@ use crate::state::OperatorStateSet;
 /// let job = Job::new("packets");
 /// job.source("numbers", Generator::bounded(7, |index| index))
 ///     .stateful_process("packets", Packets)
-///     .sink("packets", packets.clone());
+///     .sink("sent", packets.clone());
 /// job.build()?.start(&alluvium::Options::default())?.wait_blocking()?;
 /// assert_eq!(packets.collected(), [vec![0, 1, 2], vec![3, 4, 5], vec![6]]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -31,8 +31,14 @@ use orders::{Kind, billing, counting};
 /// So many schedules are enough to find any of them.
 const ENOUGH: u64 = 1_000;
 
-/// What chance finds too seldom for [`ENOUGH`] schedules, and a test of its own finds at once: the ids beyond those of a run record, and the stop that is called off.
-const SELDOM: &[Mutation] = &[Mutation::ReservationNotStored, Mutation::StopNotCalledOff];
+/// What chance finds too seldom for [`ENOUGH`] schedules, and a test of its own finds at once: the ids beyond those of a run record, and the stop that is called off;
+/// and what breaks only where the parallelism changes, which operators by hand find (`tests/api/operator_state.rs`).
+const SELDOM: &[Mutation] = &[
+    Mutation::ReservationNotStored,
+    Mutation::StopNotCalledOff,
+    Mutation::SplitLosesTheLast,
+    Mutation::BroadcastLostOnScaleUp,
+];
 
 /// How many jobs take turns in the schedules.
 const JOBS: u64 = 15;

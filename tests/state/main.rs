@@ -7,5 +7,6 @@ mod combining;
 mod golden;
 mod large;
 mod model;
+mod operator;
 mod rows;
 mod support;
