@@ -243,8 +243,7 @@ pub trait KeyedBroadcastProcess: Clone + Send + 'static {
 pub type KeyedBroadcastAccess<'a, P> = <<P as KeyedBroadcastProcess>::State as StateSet>::Access<'a>;
 
 /// The broadcast states of a [`KeyedBroadcastProcess`], for reading.
-pub type KeyedBroadcastStateView<'a, P> =
-    <<P as KeyedBroadcastProcess>::BroadcastState as BroadcastStateSet>::View<'a>;
+pub type KeyedBroadcastStateView<'a, P> = <<P as KeyedBroadcastProcess>::BroadcastState as BroadcastStateSet>::View<'a>;
 
 /// The broadcast states of a [`KeyedBroadcastProcess`], for reading and changing.
 pub type KeyedBroadcastStateAccess<'a, P> =
@@ -366,7 +365,13 @@ impl<P: KeyedBroadcastProcess, S, H: Hold<<P::State as StateSet>::Row>> KeyedBro
         sides: Sides,
     ) -> KeyedBroadcastLink<P, S, H> {
         let facts = Facts::of(&keyed.site.task);
-        KeyedBroadcastLink { keyed, broadcast, selector, process, behind: Behind { out: Slice::new(), next, sides, facts } }
+        KeyedBroadcastLink {
+            keyed,
+            broadcast,
+            selector,
+            process,
+            behind: Behind { out: Slice::new(), next, sides, facts },
+        }
     }
 }
 

@@ -37,8 +37,9 @@ pub(crate) mod stateful;
 pub(crate) mod tee;
 
 pub use broadcast_process::{
-    BroadcastAccess, BroadcastContext, BroadcastProcess, BroadcastStateView, KeyedBroadcastAccess, KeyedBroadcastContext,
-    KeyedBroadcastKeyedContext, KeyedBroadcastProcess, KeyedBroadcastStateAccess, KeyedBroadcastStateView,
+    BroadcastAccess, BroadcastContext, BroadcastProcess, BroadcastStateView, KeyedBroadcastAccess,
+    KeyedBroadcastContext, KeyedBroadcastKeyedContext, KeyedBroadcastProcess, KeyedBroadcastStateAccess,
+    KeyedBroadcastStateView,
 };
 pub use co_process::{CoAccess, CoContext, KeyedCoProcess};
 pub use partition::PartitionError;

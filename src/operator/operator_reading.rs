@@ -175,11 +175,14 @@ fn loads(
     let mut loads = VecDeque::new();
     for (piece, states) in wanted.into_iter().enumerate() {
         for (number, elements) in states {
-            let mut chunks = chunks_of(&pieces[piece], &mappings[piece], number).unwrap_or_default().into_iter().peekable();
+            let mut chunks =
+                chunks_of(&pieces[piece], &mappings[piece], number).unwrap_or_default().into_iter().peekable();
             while chunks.peek().is_some() {
                 let mut bytes = 0;
                 let mut part: Vec<ChunkInfo> = Vec::new();
-                while let Some(chunk) = chunks.next_if(|chunk| part.is_empty() || bytes + u64::from(chunk.length) <= PART_BYTES) {
+                while let Some(chunk) =
+                    chunks.next_if(|chunk| part.is_empty() || bytes + u64::from(chunk.length) <= PART_BYTES)
+                {
                     bytes += u64::from(chunk.length);
                     part.push(chunk);
                 }

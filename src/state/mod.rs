@@ -52,8 +52,8 @@ pub use error::StateError;
 pub use list::{List, ListAccess};
 pub use map::{Map, MapAccess};
 pub use operator::{
-    BroadcastMap, BroadcastState, BroadcastStateSet, BroadcastView, Held, OperatorListAccess, OperatorState, OperatorStateSet,
-    OperatorTable, Redistribution, Share, SplitList, UnionList, shares,
+    BroadcastMap, BroadcastState, BroadcastStateSet, BroadcastView, Held, OperatorListAccess, OperatorState,
+    OperatorStateSet, OperatorTable, Redistribution, Share, SplitList, UnionList, shares,
 };
 pub use reducing::{ReduceFunction, Reducing, ReducingAccess};
 pub use row::{Hold, Inline, LARGE_ROW_BYTES, Plain, Row, is_large};

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use alluvium::connect::{Collect, Generator, Items};
 use alluvium::operator::{
-    BroadcastAccess, BroadcastContext, BroadcastProcess, BroadcastStateView, KeyedBroadcastAccess, KeyedBroadcastContext,
-    KeyedBroadcastKeyedContext, KeyedBroadcastProcess, KeyedBroadcastStateAccess, KeyedBroadcastStateView, OpenContext,
-    StatefulAccess, StatefulContext, StatefulProcess,
+    BroadcastAccess, BroadcastContext, BroadcastProcess, BroadcastStateView, KeyedBroadcastAccess,
+    KeyedBroadcastContext, KeyedBroadcastKeyedContext, KeyedBroadcastProcess, KeyedBroadcastStateAccess,
+    KeyedBroadcastStateView, OpenContext, StatefulAccess, StatefulContext, StatefulProcess,
 };
 use alluvium::state::{BroadcastMap, OperatorStateSet, SplitList, UnionList, Value};
 use alluvium::testing::operator::{Either, OperatorTest, OperatorTestError, RestoreCheck, RunningOperator};
-use alluvium::{BuildError, Job, Options, OperatorError, OperatorResult, Stream};
+use alluvium::{BuildError, Job, OperatorError, OperatorResult, Options, Stream};
 use alluvium_actors::protocol::mutation::{self, Mutation};
 
 /// Emits the numbers that wait when a zero comes, and counts in a union list what each instance has seen.
@@ -58,7 +58,11 @@ impl StatefulProcess for Packets {
         Ok(())
     }
 
-    fn finish(&self, (mut waiting, _): StatefulAccess<'_, Self>, mut context: StatefulContext<'_, Self>) -> OperatorResult {
+    fn finish(
+        &self,
+        (mut waiting, _): StatefulAccess<'_, Self>,
+        mut context: StatefulContext<'_, Self>,
+    ) -> OperatorResult {
         for number in waiting.take_all() {
             context.emit(number);
         }
@@ -274,9 +278,8 @@ fn broadcast_state_is_the_same_however_often_it_is_cut_and_restored() {
         }
     }
     words().check_restores(&records, RestoreCheck::new(2)).unwrap();
-    let lost = mutation::during(Mutation::BroadcastLostOnScaleUp, || {
-        words().check_restores(&records, RestoreCheck::new(2))
-    });
+    let lost =
+        mutation::during(Mutation::BroadcastLostOnScaleUp, || words().check_restores(&records, RestoreCheck::new(2)));
     let lost = lost.expect_err("new instances had no rules, and nobody saw it").to_string();
     assert!(lost.contains("state `words` of `words`") || lost.contains("output: "), "{lost}");
 }
@@ -413,8 +416,7 @@ fn an_error_or_a_panic_before_the_first_record_names_the_operator() {
         }
     }
     for (panics, said) in [(false, "refuses: no licence"), (true, "refuses: panicked: not today")] {
-        let test =
-            OperatorTest::new(move |numbers: Stream<u64>| numbers.stateful_process("refuses", Refuses(panics)));
+        let test = OperatorTest::new(move |numbers: Stream<u64>| numbers.stateful_process("refuses", Refuses(panics)));
         assert_eq!(test.start().unwrap_err().failure().unwrap().to_string(), said);
     }
 }

@@ -15,7 +15,12 @@ fn with_union() -> Settings {
     Settings { union_nodes: [NodeId(0)].into(), tolerable_failures: Some(0), ..Settings::default() }
 }
 
-fn acknowledge(desk: &mut Desk, subtask: alluvium_actors::ids::SubtaskId, checkpoint: u64, finished: bool) -> Vec<Effect> {
+fn acknowledge(
+    desk: &mut Desk,
+    subtask: alluvium_actors::ids::SubtaskId,
+    checkpoint: u64,
+    finished: bool,
+) -> Vec<Effect> {
     desk.acknowledge_in(FIRST, subtask, checkpoint, finished)
 }
 
@@ -55,10 +60,7 @@ fn a_subtask_that_had_ended_before_the_trigger_counts_as_finished() {
     desk.run(Event::SubtaskEnded { attempt: FIRST, subtask: LEFT });
     desk.trigger(1);
     assert_eq!(acknowledge(&mut desk, SINK, 1, false), [], "of another node");
-    assert_eq!(
-        acknowledge(&mut desk, RIGHT, 1, false),
-        [aborted(1, None, REASON), discarded(1), refused(1, REASON)]
-    );
+    assert_eq!(acknowledge(&mut desk, RIGHT, 1, false), [aborted(1, None, REASON), discarded(1), refused(1, REASON)]);
 }
 
 #[test]

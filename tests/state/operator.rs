@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use alluvium::state::{
-    BroadcastMap, CHUNK_HEADER_BYTES, ChunkHeader, OperatorStateSet, OperatorTable, Progress, SplitList, StateError, StateKind,
-    StateMapping, UnionList,
+    BroadcastMap, CHUNK_HEADER_BYTES, ChunkHeader, OperatorStateSet, OperatorTable, Progress, SplitList, StateError,
+    StateKind, StateMapping, UnionList,
 };
 use alluvium_actors::ids::CheckpointId;
 use rand::Rng;
@@ -229,10 +229,7 @@ fn a_chunk_of_operator_state_has_the_documented_bytes() {
         })
         .collect();
     // The number of the element, then the element; the user key, then the value.
-    assert_eq!(
-        entries,
-        [(0, 0, 1, &[1, 0xA1, b'b'][..]), (1, 0, 1, &[0, 9]), (2, 0, 1, &[3, 0xFF])]
-    );
+    assert_eq!(entries, [(0, 0, 1, &[1, 0xA1, b'b'][..]), (1, 0, 1, &[0, 9]), (2, 0, 1, &[3, 0xFF])]);
 }
 
 #[test]
@@ -305,7 +302,10 @@ fn an_element_that_cannot_be_written_ends_the_snapshot_and_nothing_else() {
             table.access().pop_back();
         }
         let error = table.advance(CheckpointId(1), 10, &mut Kept::default()).unwrap_err();
-        assert!(matches!(&error, StateError::Encode { state, message } if state == "numbers" && message.contains("unlucky")), "{error}");
+        assert!(
+            matches!(&error, StateError::Encode { state, message } if state == "numbers" && message.contains("unlucky")),
+            "{error}"
+        );
         assert_eq!(table.open_snapshots(), []);
         assert_eq!(table.access().len(), if touched { 1 } else { 2 });
     }

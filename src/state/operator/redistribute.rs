@@ -147,7 +147,10 @@ mod tests {
 
     #[test]
     fn a_split_list_stays_where_it_is_at_the_same_parallelism() {
-        assert_eq!(of_all(Redistribution::Split, &held(&[3, 0, 1]), 3, 3), [vec![(0, 0..3)], vec![(1, 0..0)], vec![(2, 0..1)]]);
+        assert_eq!(
+            of_all(Redistribution::Split, &held(&[3, 0, 1]), 3, 3),
+            [vec![(0, 0..3)], vec![(1, 0..0)], vec![(2, 0..1)]]
+        );
     }
 
     #[test]
@@ -181,7 +184,8 @@ mod tests {
 
     #[test]
     fn lists_survive_instances_that_stored_nothing_or_an_empty_list() {
-        let some = [Held { subtask: 1, elements: 2 }, Held { subtask: 2, elements: 0 }, Held { subtask: 3, elements: 1 }];
+        let some =
+            [Held { subtask: 1, elements: 2 }, Held { subtask: 2, elements: 0 }, Held { subtask: 3, elements: 1 }];
         assert_eq!(of_all(Redistribution::Split, &some, 4, 2), [vec![(1, 0..2)], vec![(3, 0..1)]]);
         let all = vec![(1, 0..2), (2, 0..0), (3, 0..1)];
         assert_eq!(of_all(Redistribution::Union, &some, 4, 2), [all.clone(), all]);
@@ -208,8 +212,10 @@ mod tests {
                 .flat_map(|(subtask, elements)| elements.clone().map(|element| (*subtask, element)))
                 .collect();
             assert_eq!(got, expected, "{stored:?} into {parallelism}");
-            let sizes: Vec<u64> =
-                dealt.iter().map(|shares| shares.iter().map(|(_, elements)| elements.end - elements.start).sum()).collect();
+            let sizes: Vec<u64> = dealt
+                .iter()
+                .map(|shares| shares.iter().map(|(_, elements)| elements.end - elements.start).sum())
+                .collect();
             let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
             assert!(former == parallelism || most - least <= 1, "{stored:?} into {sizes:?}");
             let union = of_all(Redistribution::Union, &held, former, parallelism);

@@ -109,8 +109,7 @@ impl<S: OperatorStateSet> OperatorTable<S> {
         let number = snapshots.find(checkpoint)?;
         let snapshot = &mut snapshots.open[number];
         let from = snapshot.cursor.within;
-        let mut capture =
-            Capture { output: &mut snapshot.output, group: GROUP, epoch: snapshot.epoch, budget };
+        let mut capture = Capture { output: &mut snapshot.output, group: GROUP, epoch: snapshot.epoch, budget };
         let captured = match snapshot.failure.take() {
             Some(failure) => Err(failure),
             None => self.row.capture(&NoKey, self.changed.get(), from, &mut capture),

@@ -70,7 +70,8 @@ impl<S: OperatorStateSet> OperatorStateView<S> {
         let of_other_type = |error| OperatorTestError::StateOfOtherType { uid: uid.to_owned(), error };
         let mut instances = BTreeMap::new();
         for (subtask, reader, stored) in stored(store, manifest, uid, OPERATOR)? {
-            if let Some(missing) = descriptors.iter().find(|state| stored.iter().all(|found| found.name != state.name)) {
+            if let Some(missing) = descriptors.iter().find(|state| stored.iter().all(|found| found.name != state.name))
+            {
                 let (uid, state) = (uid.to_owned(), missing.name.clone());
                 let stored = stored.into_iter().map(|state| state.name).collect();
                 return Err(OperatorTestError::NoSuchState { uid, state, stored });
@@ -162,7 +163,8 @@ pub(super) fn contents(
             let mut entries = Vec::new();
             for chunk in reader.chunks().iter().filter(|chunk| chunk.state == number) {
                 let read = pairs(&reader.read(chunk)?, state);
-                entries.extend(read.map_err(|error| OperatorTestError::StateOfOtherType { uid: uid.to_owned(), error })?);
+                entries
+                    .extend(read.map_err(|error| OperatorTestError::StateOfOtherType { uid: uid.to_owned(), error })?);
             }
             if Redistribution::of(state.kind) == Some(Redistribution::Broadcast) {
                 entries.sort();

@@ -10,8 +10,8 @@ use alluvium::operator::{
 };
 use alluvium::record::Key;
 use alluvium::state::{
-    AggregateFunction, Aggregating, BroadcastMap, BroadcastView, List, Map, MapAccess, ReduceFunction, Reducing, SplitList,
-    UnionList, Value,
+    AggregateFunction, Aggregating, BroadcastMap, BroadcastView, List, Map, MapAccess, ReduceFunction, Reducing,
+    SplitList, UnionList, Value,
 };
 use alluvium::{OperatorError, OperatorResult};
 
@@ -426,7 +426,9 @@ fn agree((times, count): (BroadcastView<'_, Id, u16>, BroadcastView<'_, u8, u64>
     if sum == count {
         return Ok(());
     }
-    Err(OperatorError::unrecoverable(format!("the broadcast states do not agree: {count} rules, and {sum} by their names")))
+    Err(OperatorError::unrecoverable(format!(
+        "the broadcast states do not agree: {count} rules, and {sum} by their names"
+    )))
 }
 
 /// Passes records on and numbers the rules.
