@@ -1,4 +1,4 @@
-//! Keyed state: the table of one operator in one subtask, the states that operators declare, and the snapshots of them.
+//! Keyed state: the table of one operator in one subtask, the states that operators declare, and the snapshots of them. Operator state: the same without keys ([`OperatorTable`]).
 //!
 //! A [`Table`] holds one row per key. A row is a [`Plain`] value (what `reduce` and `aggregate` use), or the contents of a
 //! [`StateSet`]: of a [`Value`], [`List`], [`Map`], [`Reducing`] or [`Aggregating`] state, or of a tuple of them. Whoever gets a `&mut` to stored content

@@ -64,8 +64,8 @@ impl Coordinator {
             return false;
         }
         let Some(acknowledged) = pending.acknowledged.get(&subtask) else { return false };
-        let of_node = pending.acknowledged.iter().filter(|(other, _)| other.node == subtask.node);
-        of_node.into_iter().any(|(_, other)| other.finished != acknowledged.finished)
+        let mut of_node = pending.acknowledged.iter().filter(|(other, _)| other.node == subtask.node);
+        of_node.any(|(_, other)| other.finished != acknowledged.finished)
     }
 
     pub(super) fn declined(
