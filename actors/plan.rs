@@ -39,6 +39,8 @@ pub struct Node {
     pub first_worker: Option<u32>,
     /// The uids of its stateful operators, sources and sinks.
     pub uids: Vec<OperatorUid>,
+    /// The uids of its operators with a union list.
+    pub union_lists: Vec<OperatorUid>,
     /// Builds the task of a subtask.
     pub factory: TaskFactory,
     /// How many inputs its head has; 0 for a source.

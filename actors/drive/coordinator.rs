@@ -12,7 +12,7 @@ use crate::drive::control::{Control, Origin, Reply, Resume};
 use crate::drive::edge::Barrier;
 use crate::drive::enumerators::Enumerators;
 use crate::drive::under_way::{Answered, UnderWay};
-use crate::ids::{Attempt, CheckpointId, Moment, RegionId, SubtaskId, Token, WallTime};
+use crate::ids::{Attempt, CheckpointId, Moment, NodeId, OperatorUid, RegionId, SubtaskId, Token, WallTime};
 use crate::plan::Plan;
 use crate::ports::blocking::{Lane, Promise};
 use crate::ports::fence::Fence;
@@ -102,7 +102,9 @@ impl CoordinatorDriver {
     /// A coordinator that waits for its first attempt.
     #[must_use]
     pub fn new(host: Rc<dyn Host>, setup: CoordinatorSetup) -> CoordinatorDriver {
-        let machine = Coordinator::new(setup.settings.clone());
+        let union_nodes = (0..).zip(&setup.plan.nodes).filter(|(_, node)| !node.union_lists.is_empty());
+        let union_nodes = union_nodes.map(|(number, _)| NodeId(number)).collect();
+        let machine = Coordinator::new(Settings { union_nodes, ..setup.settings.clone() });
         let regions = Regions::of_plan(&setup.plan);
         let enumerators =
             Enumerators::new(Rc::clone(&host), Arc::clone(&setup.plan), regions.clone(), Arc::clone(&setup.files));
@@ -433,6 +435,11 @@ impl CoordinatorDriver {
 
     fn aborted(&mut self, checkpoint: CheckpointId, last_completed: Option<CheckpointId>, reason: FailureReason) {
         self.setup.listener.event(JobEvent::Aborted { checkpoint, reason });
+        if reason == FailureReason::PartlyFinishedUnionState {
+            let keepers: Vec<&str> =
+                self.setup.plan.nodes.iter().flat_map(|node| &node.union_lists).map(OperatorUid::as_str).collect();
+            tracing::warn!(%checkpoint, operators = ?keepers, "aborted: {reason}");
+        }
         self.enumerators.tell(|enumerator| enumerator.aborted(checkpoint));
         for subtask in self.setup.plan.subtasks() {
             self.tell(subtask, Control::Aborted { checkpoint, last_completed });

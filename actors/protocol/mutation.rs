@@ -100,6 +100,18 @@ mutations! {
     RestoreSkipsAKeyGroup "restore-skips-a-key-group" "R17"
         breaks "a restore leaves out some key groups"
         costs "Their state is lost";
+    TouchedElementNotCopied "touched-element-not-copied" "R20"
+        breaks "an element of operator state that changes after the epoch closed is not kept for the open snapshot"
+        costs "What operators keep for themselves is lost by a restore";
+    SplitLosesTheLast "split-loses-the-last" "R36"
+        breaks "the last element of a list is dealt to nobody when the parallelism changes"
+        costs "It is lost";
+    UnionOfItsOwn "union-of-its-own" "R36"
+        breaks "an instance gets of a union list what it stored itself, not what all stored"
+        costs "What the operator would have dealt to it is lost";
+    BroadcastLostOnScaleUp "broadcast-lost-on-scale-up" "R36"
+        breaks "an instance that was not there before begins without the broadcast state"
+        costs "It treats its records by no rules";
     SplitLost "split-lost" "R16"
         breaks "a reader drops one of the splits that the checkpoint gives it"
         costs "The rest of that split is never read";

@@ -11,6 +11,7 @@ use super::layout::Layout;
 use super::promises::Promises;
 use super::{Graph, Planned};
 use crate::connect::sink::Guarantee;
+use crate::state::StateKind;
 
 /// Plans a job that was checked.
 pub(super) fn plan(builder: Builder) -> Graph {
@@ -66,6 +67,11 @@ fn node(layout: &Arc<Layout>, chain: usize) -> Node {
     let members: Vec<_> = layout.chains[chain].iter().map(|index| &layout.operators[*index].operator).collect();
     let stateful = members.iter().filter(|operator| operator.is_stateful());
     let uids = stateful.filter_map(|operator| operator.uid.clone()).collect();
+    let union_lists = members
+        .iter()
+        .filter(|operator| operator.states.iter().any(|state| state.kind == StateKind::UnionList))
+        .filter_map(|operator| operator.uid.clone())
+        .collect();
     let head = layout.head(chain);
     let inputs = head.operator.inputs.len();
     let task_layout = Arc::clone(layout);
@@ -80,6 +86,7 @@ fn node(layout: &Arc<Layout>, chain: usize) -> Node {
         max_parallelism: head.max_parallelism,
         first_worker: head.first_worker,
         uids,
+        union_lists,
         factory,
         inputs,
     }

@@ -233,7 +233,7 @@ impl<H: Member> Task for Chain<H> {
             InFlightPart::Open(_) => None,
             InFlightPart::Done(in_flight) => in_flight,
         };
-        Poll::Ready(Ok(TaskSnapshot { operators: snapshots.collect(), in_flight }))
+        Poll::Ready(Ok(TaskSnapshot { operators: by_operator(snapshots), in_flight }))
     }
 
     fn aborted(&mut self, checkpoint: CheckpointId) {
@@ -266,6 +266,18 @@ impl<H: Member> Task for Chain<H> {
     fn current_operator(&self) -> &str {
         self.places.current()
     }
+}
+
+/// One entry for each operator: one that keeps state of two kinds has two members.
+fn by_operator(snapshots: impl Iterator<Item = OperatorSnapshot>) -> Vec<OperatorSnapshot> {
+    let mut operators: Vec<OperatorSnapshot> = Vec::new();
+    for snapshot in snapshots {
+        match operators.iter_mut().find(|operator| operator.uid == snapshot.uid) {
+            Some(operator) => operator.pieces.extend(snapshot.pieces),
+            None => operators.push(snapshot),
+        }
+    }
+    operators
 }
 
 impl<H: Head> OperatorTask for Chain<H> {

@@ -19,7 +19,7 @@ use crate::record::{Key, key_group_range};
 use crate::state::{Hold, Progress, Row, StateDescriptor, StateError, StateMapping, Table};
 
 /// While all open snapshots together hold so many bytes in memory, no records are taken: each that changes an entry would add to them.
-const SNAPSHOT_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const SNAPSHOT_BYTES: usize = 8 * 1024 * 1024;
 
 /// The keyed state of one operator in one subtask.
 pub(crate) struct KeyedState<K, R, H> {
@@ -140,7 +140,7 @@ impl<K: Key, R: Row, H: Hold<R>> Member for KeyedState<K, R, H> {
         };
         let increment = closed.map_err(|error| self.site.place.unrecoverable(error))?;
         let base = base.filter(|_| increment).map(|base| base.pieces);
-        self.writing.push(StateWriting::new(&self.site.task, &self.uid, cut.checkpoint, descriptors, base));
+        self.writing.push(StateWriting::new(&self.site.task, &self.uid, cut.checkpoint, KEYED, descriptors, base));
         Ok(())
     }
 
@@ -207,6 +207,6 @@ impl<K: Key, R: Row, H: Hold<R>> Member for KeyedState<K, R, H> {
 }
 
 #[cold]
-fn encode_failure(operator: &str, error: &StateError) -> Failure {
+pub(crate) fn encode_failure(operator: &str, error: &StateError) -> Failure {
     Failure::retryable(operator, error)
 }

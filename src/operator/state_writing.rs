@@ -1,4 +1,4 @@
-//! The asynchronous part of a keyed snapshot: chunks of the table on their way into a piece.
+//! The asynchronous part of a snapshot of keyed or operator state: chunks of the table on their way into a piece.
 //!
 //! The table fills chunks between the steps of the task; they are written on the lane of blobs, one parcel at a time, so that they leave in their order and
 //! what waits stays bounded. What is small enough for the manifest is put together on the spot.
@@ -80,18 +80,19 @@ enum Parcel {
 }
 
 impl StateWriting {
-    /// Begins a snapshot. `descriptors` are the operator's states, encoded; `base` are the pieces that it stands on, if it is an increment.
+    /// Begins a snapshot, as the piece `piece`. `descriptors` are the operator's states in it, encoded; `base` are the pieces that it stands on, if it is an increment.
     pub(crate) fn new(
         task: &TaskContext,
         uid: &OperatorUid,
         checkpoint: CheckpointId,
+        piece: &str,
         descriptors: Vec<Vec<u8>>,
         base: Option<Vec<Piece>>,
     ) -> StateWriting {
         StateWriting {
             checkpoint,
             descriptors,
-            name: blob_name(task.run, checkpoint, uid, task.subtask.index, KEYED),
+            name: blob_name(task.run, checkpoint, uid, task.subtask.index, piece),
             base,
             waiting: Waiting::default(),
             complete: false,

@@ -174,7 +174,7 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
 }
 
 /// Whether a decoder has read all its bytes.
-fn at_end(decoder: &mut Decoder<'_>) -> bool {
+pub(super) fn at_end(decoder: &mut Decoder<'_>) -> bool {
     use rmp_serde::decode::Error;
     use serde::Deserialize;
     match serde::de::IgnoredAny::deserialize(decoder) {

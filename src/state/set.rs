@@ -108,7 +108,7 @@ impl<'a> Guard<'a> {
         Guard { snapshots, watched, recorded, dirty, key, address, state: 0, epoch, seed }
     }
 
-    fn of(self, state: u16) -> Guard<'a> {
+    pub(super) fn of(self, state: u16) -> Guard<'a> {
         Guard { state, ..self }
     }
 
@@ -164,7 +164,7 @@ impl<'a> Guard<'a> {
 #[derive(Clone, Debug, Default)]
 #[doc(hidden)]
 #[repr(transparent)]
-pub struct Single<C>(C);
+pub struct Single<C>(pub(super) C);
 
 impl<C: Content> Row for Single<C> {
     const STATES: u16 = 1;
@@ -238,8 +238,8 @@ impl<S: State> StateSet for S {
 #[derive(Clone, Debug)]
 #[doc(hidden)]
 pub struct Part<C> {
-    changed: Epoch,
-    content: C,
+    pub(super) changed: Epoch,
+    pub(super) content: C,
 }
 
 impl<C: Default> Default for Part<C> {

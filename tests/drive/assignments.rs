@@ -158,6 +158,7 @@ pub(crate) fn deployed(concurrent: usize, restored: Option<Manifest>) -> Rig {
         max_parallelism: 128,
         first_worker: None,
         uids: vec![OperatorUid::new("numbers")],
+        union_lists: Vec::new(),
         factory: source,
         inputs: 0,
     };

@@ -11,6 +11,7 @@ mod refusals;
 mod regions;
 mod shared_sinks;
 mod tolerance;
+mod union_lists;
 
 use std::path::Path;
 use std::time::Duration;

@@ -18,6 +18,7 @@ mod coordinator_life;
 mod coordinator_pending;
 mod coordinator_statistics;
 mod coordinator_triggering;
+mod coordinator_union;
 mod coordinator_walk;
 mod coordinator_world;
 mod credit;

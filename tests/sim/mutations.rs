@@ -32,7 +32,8 @@ use orders::{Kind, billing, counting};
 const ENOUGH: u64 = 1_000;
 
 /// What chance finds too seldom for [`ENOUGH`] schedules, and a test of its own finds at once: the ids beyond those of a run record, the stop that is called off,
-/// and the channel that an abort leaves blocked; and what `increments.rs` finds with a job that knows what must stand under each key.
+/// and the channel that an abort leaves blocked; what `increments.rs` finds with a job that knows what must stand under each key; and what breaks only where the
+/// parallelism changes, which operators by hand find (`tests/api/operator_state.rs`).
 const SELDOM: &[Mutation] = &[
     Mutation::ReservationNotStored,
     Mutation::StopNotCalledOff,
@@ -41,6 +42,8 @@ const SELDOM: &[Mutation] = &[
     Mutation::BaseNotComplete,
     Mutation::DeleteASharedBlob,
     Mutation::FoldKeepsTheOldest,
+    Mutation::SplitLosesTheLast,
+    Mutation::BroadcastLostOnScaleUp,
 ];
 
 /// How many jobs take turns in the schedules.

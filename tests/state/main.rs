@@ -8,5 +8,6 @@ mod golden;
 mod increments;
 mod large;
 mod model;
+mod operator;
 mod rows;
 mod support;

@@ -1,7 +1,10 @@
 //! What the coordinator is told about when and how often to take a checkpoint.
 
+use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
+
+use crate::ids::NodeId;
 
 /// The settings of a [`Coordinator`](super::Coordinator). They are checked where a job is built; the machine takes
 /// them as they are.
@@ -39,6 +42,8 @@ pub struct Settings {
     pub ids_per_block: NonZeroU64,
     /// Of how many checkpoints the statistics are kept, those under way included.
     pub history: usize,
+    /// The nodes with an operator that keeps a union list: no checkpoint may hold some of their subtasks as finished and others as not. The plan says which they are.
+    pub union_nodes: BTreeSet<NodeId>,
 }
 
 impl Default for Settings {
@@ -60,6 +65,7 @@ impl Default for Settings {
             final_delay_maximum: Duration::from_secs(10),
             ids_per_block: NonZeroU64::new(1_024).expect("1,024 is not zero"),
             history: 10,
+            union_nodes: BTreeSet::new(),
         }
     }
 }

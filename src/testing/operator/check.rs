@@ -106,7 +106,8 @@ struct Outcome {
 
 impl<I: Clone, U: Record> OperatorTest<I, U> {
     /// Runs `records` through the operator, one after the other, with cuts and restores that a seed decides, at parallelism before and after that it decides
-    /// too: the keyed state must end as it does in one subtask without any of that, and all together the same records must come out, in any order.
+    /// too: the state must end as it does in one subtask without any of that, and all together the same records must come out, in any order. Of operator state the
+    /// elements count, whichever instance holds them and in whatever order, and broadcast maps, which must be the same in all instances.
     ///
     /// It finds what an operator keeps where no checkpoint sees it, in a plain field for example, and what depends on other keys of the same subtask. An operator
     /// that emits [where it runs](crate::operator::KeyedContext::subtask) differs by intent. State is compared as it is encoded, maps without regard to
@@ -331,7 +332,8 @@ fn differences(found: &Outcome, expected: &Outcome) -> Vec<String> {
 
 impl fmt::Display for Entry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "state `{}` of `{}`, key {}", self.state, self.uid, self.key)
+        write!(formatter, "state `{}` of `{}`", self.state, self.uid)?;
+        self.key.as_ref().map_or(Ok(()), |key| write!(formatter, ", key {key}"))
     }
 }
 

@@ -9,6 +9,8 @@ use alluvium_actors::ids::OperatorUid;
 use alluvium_actors::ports::store::{CheckpointStore, Manifest};
 
 use super::error::OperatorTestError;
+use super::operator_state;
+use crate::operator::operator_backend::OPERATOR;
 use crate::operator::state_reading::descriptors;
 use crate::operator::state_writing::KEYED;
 use crate::record::{Key, Record, hash_key};
@@ -57,7 +59,7 @@ impl<K: Key, S: StateSet> KeyedStateView<K, S> {
         let of_other_type = |error| OperatorTestError::StateOfOtherType { uid: uid.to_owned(), error };
         let max_parallelism = max_parallelism(manifest, uid)?;
         let mut table = Table::new(0..max_parallelism, max_parallelism, manifest.hash_seed, wanted.clone());
-        for (reader, stored) in pieces(store, manifest, uid)? {
+        for (_, reader, stored) in pieces(store, manifest, uid)? {
             if let Some(missing) = wanted.iter().find(|state| stored.iter().all(|found| found.name != state.name)) {
                 let (uid, state) = (uid.to_owned(), missing.name.clone());
                 let stored = stored.into_iter().map(|state| state.name).collect();
@@ -163,7 +165,7 @@ impl<K: Key, S: StateSet> fmt::Debug for KeyedStateView<K, S> {
     }
 }
 
-/// All keyed state of a checkpoint, whatever its types are.
+/// All keyed and operator state of a checkpoint, whatever its types are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents(pub(super) BTreeMap<Entry, Tree>);
 
@@ -172,7 +174,8 @@ pub(super) struct Contents(pub(super) BTreeMap<Entry, Tree>);
 pub(super) struct Entry {
     pub(super) uid: String,
     pub(super) state: String,
-    pub(super) key: Tree,
+    /// Nothing for operator state.
+    pub(super) key: Option<Tree>,
 }
 
 impl Contents {
@@ -180,11 +183,11 @@ impl Contents {
     pub(super) fn read(store: &Arc<impl CheckpointStore>, manifest: &Manifest) -> Result<Contents, OperatorTestError> {
         let mut contents = BTreeMap::new();
         for uid in uids(manifest) {
-            for (reader, states) in pieces(store, manifest, &uid)? {
+            for (_, reader, states) in pieces(store, manifest, &uid)? {
                 for chunk in reader.chunks() {
                     let state = &states[chunk.state as usize];
                     read_chunk(&reader.read(chunk)?, state, |key, found| {
-                        let entry = Entry { uid: uid.clone(), state: state.name.clone(), key };
+                        let entry = Entry { uid: uid.clone(), state: state.name.clone(), key: Some(key) };
                         match found {
                             Found::Content(content) => {
                                 put(contents.entry(entry), content, state.kind, reader.is_increment()).map_err(
@@ -199,6 +202,9 @@ impl Contents {
                     .map_err(|error| OperatorTestError::StateOfOtherType { uid: uid.clone(), error })?;
                 }
             }
+        }
+        for uid in has_operator_state(manifest) {
+            contents.extend(operator_state::contents(store, manifest, &uid)?);
         }
         Ok(Contents(contents))
     }
@@ -231,10 +237,16 @@ fn read_chunk(
         let found = match (state.kind, header.removals) {
             (StateKind::Map, true) if next()? == Tree::Truth(true) => Found::RemovedFromMap(next()?),
             (_, true) => Found::Removed,
-            (StateKind::Map, false) => Found::Content(Tree::Map(vec![(next()?, next()?)])),
-            (StateKind::Value | StateKind::List | StateKind::Reducing | StateKind::Aggregating, false) => {
-                Found::Content(next()?)
-            }
+            (StateKind::Map | StateKind::BroadcastMap, false) => Found::Content(Tree::Map(vec![(next()?, next()?)])),
+            (
+                StateKind::Value
+                | StateKind::List
+                | StateKind::Reducing
+                | StateKind::Aggregating
+                | StateKind::SplitList
+                | StateKind::UnionList,
+                false,
+            ) => Found::Content(next()?),
         };
         take(key, found)?;
     }
@@ -293,8 +305,17 @@ fn put(
 
 /// The uids of the operators with keyed state.
 pub(super) fn uids(manifest: &Manifest) -> Vec<String> {
-    let keyed = manifest.operators().filter(|snapshot| snapshot.piece(KEYED).is_some());
-    let mut uids: Vec<String> = keyed.map(|snapshot| snapshot.uid.to_string()).collect();
+    with_piece(manifest, KEYED)
+}
+
+/// The uids of the operators with operator state.
+pub(super) fn has_operator_state(manifest: &Manifest) -> Vec<String> {
+    with_piece(manifest, OPERATOR)
+}
+
+fn with_piece(manifest: &Manifest, piece: &str) -> Vec<String> {
+    let found = manifest.operators().filter(|snapshot| snapshot.piece(piece).is_some());
+    let mut uids: Vec<String> = found.map(|snapshot| snapshot.uid.to_string()).collect();
     uids.sort();
     uids.dedup();
     uids
@@ -311,18 +332,33 @@ fn pieces(
     store: &Arc<impl CheckpointStore>,
     manifest: &Manifest,
     uid: &str,
-) -> Result<Vec<(StateReader, Vec<StateDescriptor>)>, OperatorTestError> {
-    let key = OperatorUid::new(uid);
-    let mut pieces = Vec::new();
-    for piece in manifest.operators().filter(|snapshot| snapshot.uid == key).flat_map(|found| found.chain(KEYED)) {
-        let store = Arc::clone(store) as Arc<dyn CheckpointStore>;
-        let reader = StateReader::open(PieceReader::new(store, &piece.content))?;
-        let states = descriptors(&reader, uid)?;
-        pieces.push((reader, states));
-    }
+) -> Result<Vec<(u32, StateReader, Vec<StateDescriptor>)>, OperatorTestError> {
+    let pieces = stored(store, manifest, uid, KEYED)?;
     if pieces.is_empty() {
         return Err(OperatorTestError::NoSuchOperator { uid: uid.to_owned(), stored: uids(manifest) });
     }
+    Ok(pieces)
+}
+
+/// The pieces of that name of an operator, of all its subtasks, each with the states in it, and behind it the increments that stand on it; sorted by the subtasks.
+pub(super) fn stored(
+    store: &Arc<impl CheckpointStore>,
+    manifest: &Manifest,
+    uid: &str,
+    piece: &str,
+) -> Result<Vec<(u32, StateReader, Vec<StateDescriptor>)>, OperatorTestError> {
+    let key = OperatorUid::new(uid);
+    let mut pieces = Vec::new();
+    for snapshot in manifest.operators().filter(|snapshot| snapshot.uid == key) {
+        for piece in snapshot.chain(piece) {
+            let store = Arc::clone(store) as Arc<dyn CheckpointStore>;
+            let reader = StateReader::open(PieceReader::new(store, &piece.content))?;
+            let states = descriptors(&reader, uid)?;
+            pieces.push((snapshot.subtask, reader, states));
+        }
+    }
+    // Stable: a chain keeps its order.
+    pieces.sort_by_key(|(subtask, ..)| *subtask);
     Ok(pieces)
 }
 
@@ -333,8 +369,8 @@ mod tests {
     /// What stands under one key when these are read one after the other.
     fn read(kind: StateKind, contents: &[Tree]) -> Result<Tree, Twice> {
         let mut all = BTreeMap::new();
-        let entry = Entry { uid: "bills".to_owned(), state: "value".to_owned(), key: Tree::Number(1) };
-        contents.iter().try_for_each(|content| put(all.entry(entry.clone()), content.clone(), kind))?;
+        let entry = Entry { uid: "bills".to_owned(), state: "value".to_owned(), key: Some(Tree::Number(1)) };
+        contents.iter().try_for_each(|content| put(all.entry(entry.clone()), content.clone(), kind, false))?;
         Ok(all.remove(&entry).unwrap())
     }
 
