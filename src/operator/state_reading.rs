@@ -80,6 +80,9 @@ impl StateReading {
                 format!("it has max parallelism {current} and had {stored} in the checkpoint: set it to {stored}");
             return Some(StateReading { groups, stage: Stage::Refused(Failure::unrecoverable(operator, message)) });
         }
+        if shape.parallelism != task.parallelism && is_active(Mutation::FormerStateForgotten) {
+            pieces.retain(|(_, stored)| *stored == owned(task.subtask.index));
+        }
         pieces.retain(|(_, owned)| owned.start < groups.end && groups.start < owned.end);
         if pieces.is_empty() {
             return None;

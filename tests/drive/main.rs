@@ -3,6 +3,7 @@
 
 mod assignments;
 mod chain;
+mod finished;
 mod host;
 mod modes;
 mod notices;

@@ -8,6 +8,7 @@ mod handle;
 mod nodes;
 mod push;
 mod refusals;
+mod rescaling;
 mod regions;
 mod shared_sinks;
 mod tolerance;

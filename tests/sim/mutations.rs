@@ -36,7 +36,7 @@ const ENOUGH: u64 = 1_000;
 const SELDOM: &[Mutation] = &[Mutation::ReservationNotStored, Mutation::StopNotCalledOff, Mutation::AbortLeavesBlocked];
 
 /// How many jobs take turns in the schedules.
-const JOBS: u64 = 15;
+const JOBS: u64 = 17;
 
 /// One schedule of the hunt, the same for all mutations: the jobs take turns, each with the seeds from 0 on.
 fn hunt(number: u64) -> Result<Report, Trouble> {
@@ -51,6 +51,8 @@ fn hunt(number: u64) -> Result<Report, Trouble> {
         12 => simulation.run(&mut Ways::new()),
         14 => simulation.run(&mut counting().scenario()),
         13 => simulation.run(&mut Doubtful(billing(Kind::Usual).scenario())),
+        15 => simulation.run(&mut billing(Kind::Rescaled).scenario()),
+        16 => simulation.run(&mut random_graph::rescaled(&simulation)),
         6 => simulation.run(&mut Regions::new(Panics::Both)),
         7 => simulation.run(&mut Cancelled::default()),
         8 => simulation.run(&mut billing(Kind::Slow).scenario()),
