@@ -68,8 +68,12 @@ impl<'a> Former<'a> {
         // Edges lead to later chains.
         for (number, node) in plan.nodes.iter().enumerate() {
             let id = NodeId(number as u32);
-            let known: BTreeSet<NodeId> =
-                self.operators.iter().filter(|(found, _)| node.uids.contains(&found.uid)).map(|(_, node)| *node).collect();
+            let known: BTreeSet<NodeId> = self
+                .operators
+                .iter()
+                .filter(|(found, _)| node.uids.contains(&found.uid))
+                .map(|(_, node)| *node)
+                .collect();
             let mut before = plan.edges.iter().filter(|edge| edge.to == id).peekable();
             let is_finished = if known.is_empty() {
                 // Nothing was kept of it. The end of all that feeds it stood in front of the barrier of that checkpoint, so it had come to its own.

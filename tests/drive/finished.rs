@@ -60,15 +60,13 @@ fn finished(plan: &Plan, manifest: &Manifest) -> Vec<(u32, u32)> {
 
 #[test]
 fn where_nothing_changed_each_subtask_is_what_it_was() {
-    let former =
-        manifest(&[(&[true, false], &["numbers"]), (&[false, true], &[]), (&[false, false], &["sink"])]);
+    let former = manifest(&[(&[true, false], &["numbers"]), (&[false, true], &[]), (&[false, false], &["sink"])]);
     assert_eq!(finished(&three_chains(2), &former), [(0, 0), (1, 1)]);
 }
 
 #[test]
 fn a_chain_that_had_come_to_its_end_in_part_runs_again_at_another_parallelism() {
-    let former =
-        manifest(&[(&[true, false], &["numbers"]), (&[false, false], &[]), (&[false, false], &["sink"])]);
+    let former = manifest(&[(&[true, false], &["numbers"]), (&[false, false], &[]), (&[false, false], &["sink"])]);
     for parallelism in [1, 3] {
         assert!(finished(&three_chains(parallelism), &former).is_empty(), "{parallelism}");
     }
