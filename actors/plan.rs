@@ -8,6 +8,7 @@ use crate::ids::{NodeId, OperatorUid, SubtaskId};
 use crate::payload::PayloadType;
 use crate::ports::sink::SinkCommitterFactory;
 use crate::ports::source::EnumeratorFactory;
+use crate::ports::store::Manifest;
 use crate::ports::task::TaskFactory;
 
 /// A whole job.
@@ -32,8 +33,10 @@ pub struct Node {
     pub name: String,
     /// How many subtasks; at least 1.
     pub parallelism: u32,
-    /// The number of key groups; at least the parallelism, at most 32,768.
+    /// The number of key groups at a fresh start; at least the parallelism, at most 32,768. See [`Node::key_groups`].
     pub max_parallelism: u32,
+    /// Whether that was asked for. If it was not, the number in the restored checkpoint takes its place.
+    pub max_parallelism_is_given: bool,
     /// The worker that its first subtask runs on, modulo their number; the others follow on the next ones. If none was asked for,
     /// [placement](crate::protocol::placement) decides.
     pub first_worker: Option<u32>,
@@ -133,6 +136,22 @@ impl fmt::Debug for SinkPlan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "SinkPlan({} at {})", self.uid, self.node)
     }
+}
+
+impl Node {
+    /// The number of its key groups where it goes on from `restored`: the stored one, unless another was asked for (which is refused then).
+    #[must_use]
+    pub fn key_groups(&self, restored: Option<&Manifest>) -> u32 {
+        key_groups(&self.uids, self.max_parallelism, self.max_parallelism_is_given, restored)
+    }
+}
+
+/// The number of key groups of a chain, see [`Node::key_groups`]. Keyed state is that of the head, so the first operator that the checkpoint knows decides.
+#[must_use]
+pub fn key_groups(uids: &[OperatorUid], planned: u32, is_given: bool, restored: Option<&Manifest>) -> u32 {
+    let shapes = restored.filter(|_| !is_given).map(|manifest| &manifest.shapes);
+    let stored = shapes.and_then(|shapes| uids.iter().find_map(|uid| shapes.iter().find(|shape| shape.uid == *uid)));
+    stored.map_or(planned, |shape| shape.max_parallelism)
 }
 
 impl Plan {

@@ -77,7 +77,7 @@ struct Deployment {
     attempt: Attempt,
     run: RunRecord,
     fence: Fence,
-    restored: Option<CheckpointId>,
+    restored: Option<Arc<Manifest>>,
     retained: Vec<CheckpointId>,
     /// The regions that it restored.
     regions: BTreeSet<RegionId>,
@@ -197,9 +197,8 @@ impl CoordinatorDriver {
         // The run that began has removed what earlier runs wrote and no manifest names, also of regions that run on: none of it may still be wanted.
         debug_assert!(self.machine.pending().next().is_none(), "a run began while a checkpoint was pending");
         let resumed = regions.iter().map(|resumed| resumed.region).collect();
-        let checkpoint = restored.as_ref().map(|manifest| manifest.checkpoint);
-        self.deployment = Some(Deployment { attempt, run, fence, restored: checkpoint, retained, regions: resumed });
         self.enumerators.begin(attempt, &regions, restored.as_deref());
+        self.deployment = Some(Deployment { attempt, run, fence, restored, retained, regions: resumed });
         Ok(())
     }
 
@@ -217,7 +216,7 @@ impl CoordinatorDriver {
                 .collect(),
             first_id: deployment.run.first_checkpoint,
             reserved_until: deployment.run.reserved_below,
-            restored: deployment.restored,
+            restored: deployment.restored.as_ref().map(|manifest| manifest.checkpoint),
             retained: deployment.retained.clone(),
             whole_job: deployment.regions == self.regions.all(),
             random: self.host.random(),
@@ -365,6 +364,7 @@ impl CoordinatorDriver {
         let completed = self.host.wall();
         let run = self.deployment().run.clone();
         let collected = self.collected.get(&checkpoint).expect("the machine writes what was collected");
+        let restored = self.deployment().restored.as_deref();
         let shapes = plan
             .nodes
             .iter()
@@ -372,7 +372,7 @@ impl CoordinatorDriver {
                 node.uids.iter().map(|uid| OperatorShape {
                     uid: uid.clone(),
                     parallelism: node.parallelism,
-                    max_parallelism: node.max_parallelism,
+                    max_parallelism: node.key_groups(restored),
                 })
             })
             .collect();

@@ -54,6 +54,10 @@ impl RestoredSink {
             let mut restored = RestoredSink::default();
             let subtasks = manifest.iter().flat_map(|manifest| &manifest.subtasks);
             for snapshot in subtasks.flat_map(|subtask| &subtask.operators).filter(|found| found.uid == sink.uid) {
+                let vanished = snapshot.subtask >= plan.node(sink.node).parallelism;
+                if vanished && is_active(Mutation::FormerCommittablesForgotten) {
+                    continue;
+                }
                 restored.prepared.extend(read(snapshot)?);
                 restored.snapshots.push(snapshot.clone());
             }
@@ -79,6 +83,8 @@ pub(super) struct Deployment {
     pub(super) run: RunNumber,
     pub(super) hash_seed: u64,
     pub(super) restored: Option<Arc<Manifest>>,
+    /// The subtasks that have come to the end of their data before the restored checkpoint.
+    pub(super) finished: Arc<BTreeSet<SubtaskId>>,
     pub(super) store: Arc<dyn CheckpointStore>,
     pub(super) files: Arc<dyn Files>,
     pub(super) fence: Fence,
@@ -168,9 +174,7 @@ impl Deployment {
         let name = format!("{}[{}]", node.name, subtask.index);
         let restored = Restored {
             checkpoint: self.restored.as_ref().map(|manifest| manifest.checkpoint),
-            finished: self.restored.as_ref().is_some_and(|manifest| {
-                manifest.subtasks.iter().any(|snapshot| snapshot.subtask == subtask && snapshot.finished)
-            }),
+            finished: self.finished.contains(&subtask),
         };
         let watch = self.watch(Address::Subtask(subtask, self.attempt));
         let alignment = self.new_alignment(&inputs);
@@ -178,7 +182,7 @@ impl Deployment {
             job: Arc::clone(&self.plan.job),
             subtask,
             parallelism: node.parallelism,
-            max_parallelism: node.max_parallelism,
+            max_parallelism: node.key_groups(self.restored.as_deref()),
             run: self.run,
             hash_seed: self.hash_seed,
             host: Rc::clone(&host),

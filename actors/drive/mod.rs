@@ -7,6 +7,7 @@ pub mod coordinator;
 pub mod deploy;
 pub mod edge;
 mod enumerators;
+pub mod finished;
 pub mod gate;
 mod interposed;
 pub mod operator;

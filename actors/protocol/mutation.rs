@@ -115,6 +115,18 @@ mutations! {
     SplitLost "split-lost" "R16"
         breaks "a reader drops one of the splits that the checkpoint gives it"
         costs "The rest of that split is never read";
+    FormerStateForgotten "former-state-forgotten" "R17"
+        breaks "at another parallelism a subtask restores the key groups of the former subtask of its number, and no others"
+        costs "The state of the key groups that have moved is lost";
+    FormerSplitsForgotten "former-splits-forgotten" "R16"
+        breaks "at another parallelism a reader takes the splits of the former reader of its number, and those of readers that are gone are nobody's"
+        costs "The rest of those splits is never read";
+    FormerSplitsTwice "former-splits-twice" "R16"
+        breaks "at another parallelism every reader takes the splits of all former readers"
+        costs "Splits are read twice";
+    PartlyFinishedIsFinished "partly-finished-is-finished" "R9"
+        breaks "at another parallelism a chain of which one subtask had come to its end is not run again"
+        costs "What its other subtasks had not read is lost, or the job does not end";
     SplitGivenTwice "split-given-twice" "R16"
         breaks "an enumerator forgets, by a restore, what it had assigned"
         costs "Splits are read twice";
@@ -187,6 +199,9 @@ mutations! {
     ForgetToCommitAgain "forget-to-commit-again" "R12"
         breaks "a restore does not commit what its checkpoint had prepared"
         costs "A crash between completion and commit loses the records of a checkpoint";
+    FormerCommittablesForgotten "former-committables-forgotten" "R12"
+        breaks "at a lower parallelism a restore does not commit what the subtasks that are gone had prepared"
+        costs "A crash between completion and commit loses their records";
     RecordsBeforeCommits "records-before-commits" "R12"
         breaks "writers are built while the sink still commits and cleans up"
         costs "The clean-up removes what the new attempt has begun";

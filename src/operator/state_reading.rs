@@ -83,6 +83,9 @@ impl StateReading {
             let stage = Stage::Refused(Failure::unrecoverable(operator, message));
             return Some(StateReading { groups, own: None, stage });
         }
+        if shape.parallelism != task.parallelism && is_active(Mutation::FormerStateForgotten) {
+            chains.retain(|(stored, _)| *stored == owned(task.subtask.index));
+        }
         chains.retain(|(owned, _)| owned.start < groups.end && groups.start < owned.end);
         if chains.is_empty() {
             return None;

@@ -153,6 +153,7 @@ pub(crate) fn deployed(concurrent: usize, restored: Option<Manifest>) -> Rig {
     let built = enumerator.clone();
     let source = TaskFactory::Source(Arc::new(|_| Err(Failure::retryable("numbers", "no subtask is built here"))));
     let node = Node {
+        max_parallelism_is_given: false,
         name: "numbers".to_owned(),
         parallelism: 2,
         max_parallelism: 128,

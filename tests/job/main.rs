@@ -9,6 +9,7 @@ mod nodes;
 mod push;
 mod refusals;
 mod regions;
+mod rescaling;
 mod shared_sinks;
 mod tolerance;
 mod union_lists;

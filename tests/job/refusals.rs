@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use alluvium::connect::{AtLeastOnce, Collect, Generator, Lines};
-use alluvium::{
-    CheckpointMode, Job, JobError, JobEvent, JobOutcome, OptionError, Options, RestartStrategy, StartError,
-};
+use alluvium::{CheckpointMode, Job, JobEvent, JobOutcome, OptionError, Options, RestartStrategy, StartError};
 
 use crate::{assert_exact, every_20_ms, lines, numbers, numbers_named, wait_for};
 
@@ -125,24 +123,6 @@ fn a_store_of_another_job_is_refused_by_both_names() {
     let error = numbers_named("others", &output, None, 1).start(&every_20_ms(&store)).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("`numbers`") && text.contains("`others`"), "{text}");
-}
-
-#[test]
-fn another_parallelism_is_refused_by_the_operators_name() {
-    let place = tempfile::tempdir().unwrap();
-    let (output, store) = (place.path().join("output"), place.path().join("store"));
-    let handle = numbers(&output, Some(20_000)).start(&every_20_ms(&store)).unwrap();
-    wait_for(&handle, |event| matches!(event, JobEvent::Completed { .. }));
-    handle.stop_blocking().unwrap();
-    let handle = numbers_named("numbers", &output, None, 2).start(&every_20_ms(&store)).unwrap();
-    let error = handle.wait_blocking().unwrap_err();
-    assert!(
-        matches!(&error, JobError::Failed(failure) if failure.message.contains("`counts` has parallelism 2 and had 1")),
-        "{error}"
-    );
-    // Nothing was changed: the right width goes on.
-    numbers(&output, None).start(&every_20_ms(&store)).unwrap().wait_blocking().unwrap();
-    assert_exact(&lines(&output));
 }
 
 #[test]

@@ -47,7 +47,7 @@ const SELDOM: &[Mutation] = &[
 ];
 
 /// How many jobs take turns in the schedules.
-const JOBS: u64 = 16;
+const JOBS: u64 = 18;
 
 /// One schedule of the hunt, the same for all mutations: the jobs take turns, each with the seeds from 0 on.
 fn hunt(number: u64) -> Result<Report, Trouble> {
@@ -61,8 +61,10 @@ fn hunt(number: u64) -> Result<Report, Trouble> {
         4 => simulation.run(&mut Flights::new(100, 2)),
         12 => simulation.run(&mut Ways::new()),
         14 => simulation.run(&mut counting().scenario()),
-        15 => simulation.run(&mut billing(Kind::Overtaking).scenario()),
+        17 => simulation.run(&mut billing(Kind::Overtaking).scenario()),
         13 => simulation.run(&mut Doubtful(billing(Kind::Usual).scenario())),
+        15 => simulation.run(&mut billing(Kind::Rescaled).scenario()),
+        16 => simulation.run(&mut random_graph::rescaled(&simulation)),
         6 => simulation.run(&mut Regions::new(Panics::Both)),
         7 => simulation.run(&mut Cancelled::default()),
         8 => simulation.run(&mut billing(Kind::Slow).scenario()),

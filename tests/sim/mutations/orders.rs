@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     Overtaking,
     /// For seconds, with few checkpoints, many of which expire: what is forgotten piles up, and ids beyond those of a run record are used.
     Slow,
+    /// As [`Kind::Stopped`], and each process runs the job at another parallelism.
+    Rescaled,
 }
 
 fn slow_options(process: &mut TestProcess<'_, '_>) -> Options {
@@ -111,7 +113,7 @@ pub(crate) fn billing(kind: Kind) -> JobTest<'static> {
                 Kind::Slow => slow_options(process),
             };
             process.options(chosen);
-            if kind == Kind::Stopped && process.number() <= 5 {
+            if matches!(kind, Kind::Stopped | Kind::Rescaled) && process.number() <= 5 {
                 let after = Duration::from_micros(process.random() % 40_000);
                 match process.random() % 4 {
                     0 => process.cancel_after(after),
@@ -119,7 +121,8 @@ pub(crate) fn billing(kind: Kind) -> JobTest<'static> {
                     _ => {}
                 }
             }
-            let job = Job::new("orders").parallelism(2).credits(2);
+            let parallelism = if kind == Kind::Rescaled { process.parallelism(1..=4) } else { 2 };
+            let job = Job::new("orders").parallelism(parallelism).credits(2);
             let orders = job.source("web", web.clone()).union(&[&job.source("shop", shop.clone())]);
             let counted = orders.rebalance().map(|order| order).key_by(|order| &order.customer).aggregate(
                 "count",

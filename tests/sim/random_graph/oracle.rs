@@ -237,7 +237,7 @@ impl Flows {
                 match upstream.exchange {
                     Exchange::Automatic | Exchange::Forward if same_width => arriving.push(one(count, way, None)),
                     Exchange::Automatic | Exchange::Forward | Exchange::Rebalance | Exchange::Shuffle => {
-                        arriving.push(one(count, way.filter(|_| width == 1), None));
+                        arriving.push(one(count, way.filter(|_| width == 1 && node.is_fixed), None));
                     }
                     Exchange::Broadcast => {
                         for subtask in 0..width {
@@ -248,7 +248,8 @@ impl Flows {
                     Exchange::Global | Exchange::ByKey => arriving.push(one(count, way, None)),
                     Exchange::Partition => {
                         let subtask = id.decide(number as u16, Decision::Subtask, u64::from(width));
-                        arriving.push(one(count, way.map(|way| mix(way, subtask)), None));
+                        let way = way.filter(|_| node.is_fixed).map(|way| mix(way, subtask));
+                        arriving.push(one(count, way, None));
                     }
                 }
             }

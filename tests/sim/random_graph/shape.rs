@@ -32,6 +32,8 @@ pub(crate) struct Node {
     /// None for a source, two for a node with two sides.
     pub(crate) inputs: Vec<Input>,
     pub(crate) parallelism: u32,
+    /// Whether it has this parallelism in every process.
+    pub(crate) is_fixed: bool,
     pub(crate) credits: Option<u32>,
     pub(crate) chain: Chain,
     /// The types of its outputs: of the main one first.
@@ -240,7 +242,7 @@ impl Drawing {
             _ => Chain::Free,
         };
         let credits = (!inputs.is_empty() && self.chance.one_in(4)).then(|| 1 + self.chance.below(8) as u32);
-        self.shape.nodes.push(Node { kind, inputs, parallelism, credits, chain, outputs });
+        self.shape.nodes.push(Node { kind, inputs, parallelism, is_fixed: true, credits, chain, outputs });
         let number = self.shape.nodes.len() - 1;
         let flows = self.flows.evaluate(&self.shape, number);
         let total: u64 = flows.iter().map(|flow| flow.records()).sum();
