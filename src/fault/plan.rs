@@ -239,11 +239,6 @@ impl Fault {
         Ok(Fault { probability: Some(probability), ..self })
     }
 
-    /// Whether a number is drawn when it might strike.
-    pub(crate) fn draws(&self) -> bool {
-        self.probability.is_some()
-    }
-
     /// Its point.
     #[must_use]
     pub fn point(&self) -> Point {

@@ -14,7 +14,7 @@ use super::link::Member;
 use super::piece::encode;
 use super::place::Place;
 use super::state_reading::{Part, StateReading};
-use super::state_writing::StateWriting;
+use super::state_writing::{KEYED, StateWriting};
 use crate::record::{Key, key_group_range};
 use crate::state::{Hold, Progress, Row, StateDescriptor, StateError, StateMapping, Table};
 

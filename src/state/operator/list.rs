@@ -16,7 +16,7 @@ use super::set::{OperatorContent, OperatorState};
 use crate::record::Record;
 use crate::state::descriptor::{StateDescriptor, StateKind};
 use crate::state::encode::{EncodeKey, Room, put};
-use crate::state::row::{Decoder, RestoreError, Restoring, decode};
+use crate::state::row::{Burial, Decoder, RestoreError, Restoring, decode};
 use crate::state::set::{Content, Guard};
 use crate::state::slots::Epoch;
 use crate::state::snapshot::{Capture, EncodeError};
@@ -146,6 +146,13 @@ impl<T: Record + DeserializeOwned> Content for OperatorListContent<T> {
         self.restored.push((number, decode(entry)?));
         Ok(())
     }
+
+    fn forget(_: Option<&mut Self>, _: &mut Decoder<'_>, _: Restoring) -> Result<(), RestoreError> {
+        Err(RestoreError::Decode("a removal stands in a list of an instance, which is stored whole".to_owned()))
+    }
+
+    // Nothing is recorded: there are no increments of operator state.
+    fn bury<K: EncodeKey + ?Sized>(&self, _: &K, _: u16, _: Epoch, _: &mut Burial<'_>) {}
 }
 
 impl<T: Record> OperatorContent for OperatorListContent<T> {
@@ -173,7 +180,7 @@ pub struct OperatorListAccess<'a, T> {
 impl<T: Record> OperatorListAccess<'_, T> {
     /// Appends an element.
     pub fn push(&mut self, item: T) {
-        self.list.push(self.guard.epoch, item);
+        self.list.push(self.guard.changing(), item);
     }
 
     /// Appends elements.
@@ -210,7 +217,7 @@ impl<T: Record> OperatorListAccess<'_, T> {
     pub fn get_mut(&mut self, place: usize) -> Option<&mut T> {
         let element = self.list.elements.get_mut(place)?;
         preserve(&self.guard, element);
-        element.changed = self.guard.epoch;
+        element.changed = self.guard.changing();
         Some(&mut element.item)
     }
 

@@ -44,6 +44,8 @@ pub struct OperatorTable<S: OperatorStateSet> {
     row: S::Row,
     /// The epoch of the row's last change, for states that have none of their own. There is no such operator state.
     changed: Cell<Epoch>,
+    /// Set by each change, and read by nobody: all that is there is stored each time.
+    dirty: Cell<bool>,
     states: Vec<StateDescriptor>,
     /// That of the hashes of user keys.
     seed: u64,
@@ -61,6 +63,7 @@ impl<S: OperatorStateSet> OperatorTable<S> {
         OperatorTable {
             row: S::Row::default(),
             changed: Cell::new(Epoch::MIN),
+            dirty: Cell::new(false),
             states: states.descriptors(),
             seed,
             epoch: Epoch::MIN,
@@ -77,7 +80,7 @@ impl<S: OperatorStateSet> OperatorTable<S> {
 
     /// Lends the states. The only way to change them: it keeps the old content for the open snapshots first.
     pub fn access(&mut self) -> S::Access<'_> {
-        let guard = guard(self.watched, &self.snapshots, self.epoch, self.seed);
+        let guard = guard(self.watched, &self.snapshots, &self.dirty, self.epoch, self.seed);
         S::access(&mut self.row, &self.changed, guard)
     }
 
@@ -88,7 +91,7 @@ impl<S: OperatorStateSet> OperatorTable<S> {
     /// When the checkpoint has an open snapshot already, or after 2^32 - 1 snapshots.
     pub fn close_epoch(&mut self, checkpoint: CheckpointId) -> Result<(), StateError> {
         let next = self.epoch.checked_add(1).ok_or(StateError::EpochsExhausted)?;
-        self.snapshots.get_mut().open(checkpoint, self.epoch)?;
+        self.snapshots.get_mut().open(checkpoint, self.epoch, None)?;
         self.epoch = next;
         self.watched = !is_active(Mutation::TouchedElementNotCopied);
         Ok(())
@@ -109,7 +112,13 @@ impl<S: OperatorStateSet> OperatorTable<S> {
         let number = snapshots.find(checkpoint)?;
         let snapshot = &mut snapshots.open[number];
         let from = snapshot.cursor.within;
-        let mut capture = Capture { output: &mut snapshot.output, group: GROUP, epoch: snapshot.epoch, budget };
+        let mut capture = Capture {
+            output: &mut snapshot.output,
+            group: GROUP,
+            floor: snapshot.floor,
+            epoch: snapshot.epoch,
+            budget,
+        };
         let captured = match snapshot.failure.take() {
             Some(failure) => Err(failure),
             None => self.row.capture(&NoKey, self.changed.get(), from, &mut capture),
@@ -186,7 +195,7 @@ impl<S: OperatorStateSet> OperatorTable<S> {
     }
 
     fn restoring(&self) -> Restoring {
-        Restoring { epoch: self.epoch, seed: self.seed }
+        Restoring { epoch: self.epoch, seed: self.seed, newer: false, marked: false }
     }
 
     #[cold]
@@ -203,13 +212,18 @@ impl<S: OperatorStateSet> OperatorTable<S> {
 impl<S: BroadcastStateSet> OperatorTable<S> {
     /// Lends the states for reading.
     pub fn view(&mut self) -> S::View<'_> {
-        let guard = guard(self.watched, &self.snapshots, self.epoch, self.seed);
+        let guard = guard(self.watched, &self.snapshots, &self.dirty, self.epoch, self.seed);
         S::view(&mut self.row, &self.changed, guard)
     }
 }
 
 #[inline]
-fn guard(watched: bool, snapshots: &RefCell<Snapshots>, epoch: Epoch, seed: u64) -> Guard<'_> {
-    let snapshots = watched.then_some(snapshots);
-    Guard { snapshots, key: &NoKey, address: Address::default(), state: 0, epoch, seed }
+fn guard<'a>(
+    watched: bool,
+    snapshots: &'a RefCell<Snapshots>,
+    dirty: &'a Cell<bool>,
+    epoch: Epoch,
+    seed: u64,
+) -> Guard<'a> {
+    Guard::new(snapshots, (watched, false), dirty, &NoKey, Address::default(), epoch, seed)
 }

@@ -22,8 +22,7 @@ use self::workers::{Crew, Gathered};
 use super::job_test::JobTest;
 use super::repeat::{name_of_test, repeat_command};
 use super::simulation::{Faults, Report, Scenario, Simulation, Trouble};
-use crate::fault::Random;
-use crate::fault::{Fault, FaultPlan, Point};
+use crate::fault::{Fault, FaultPlan, Point, Random};
 
 pub use self::enumerate::Hits;
 pub use self::file::{EXTENSION, ScheduleFile, ScheduleFileError};

@@ -9,13 +9,13 @@ use alluvium_actors::ports::store::{CheckpointStore, Manifest};
 
 use super::error::OperatorTestError;
 use super::state::{Entry, has_operator_state, stored};
-use super::tree::Tree;
 use crate::operator::operator_backend::OPERATOR;
 use crate::record::{Key, Record};
 use crate::state::{
     BroadcastMap, ChunkHeader, OperatorStateSet, OperatorTable, Redistribution, SplitList, StateDescriptor, StateError,
     StateMapping, UnionList,
 };
+use crate::testing::tree::Tree;
 
 /// The operator state of one operator as it was at a cut, by instance. What is done with it changes nothing in the operator.
 ///

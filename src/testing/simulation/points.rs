@@ -14,8 +14,7 @@ use alluvium_actors::protocol::align::{Channel, CheckpointMode};
 use super::Place;
 use super::story::{Story, What as Told};
 use super::suspended;
-use crate::fault::Random;
-use crate::fault::{Armed, End, Fault, FaultPlan, LONGEST_HOLD, Names, Spot, Strike, What};
+use crate::fault::{Armed, End, Fault, FaultPlan, LONGEST_HOLD, Names, Random, Spot, Strike, What};
 use crate::testing::disk::SimulatedDisk;
 
 /// What stands still, until a moment or until it is released.

@@ -87,7 +87,7 @@ impl<'a> Run<'a> {
             unstruck: Vec::new(),
             exactly: simulation.clone(),
         };
-        // The schedule once drew from here; the rest of a seed's chances stays where it was.
+        // One number is passed over: so the seeds that tests and files name mean the runs that they were kept for.
         let _ = random.next();
         let course = Course::new(simulation.seed, simulation.faults.clone());
         let plan = course.points();
@@ -160,8 +160,13 @@ impl<'a> Run<'a> {
 
     /// The same run with everything that goes wrong in it named one by one. What did not come to it is left out, unless numbers were drawn for it, since those decide about others.
     pub(super) fn exactly(&self) -> Simulation {
-        let points = self.faults.unstruck().into_iter().filter(|fault| !fault.draws()).map(ScheduledFault::Point);
-        let rules = self.disk.unstruck().into_iter().filter(|rule| rule.chance.is_none()).map(ScheduledFault::Disk);
+        let points = self
+            .faults
+            .unstruck()
+            .into_iter()
+            .filter(|fault| fault.without_probability().is_none())
+            .map(ScheduledFault::Point);
+        let rules = self.disk.unstruck().into_iter().filter(|rule| !rule.has_a_chance()).map(ScheduledFault::Disk);
         let schedule = self.course.exactly(&self.disk).without(points.chain(rules));
         self.simulation.clone().with(Faults::Exactly(schedule))
     }
