@@ -34,7 +34,12 @@ fn manifest(chains: &[(&[bool], &[&str])]) -> Manifest {
             let subtask = SubtaskId { node: NodeId(node as u32), index: index as u32 };
             let uids = uids.iter().map(|uid| OperatorUid::new(uid));
             let operators = uids.map(|uid| OperatorSnapshot { uid, subtask: subtask.index, pieces: Vec::new() });
-            subtasks.push(SubtaskSnapshot { subtask, finished: *finished, operators: operators.collect() });
+            subtasks.push(SubtaskSnapshot {
+                subtask,
+                finished: *finished,
+                operators: operators.collect(),
+                in_flight: None,
+            });
         }
     }
     Manifest {

@@ -129,8 +129,17 @@ impl Model for Three {
         assert_eq!(contents(&mut self.table), self.model);
     }
 
-    fn close(&mut self, checkpoint: CheckpointId) {
+    /// Operator state is stored whole, whatever the base.
+    fn close(&mut self, checkpoint: CheckpointId, _: Option<CheckpointId>) -> bool {
         self.table.close_epoch(checkpoint).unwrap();
+        false
+    }
+
+    fn completed(&mut self, _: CheckpointId) {}
+
+    fn restart(&mut self, chain: &[Vec<Vec<u8>>], _: CheckpointId, expected: Contents) {
+        let chunks = chain.last().expect("what was stored");
+        *self = Three { table: restored(&states(), chunks).unwrap(), model: expected };
     }
 
     fn advance(&mut self, checkpoint: CheckpointId, budget: usize, kept: &mut Kept) -> Progress {
@@ -142,7 +151,8 @@ impl Model for Three {
         assert!(!self.table.open_snapshots().contains(&checkpoint));
     }
 
-    fn restored(&self, chunks: &[Vec<u8>]) -> Contents {
+    fn restored(&self, chain: &[Vec<Vec<u8>>]) -> Contents {
+        let chunks = chain.last().expect("what was stored");
         contents(&mut restored(&states(), chunks).unwrap())
     }
 }

@@ -108,7 +108,7 @@ pub(crate) fn billing(kind: Kind) -> JobTest<'static> {
         run.check(Progress::within(Duration::from_secs(30)));
         run.job(move |process| {
             let chosen = match kind {
-                Kind::Usual | Kind::Stopped => options(process),
+                Kind::Usual | Kind::Stopped | Kind::Rescaled => options(process),
                 Kind::Overtaking => overtaking_options(process),
                 Kind::Slow => slow_options(process),
             };
