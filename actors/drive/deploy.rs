@@ -11,6 +11,7 @@ use crate::drive::edge::{EdgeReceiver, edge};
 use crate::drive::gate::Gate;
 use crate::drive::operator::OperatorDriver;
 use crate::drive::outputs::{OutputChannel, Outputs};
+use crate::drive::overview::{Overview, SubtaskWatch};
 use crate::drive::sink::{SinkDriver, SinkSetup};
 use crate::drive::source::SourceDriver;
 use crate::drive::subtask::Restored;
@@ -85,6 +86,8 @@ pub(super) struct Deployment {
     pub(super) work: Arc<WorkCount>,
     /// Where its subtasks and sinks are: shared with the supervisor.
     pub(super) watches: Watches,
+    /// Where its subtasks write down how far they are.
+    pub(super) overview: Arc<Overview>,
 }
 
 /// Where the subtasks and sinks of an attempt are, by their address.
@@ -173,6 +176,10 @@ impl Deployment {
             }),
         };
         let watch = self.watch(Address::Subtask(subtask, self.attempt));
+        let probes = inputs.iter().map(|(_, edge)| edge.probe());
+        let seen = SubtaskWatch::new(Arc::clone(&watch), self.producers(subtask).into_iter().zip(probes).collect());
+        let seen = Arc::new(seen);
+        self.overview.begins(subtask, Arc::clone(&seen));
         let alignment = new_alignment(self.mode, inputs.len() as u32);
         let context = TaskContext {
             job: Arc::clone(&self.plan.job),
@@ -197,33 +204,35 @@ impl Deployment {
         watch.end();
         let failure = match built {
             Ok(Ok(Built::Operator(task))) => {
-                let task = Box::new(Watched::new(watch, task));
+                let task = Box::new(Watched::new(watch, Rc::clone(&host), task));
                 let gate = Gate::new(inputs);
-                return Box::new(OperatorDriver::new(
-                    host,
-                    subtask,
-                    self.attempt,
-                    self.fence.clone(),
-                    name,
-                    task,
-                    gate,
-                    outputs,
-                    alignment,
-                    restored,
-                ));
+                let (attempt, fence) = (self.attempt, self.fence.clone());
+                let driver =
+                    OperatorDriver::new(host, subtask, attempt, fence, name, task, gate, outputs, alignment, restored);
+                return Box::new(driver.watched(seen));
             }
             Ok(Ok(Built::Source(task))) => {
-                let task = Box::new(Watched::new(watch, task));
+                let task = Box::new(Watched::new(watch, Rc::clone(&host), task));
                 let (attempt, fence) = (self.attempt, self.fence.clone());
-                return Box::new(SourceDriver::new(
-                    host, subtask, attempt, fence, name, task, outputs, alignment, restored,
-                ));
+                let driver = SourceDriver::new(host, subtask, attempt, fence, name, task, outputs, alignment, restored);
+                return Box::new(driver.watched(seen));
             }
             Ok(Err(failure)) => failure,
             Err(panic) => Failure::panic(name, &crate::ports::blocking::panic_text(panic.as_ref())),
         };
         let failure = Some(failure.behind(&self.fence));
         Box::new(FailedToBuild { host, subtask, attempt: self.attempt, failure })
+    }
+
+    /// Who sends into a subtask, by channel: in the order in which `wire` numbers them.
+    fn producers(&self, subtask: SubtaskId) -> Vec<SubtaskId> {
+        let edges = self.plan.edges.iter().filter(|edge| edge.to == subtask.node);
+        let producers = edges.flat_map(|edge| {
+            let all = 0..self.plan.node(edge.from).parallelism;
+            let joined = all.filter(move |index| edge.pattern == Pattern::AllToAll || *index == subtask.index);
+            joined.map(move |index| SubtaskId { node: edge.from, index })
+        });
+        producers.collect()
     }
 
     /// One edge for each pair of subtasks that the plan joins. The channels of a consumer are numbered in the order of the plan's edges, then of the producers.

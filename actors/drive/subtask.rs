@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::drive::control::Control;
 use crate::drive::edge::Barrier;
 use crate::drive::outputs::Outputs;
+use crate::drive::overview::SubtaskWatch;
 use crate::drive::subtask_driver::Head;
-use crate::ids::{Attempt, CheckpointId, SubtaskId};
+use crate::ids::{Attempt, CheckpointId, Moment, SubtaskId};
 use crate::ports::blocking::panic_text;
 use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Host, Step};
@@ -20,7 +22,7 @@ use crate::ports::points::{ChannelEnd, Hit, InjectedEnd, Point, Points};
 use crate::ports::store::{CheckpointKind, SubtaskSnapshot};
 use crate::ports::task::{Cut, Failure, Task};
 use crate::protocol::align::{self, Alignment, Channel};
-use crate::protocol::coordinator::DeclineReason;
+use crate::protocol::coordinator::{DeclineReason, SubtaskFigures};
 use crate::protocol::lifecycle::SubtaskState;
 use crate::protocol::machine::Machine;
 use crate::protocol::mutation::{Mutation, is_active};
@@ -44,6 +46,8 @@ pub struct SubtaskCore {
     pub(super) mailbox: VecDeque<Control>,
     pub(super) state: SubtaskState,
     pub(super) name: String,
+    /// Where it writes down how far it is.
+    pub(super) watch: Arc<SubtaskWatch>,
     alignment: Alignment,
     effects: Vec<align::Effect>,
     /// What the alignment asked for and the head has not been told.
@@ -68,6 +72,16 @@ struct SnapshotUnderWay {
     finished: bool,
     /// Whether the asynchronous part has begun.
     began: bool,
+    /// When the cut was made.
+    cut: Moment,
+    /// What was measured up to there.
+    figures: SubtaskFigures,
+}
+
+impl Drop for SubtaskCore {
+    fn drop(&mut self) {
+        self.watch.is_gone();
+    }
 }
 
 impl SubtaskCore {
@@ -91,6 +105,7 @@ impl SubtaskCore {
             mailbox: VecDeque::new(),
             state: SubtaskState::Restoring,
             name,
+            watch: Arc::default(),
             alignment,
             effects: Vec::new(),
             blocks: Vec::new(),
@@ -141,8 +156,9 @@ impl SubtaskCore {
     pub(super) fn on_message(&mut self, message: Control, task: &mut dyn Task) -> Result<Option<Control>, Failure> {
         match message {
             Control::Start => self.enter(SubtaskState::Running)?,
-            Control::BarrierAnnounced { channel: _, barrier } => {
+            Control::BarrierAnnounced { channel, barrier } => {
                 let checkpoint = barrier.checkpoint;
+                self.watch.announced(self.host.now(), checkpoint, Channel(channel as u32));
                 if checkpoint > self.alignment.resolved() && !self.barriers.contains_key(&checkpoint) {
                     self.pass(Point::BarrierOvertakes, Some(checkpoint), task)?;
                 }
@@ -189,6 +205,7 @@ impl SubtaskCore {
             return Ok(());
         }
         self.barriers = self.barriers.split_off(&checkpoint.next());
+        self.watch.is_over(checkpoint);
         guarded(&self.name, task, |task| task.completed(checkpoint))?;
         if matches!(kind, CheckpointKind::Final | CheckpointKind::Stopping) {
             self.ending = Some(checkpoint);
@@ -235,7 +252,9 @@ impl SubtaskCore {
     /// Gives an event to the alignment and carries out what it asks for.
     pub(super) fn align(&mut self, event: align::Event, task: &mut dyn Task) -> Result<(), Failure> {
         let mut effects = std::mem::take(&mut self.effects);
-        self.alignment.handle(self.host.now(), event, &mut effects);
+        let now = self.host.now();
+        self.watch.hears(now, &event);
+        self.alignment.handle(now, event, &mut effects);
         debug_assert_eq!(self.alignment.check(), Ok(()));
         let mut outcome = Ok(());
         for effect in effects.drain(..) {
@@ -251,7 +270,7 @@ impl SubtaskCore {
         match effect {
             align::Effect::Block(channel) => self.blocks.push((channel, true)),
             align::Effect::Unblock(channel) => self.blocks.push((channel, false)),
-            align::Effect::Cut { checkpoint, timing: _ } => return self.cut(checkpoint, task),
+            align::Effect::Cut { checkpoint, timing } => return self.cut(checkpoint, timing, task),
             align::Effect::ForwardCancel { checkpoint, reason } => {
                 self.barriers.remove(&checkpoint);
                 self.outputs.send_cancel(checkpoint);
@@ -283,7 +302,7 @@ impl SubtaskCore {
 
     /// The cut, between two slices: close the epoch, push what the chain holds back, send the barrier (rule 3). Nothing else is taken from any
     /// channel in between. If it fails, the subtask fails, whatever the tolerance (rule 23).
-    fn cut(&mut self, checkpoint: CheckpointId, task: &mut dyn Task) -> Result<(), Failure> {
+    fn cut(&mut self, checkpoint: CheckpointId, timing: align::Timing, task: &mut dyn Task) -> Result<(), Failure> {
         let barrier = self
             .barriers
             .remove(&checkpoint)
@@ -291,6 +310,7 @@ impl SubtaskCore {
         if self.alignment.open_channels() > 0 {
             self.pass(Point::AlignmentEnds, Some(checkpoint), task)?;
         }
+        self.watch.cuts(self.host.now(), checkpoint);
         let passed = self.pass(Point::SnapshotSynchronous, Some(checkpoint), task);
         let flush_behind = is_active(Mutation::BatchBehindMarker);
         let flushed = passed.and_then(|()| if flush_behind { Ok(()) } else { self.flush(task) });
@@ -304,8 +324,10 @@ impl SubtaskCore {
             return Err(failure);
         }
         self.outputs.send_barrier(self.host.as_ref(), self.address(), barrier);
-        self.snapshots
-            .insert(checkpoint, SnapshotUnderWay { finished: self.state == SubtaskState::EndOfData, began: false });
+        let cut = self.host.now();
+        let figures = self.watch.cut(cut, checkpoint, barrier.triggered, timing);
+        let finished = self.state == SubtaskState::EndOfData;
+        self.snapshots.insert(checkpoint, SnapshotUnderWay { finished, began: false, cut, figures });
         self.cut = Some(checkpoint);
         Ok(())
     }
@@ -330,7 +352,7 @@ impl SubtaskCore {
         context: &mut Context<'_>,
     ) -> Result<(), Failure> {
         let Some((&checkpoint, under_way)) = self.snapshots.iter_mut().next() else { return Ok(()) };
-        let finished = under_way.finished;
+        let (finished, cut, figures) = (under_way.finished, under_way.cut, under_way.figures);
         if !std::mem::replace(&mut under_way.began, true)
             && let Err(failure) = self.pass(Point::SnapshotAsynchronous, Some(checkpoint), task)
         {
@@ -349,8 +371,11 @@ impl SubtaskCore {
                     context.waker().wake_by_ref();
                 }
                 let snapshot = Box::new(SubtaskSnapshot { subtask: self.id, finished, operators });
-                self.host
-                    .send(Address::Coordinator, Control::Acknowledge { attempt: self.attempt, checkpoint, snapshot });
+                let now = self.host.now();
+                let figures = SubtaskFigures { asynchronous: now.since(cut), ..figures };
+                self.watch.acknowledged(now, checkpoint);
+                let attempt = self.attempt;
+                self.host.send(Address::Coordinator, Control::Acknowledge { attempt, checkpoint, snapshot, figures });
                 if is_active(Mutation::CommitBeforeCompletion) {
                     self.send_commits(task)?;
                 }

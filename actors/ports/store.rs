@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{CheckpointId, OperatorUid, RunNumber, SubtaskId, WallTime};
 use crate::ports::fence::Fence;
+use crate::ports::history::CheckpointRecord;
 
 mod byte_string;
 mod error;
@@ -371,4 +372,19 @@ pub trait CheckpointStore: Send + Sync + 'static {
 
     /// Pieces shorter than this, in bytes, are to be put into the manifest itself.
     fn inline_limit(&self) -> usize;
+
+    /// Whether [`remember`](CheckpointStore::remember) keeps anything.
+    fn remembers(&self) -> bool {
+        false
+    }
+
+    /// Keeps the record of a checkpoint that ended, and as many of the latest as `limit` says. As well as it can: a history may have gaps.
+    fn remember(&self, record: &CheckpointRecord, limit: usize) {
+        let _ = (record, limit);
+    }
+
+    /// The records that are kept, oldest first.
+    fn remembered(&self) -> Vec<CheckpointRecord> {
+        Vec::new()
+    }
 }

@@ -14,4 +14,5 @@ pub mod machine;
 pub mod mutation;
 pub mod notices;
 pub mod placement;
+pub mod story;
 pub mod supervise;

@@ -3,6 +3,7 @@
 
 mod assignments;
 mod chain;
+mod figures;
 mod host;
 mod modes;
 mod notices;

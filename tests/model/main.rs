@@ -27,6 +27,7 @@ mod notices;
 mod placement;
 mod regions;
 mod restart_strategy;
+mod story;
 mod supervise;
 mod supervise_walk;
 mod track_cases;

@@ -13,6 +13,7 @@ mod disk;
 mod disk_model;
 mod disk_rules;
 mod failures;
+mod history;
 mod lock;
 mod runs;
 mod wrong_files;
