@@ -29,7 +29,7 @@ fn held(inside: mpsc::Sender<()>, released: mpsc::Receiver<()>) -> Graph {
 fn a_checkpoint_that_hangs_behind_a_user_call_names_it_from_outside_and_by_an_event() {
     let (inside, is_inside) = mpsc::channel();
     let (release, released) = mpsc::channel();
-    let options = Options::default().warn_of_slow_checkpoints(Duration::from_millis(10));
+    let options = Options::default().warn_of_slow_checkpoints(Duration::from_millis(200));
     let handle = held(inside, released).start(&options).unwrap();
     assert_eq!(handle.explain_checkpoint(), None);
     let mut events = handle.events();
@@ -63,7 +63,7 @@ fn a_checkpoint_that_hangs_behind_a_user_call_names_it_from_outside_and_by_an_ev
 fn the_refusal_of_a_checkpoint_that_expired_says_what_was_in_the_way() {
     let (inside, is_inside) = mpsc::channel();
     let (release, released) = mpsc::channel();
-    let options = Options::default().checkpoint_timeout(Duration::from_millis(20));
+    let options = Options::default().checkpoint_timeout(Duration::from_millis(200));
     let handle = held(inside, released).start(&options).unwrap();
     is_inside.recv().unwrap();
     let JobError::NoCheckpoint { reason } = handle.trigger_checkpoint_blocking().unwrap_err() else { panic!() };
@@ -100,6 +100,4 @@ fn the_history_survives_the_process_and_is_as_long_as_was_asked_for() {
     let handle = start(2);
     assert_eq!(handle.checkpoint_history(), second[second.len() - 2..]);
     handle.wait_blocking().unwrap();
-    // Shared history is a copy: the records of two handles are equal, not the same.
-    assert!(!Arc::ptr_eq(&handle.checkpoint_history()[0], &second[second.len() - 2]));
 }
