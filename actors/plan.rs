@@ -8,6 +8,7 @@ use crate::ids::{NodeId, OperatorUid, SubtaskId};
 use crate::payload::PayloadType;
 use crate::ports::sink::SinkCommitterFactory;
 use crate::ports::source::EnumeratorFactory;
+use crate::ports::store::Manifest;
 use crate::ports::task::TaskFactory;
 
 /// A whole job.
@@ -32,13 +33,17 @@ pub struct Node {
     pub name: String,
     /// How many subtasks; at least 1.
     pub parallelism: u32,
-    /// The number of key groups; at least the parallelism, at most 32,768.
+    /// The number of key groups at a fresh start; at least the parallelism, at most 32,768. See [`Node::key_groups`].
     pub max_parallelism: u32,
+    /// Whether that was asked for. If it was not, the number in the restored checkpoint takes its place.
+    pub max_parallelism_is_given: bool,
     /// The worker that its first subtask runs on, modulo their number; the others follow on the next ones. If none was asked for,
     /// [placement](crate::protocol::placement) decides.
     pub first_worker: Option<u32>,
     /// The uids of its stateful operators, sources and sinks.
     pub uids: Vec<OperatorUid>,
+    /// The uids of its operators with a union list.
+    pub union_lists: Vec<OperatorUid>,
     /// Builds the task of a subtask.
     pub factory: TaskFactory,
     /// How many inputs its head has; 0 for a source.
@@ -58,6 +63,8 @@ pub struct Edge {
     pub input: usize,
     /// Which subtasks are joined.
     pub pattern: Pattern,
+    /// How a record finds its consumer.
+    pub routing: Routing,
     /// How many batches may wait between two subtasks before the producer stops; at least 1.
     pub credits: u32,
     /// What it carries.
@@ -71,6 +78,30 @@ pub enum Pattern {
     Pointwise,
     /// Every producer to every consumer; the producer's channel `i` leads to consumer `i`.
     AllToAll,
+}
+
+/// How a record finds its consumer among the subtasks that an edge joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routing {
+    /// By itself or by chance: any of them may have it.
+    Any,
+    /// All of them have a copy.
+    Copies,
+    /// The one that owns the key group of the record's key hash.
+    KeyGroup,
+    /// A function of the user's decides.
+    Custom,
+    /// Always the first one.
+    First,
+}
+
+impl Edge {
+    /// Whether no barrier overtakes on it, because what it brings could not be shared out anew: each pair is joined by itself, or each consumer has a copy
+    /// (rule 26).
+    #[must_use]
+    pub fn keeps_order(&self) -> bool {
+        self.pattern == Pattern::Pointwise || self.routing == Routing::Copies
+    }
 }
 
 /// A source of the job.
@@ -105,6 +136,22 @@ impl fmt::Debug for SinkPlan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "SinkPlan({} at {})", self.uid, self.node)
     }
+}
+
+impl Node {
+    /// The number of its key groups where it goes on from `restored`: the stored one, unless another was asked for (which is refused then).
+    #[must_use]
+    pub fn key_groups(&self, restored: Option<&Manifest>) -> u32 {
+        key_groups(&self.uids, self.max_parallelism, self.max_parallelism_is_given, restored)
+    }
+}
+
+/// The number of key groups of a chain, see [`Node::key_groups`]. Keyed state is that of the head, so the first operator that the checkpoint knows decides.
+#[must_use]
+pub fn key_groups(uids: &[OperatorUid], planned: u32, is_given: bool, restored: Option<&Manifest>) -> u32 {
+    let shapes = restored.filter(|_| !is_given).map(|manifest| &manifest.shapes);
+    let stored = shapes.and_then(|shapes| uids.iter().find_map(|uid| shapes.iter().find(|shape| shape.uid == *uid)));
+    stored.map_or(planned, |shape| shape.max_parallelism)
 }
 
 impl Plan {

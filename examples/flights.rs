@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Reads flights from a CSV file, keys them by `tailnum`, drops those that were cancelled (`dep_delay` is `NA`), and writes for every other one a line
-//! `tailnum,sequence,total_dep_delay,time_hour`. Kill it with SIGKILL and start it again with the same arguments: it goes on.
+//! `tailnum,sequence,total_dep_delay,time_hour`. Kill it with SIGKILL and start it again with the same arguments, or with another `--parallelism`: it goes on.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ struct Arguments {
     /// Where the checkpoints go.
     #[arg(long, default_value = "flights-store")]
     store: PathBuf,
-    /// In how many instances the aircraft are counted.
+    /// In how many instances the aircraft are counted. May be another number at each start.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=128))]
     parallelism: u32,
     /// The time from one checkpoint to the next, for example `100ms` or `1s`.

@@ -121,6 +121,7 @@ impl CleanupDriver {
             run: manifest.run,
             hash_seed: manifest.hash_seed,
             restored: Some(manifest),
+            finished: Arc::default(),
             store: Arc::clone(&self.setup.store),
             files: Arc::clone(&self.setup.files),
             fence: self.fence.clone(),

@@ -14,7 +14,9 @@ use crate::drive::enumerators::Enumerators;
 use crate::drive::overview::Overview;
 use crate::drive::stories::Stories;
 use crate::drive::under_way::{Answered, UnderWay};
-use crate::ids::{Attempt, CheckpointId, Moment, RegionId, RunNumber, SubtaskId, Token, WallTime};
+use crate::ids::{
+    Attempt, CheckpointId, Moment, NodeId, OperatorUid, RegionId, RunNumber, SubtaskId, Token, WallTime,
+};
 use crate::plan::Plan;
 use crate::ports::blocking::{Lane, Promise};
 use crate::ports::fence::Fence;
@@ -84,7 +86,7 @@ struct Deployment {
     attempt: Attempt,
     run: RunRecord,
     fence: Fence,
-    restored: Option<CheckpointId>,
+    restored: Option<Arc<Manifest>>,
     retained: Vec<CheckpointId>,
     /// The regions that it restored.
     regions: BTreeSet<RegionId>,
@@ -109,9 +111,12 @@ impl CoordinatorDriver {
     /// A coordinator that waits for its first attempt.
     #[must_use]
     pub fn new(host: Rc<dyn Host>, setup: CoordinatorSetup) -> CoordinatorDriver {
+        let union_nodes = (0..).zip(&setup.plan.nodes).filter(|(_, node)| !node.union_lists.is_empty());
+        let union_nodes = union_nodes.map(|(number, _)| NodeId(number)).collect();
         // One that takes the place of a coordinator that panicked goes on counting.
         let shown = setup.overview.shown();
-        let machine = Coordinator::new(setup.settings.clone()).with_statistics(&shown, host.now());
+        let machine = Coordinator::new(Settings { union_nodes, ..setup.settings.clone() });
+        let machine = machine.with_statistics(&shown, host.now());
         let regions = Regions::of_plan(&setup.plan);
         let enumerators =
             Enumerators::new(Rc::clone(&host), Arc::clone(&setup.plan), regions.clone(), Arc::clone(&setup.files));
@@ -211,9 +216,8 @@ impl CoordinatorDriver {
         // The run that began has removed what earlier runs wrote and no manifest names, also of regions that run on: none of it may still be wanted.
         debug_assert!(self.machine.pending().next().is_none(), "a run began while a checkpoint was pending");
         let resumed = regions.iter().map(|resumed| resumed.region).collect();
-        let checkpoint = restored.as_ref().map(|manifest| manifest.checkpoint);
-        self.deployment = Some(Deployment { attempt, run, fence, restored: checkpoint, retained, regions: resumed });
         self.enumerators.begin(attempt, &regions, restored.as_deref());
+        self.deployment = Some(Deployment { attempt, run, fence, restored, retained, regions: resumed });
         Ok(())
     }
 
@@ -231,7 +235,7 @@ impl CoordinatorDriver {
                 .collect(),
             first_id: deployment.run.first_checkpoint,
             reserved_until: deployment.run.reserved_below,
-            restored: deployment.restored,
+            restored: deployment.restored.as_ref().map(|manifest| manifest.checkpoint),
             retained: deployment.retained.clone(),
             whole_job: deployment.regions == self.regions.all(),
             random: self.host.random(),
@@ -282,7 +286,10 @@ impl CoordinatorDriver {
             Effect::Trigger { attempt: _, checkpoint, kind } => {
                 self.setup.listener.event(JobEvent::Triggered { checkpoint, kind });
                 let triggered = self.collected.get(&checkpoint).map_or(self.host.now(), |held| held.triggered);
-                let barrier = Barrier { checkpoint, kind, triggered };
+                // What the job ends or stands still with is self-contained: nothing is in flight in it.
+                let overtakes =
+                    self.setup.settings.overtake_after.filter(|_| !kind.closes()).map(|after| triggered + after);
+                let barrier = Barrier { checkpoint, kind, triggered, overtakes };
                 for source in &self.setup.plan.sources {
                     for index in 0..self.setup.plan.node(source.node).parallelism {
                         self.tell(SubtaskId { node: source.node, index }, Control::Trigger(barrier));
@@ -384,6 +391,7 @@ impl CoordinatorDriver {
         let completed = self.host.wall();
         let run = self.deployment().run.clone();
         let collected = self.collected.get(&checkpoint).expect("the machine writes what was collected");
+        let restored = self.deployment().restored.as_deref();
         let shapes = plan
             .nodes
             .iter()
@@ -391,7 +399,7 @@ impl CoordinatorDriver {
                 node.uids.iter().map(|uid| OperatorShape {
                     uid: uid.clone(),
                     parallelism: node.parallelism,
-                    max_parallelism: node.max_parallelism,
+                    max_parallelism: node.key_groups(restored),
                 })
             })
             .collect();
@@ -455,6 +463,11 @@ impl CoordinatorDriver {
     fn aborted(&mut self, checkpoint: CheckpointId, last_completed: Option<CheckpointId>, reason: FailureReason) {
         let story = self.stories.of(checkpoint).to_owned();
         self.setup.listener.event(JobEvent::Aborted { checkpoint, reason, story });
+        if reason == FailureReason::PartlyFinishedUnionState {
+            let keepers: Vec<&str> =
+                self.setup.plan.nodes.iter().flat_map(|node| &node.union_lists).map(OperatorUid::as_str).collect();
+            tracing::warn!(%checkpoint, operators = ?keepers, "aborted: {reason}");
+        }
         self.enumerators.tell(|enumerator| enumerator.aborted(checkpoint));
         for subtask in self.setup.plan.subtasks() {
             self.tell(subtask, Control::Aborted { checkpoint, last_completed });

@@ -24,8 +24,8 @@ use crate::ports::files::Files;
 use crate::ports::host::{Address, Driver, DriverFactory, Host, Placement, Role, Step};
 use crate::ports::sink::{PreparedCheckpoint, SinkScope};
 use crate::ports::store::{CheckpointStore, Manifest, OperatorSnapshot};
-use crate::ports::task::{Failure, TaskContext, TaskFactory};
-use crate::protocol::align::{Alignment, CheckpointMode};
+use crate::ports::task::{Failure, InputEdge, TaskContext, TaskFactory};
+use crate::protocol::align::{Aligner, Alignment, Channel, CheckpointMode};
 use crate::protocol::mutation::{Mutation, is_active};
 use crate::protocol::placement::Form;
 use crate::protocol::supervise::Regions;
@@ -55,6 +55,10 @@ impl RestoredSink {
             let mut restored = RestoredSink::default();
             let subtasks = manifest.iter().flat_map(|manifest| &manifest.subtasks);
             for snapshot in subtasks.flat_map(|subtask| &subtask.operators).filter(|found| found.uid == sink.uid) {
+                let vanished = snapshot.subtask >= plan.node(sink.node).parallelism;
+                if vanished && is_active(Mutation::FormerCommittablesForgotten) {
+                    continue;
+                }
                 restored.prepared.extend(read(snapshot)?);
                 restored.snapshots.push(snapshot.clone());
             }
@@ -80,6 +84,8 @@ pub(super) struct Deployment {
     pub(super) run: RunNumber,
     pub(super) hash_seed: u64,
     pub(super) restored: Option<Arc<Manifest>>,
+    /// The subtasks that have come to the end of their data before the restored checkpoint.
+    pub(super) finished: Arc<BTreeSet<SubtaskId>>,
     pub(super) store: Arc<dyn CheckpointStore>,
     pub(super) files: Arc<dyn Files>,
     pub(super) fence: Fence,
@@ -163,7 +169,7 @@ impl Deployment {
         &self,
         host: Rc<dyn Host>,
         subtask: SubtaskId,
-        inputs: Vec<(usize, EdgeReceiver)>,
+        inputs: Vec<(InputEdge, EdgeReceiver)>,
         outputs: Vec<Vec<OutputChannel>>,
     ) -> Box<dyn Driver> {
         let host = AttemptHost::around(host, Arc::clone(&self.work));
@@ -171,27 +177,28 @@ impl Deployment {
         let name = format!("{}[{}]", node.name, subtask.index);
         let restored = Restored {
             checkpoint: self.restored.as_ref().map(|manifest| manifest.checkpoint),
-            finished: self.restored.as_ref().is_some_and(|manifest| {
-                manifest.subtasks.iter().any(|snapshot| snapshot.subtask == subtask && snapshot.finished)
-            }),
+            finished: self.finished.contains(&subtask),
         };
         let watch = self.watch(Address::Subtask(subtask, self.attempt));
-        let probes = inputs.iter().map(|(_, edge)| edge.probe());
-        let seen = SubtaskWatch::new(Arc::clone(&watch), self.producers(subtask).into_iter().zip(probes).collect());
-        let seen = Arc::new(seen);
+        let channels = inputs.iter().map(|(edge, receiver)| {
+            let from = self.plan.edges[edge.edge as usize].from;
+            (SubtaskId { node: from, index: edge.producer }, receiver.probe())
+        });
+        let seen = Arc::new(SubtaskWatch::new(Arc::clone(&watch), channels.collect()));
         self.overview.begins(subtask, Arc::clone(&seen));
-        let alignment = new_alignment(self.mode, inputs.len() as u32);
+        let alignment = self.new_alignment(&inputs);
         let context = TaskContext {
             job: Arc::clone(&self.plan.job),
             subtask,
             parallelism: node.parallelism,
-            max_parallelism: node.max_parallelism,
+            max_parallelism: node.key_groups(self.restored.as_deref()),
             run: self.run,
             hash_seed: self.hash_seed,
             host: Rc::clone(&host),
             store: Arc::clone(&self.store),
             files: Arc::clone(&self.files),
             fence: self.fence.clone(),
+            inputs: inputs.iter().map(|(edge, _)| *edge).collect(),
             restored: self.restored.clone(),
             calls: Arc::clone(&watch),
         };
@@ -205,7 +212,8 @@ impl Deployment {
         let failure = match built {
             Ok(Ok(Built::Operator(task))) => {
                 let task = Box::new(Watched::new(watch, Rc::clone(&host), task));
-                let gate = Gate::new(inputs);
+                let gate =
+                    Gate::new(inputs.into_iter().map(|(edge, receiver)| (edge.input as usize, receiver)).collect());
                 let (attempt, fence) = (self.attempt, self.fence.clone());
                 let driver =
                     OperatorDriver::new(host, subtask, attempt, fence, name, task, gate, outputs, alignment, restored);
@@ -224,23 +232,13 @@ impl Deployment {
         Box::new(FailedToBuild { host, subtask, attempt: self.attempt, failure })
     }
 
-    /// Who sends into a subtask, by channel: in the order in which `wire` numbers them.
-    fn producers(&self, subtask: SubtaskId) -> Vec<SubtaskId> {
-        let edges = self.plan.edges.iter().filter(|edge| edge.to == subtask.node);
-        let producers = edges.flat_map(|edge| {
-            let all = 0..self.plan.node(edge.from).parallelism;
-            let joined = all.filter(move |index| edge.pattern == Pattern::AllToAll || *index == subtask.index);
-            joined.map(move |index| SubtaskId { node: edge.from, index })
-        });
-        producers.collect()
-    }
-
     /// One edge for each pair of subtasks that the plan joins. The channels of a consumer are numbered in the order of the plan's edges, then of the producers.
-    fn wire(&self) -> BTreeMap<SubtaskId, (Vec<(usize, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> {
-        let mut wiring: BTreeMap<SubtaskId, (Vec<(usize, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> =
+    fn wire(&self) -> BTreeMap<SubtaskId, (Vec<(InputEdge, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> {
+        let mut wiring: BTreeMap<SubtaskId, (Vec<(InputEdge, EdgeReceiver)>, Vec<Vec<OutputChannel>>)> =
             self.subtasks().map(|subtask| (subtask, (Vec::new(), Vec::new()))).collect();
         // No edge leaves a region.
-        for plan in self.plan.edges.iter().filter(|plan| self.regions.of_node(plan.from) == self.region) {
+        let edges = self.plan.edges.iter().enumerate();
+        for (number, plan) in edges.filter(|(_, plan)| self.regions.of_node(plan.from) == self.region) {
             let producers = self.plan.node(plan.from).parallelism;
             let consumers = self.plan.node(plan.to).parallelism;
             for producer in 0..producers {
@@ -258,7 +256,7 @@ impl Deployment {
                         consumer: Address::Subtask(consumer, self.attempt),
                         consumer_channel: inputs.len(),
                     });
-                    inputs.push((plan.input, receiver));
+                    inputs.push((InputEdge { edge: number as u32, input: plan.input as u32, producer }, receiver));
                 }
                 let producer = SubtaskId { node: plan.from, index: producer };
                 let (_, outputs) = wiring.get_mut(&producer).expect("an edge begins at a subtask of the plan");
@@ -270,18 +268,27 @@ impl Deployment {
         }
         wiring
     }
+
+    /// The machine for the barriers of a subtask. On an edge that joins pairs, or that copies every record, each channel keeps its order: what such a channel
+    /// brings could not be shared out anew by a restore at another parallelism (rule 26).
+    fn new_alignment(&self, inputs: &[(InputEdge, EdgeReceiver)]) -> Alignment {
+        let channels = inputs.len() as u32;
+        if is_active(Mutation::WithoutAlignment) {
+            return Aligner::without_blocking(channels).into();
+        }
+        match self.mode {
+            CheckpointMode::ExactlyOnce => {
+                let kept = (0..).zip(inputs).filter(|(_, (edge, _))| self.plan.edges[edge.edge as usize].keeps_order());
+                Aligner::new(channels).keeping_order(kept.map(|(channel, _)| Channel(channel))).into()
+            }
+            CheckpointMode::AtLeastOnce => Alignment::new(self.mode, channels),
+        }
+    }
 }
 
 enum Built {
     Operator(Box<dyn crate::ports::task::OperatorTask>),
     Source(Box<dyn crate::ports::task::SourceTask>),
-}
-
-fn new_alignment(mode: CheckpointMode, channels: u32) -> Alignment {
-    if is_active(Mutation::WithoutAlignment) {
-        return crate::protocol::align::Aligner::without_blocking(channels).into();
-    }
-    Alignment::new(mode, channels)
 }
 
 /// Stands in for a subtask whose task could not be built: reports that and ends.

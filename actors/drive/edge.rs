@@ -24,6 +24,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::task::{Context, Poll, Waker};
 
 use crate::ids::{CheckpointId, Moment};
@@ -63,6 +64,8 @@ pub struct Barrier {
     pub kind: CheckpointKind,
     /// When the coordinator triggered it.
     pub triggered: Moment,
+    /// From when on it overtakes what waits in front of it; None if it never does.
+    pub overtakes: Option<Moment>,
 }
 
 struct Queue {
@@ -160,6 +163,23 @@ impl EdgeReceiver {
             producer.wake();
         }
         Poll::Ready(frame)
+    }
+
+    /// Shows the frames that wait, from position `from` on, until `visit` has seen enough; and leaves the waker behind. Nothing is taken, and no
+    /// credit comes back.
+    ///
+    /// The frames are out of the queue while they are looked at, so that what `visit` does (it encodes records) does not happen under the lock; what the
+    /// producer sends meanwhile comes behind them. Only the consumer takes frames, and the consumer is here.
+    pub fn look(&self, context: &Context<'_>, from: usize, visit: &mut dyn FnMut(&Frame) -> ControlFlow<()>) {
+        let mut queue = lock(&self.queue);
+        let replaced = keep(&mut queue.consumer, context);
+        let mut frames = std::mem::take(&mut queue.frames);
+        drop(queue);
+        drop(replaced);
+        let _ = frames.iter().skip(from).try_for_each(visit);
+        let mut queue = lock(&self.queue);
+        frames.append(&mut queue.frames);
+        queue.frames = frames;
     }
 
     /// Gives the buffer of a used-up batch back to the producer, or frees it if the producer has enough of them or is gone.

@@ -1,5 +1,6 @@
 //! The gate: all input channels of a subtask, polled in turn, without those that an alignment has blocked.
 
+use std::ops::ControlFlow;
 use std::task::{Context, Poll};
 
 use crate::drive::edge::{EdgeReceiver, Frame};
@@ -54,6 +55,17 @@ impl Gate {
             }
         }
         Poll::Pending
+    }
+
+    /// Shows the frames that wait in a channel, from position `from` on.
+    pub fn look(
+        &self,
+        channel: Channel,
+        context: &Context<'_>,
+        from: usize,
+        visit: &mut dyn FnMut(&Frame) -> ControlFlow<()>,
+    ) {
+        self.channels[channel.position()].edge.look(context, from, visit);
     }
 
     /// How many records were taken from each channel, in their order.

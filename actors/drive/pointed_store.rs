@@ -10,8 +10,8 @@ use crate::ports::fence::Fence;
 use crate::ports::history::CheckpointRecord;
 use crate::ports::points::{Hit, Point, Points, Who};
 use crate::ports::store::{
-    BlobHandle, BlobWriter, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord, StoreError,
-    parse_blob_name,
+    BlobHandle, BlobWriter, ChainLimits, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord,
+    StoreError, parse_blob_name,
 };
 
 /// A store whose calls pass fault points.
@@ -142,6 +142,22 @@ impl CheckpointStore for PointedStore {
 
     fn remembered(&self) -> Vec<CheckpointRecord> {
         self.store.remembered()
+    }
+
+    fn chains(&self) -> Option<ChainLimits> {
+        self.store.chains()
+    }
+
+    fn share(&self, fence: &Fence, checkpoint: CheckpointId, blobs: &[BlobHandle]) -> bool {
+        self.store.share(fence, checkpoint, blobs)
+    }
+
+    fn keep(&self, fence: &Fence, name: &str) {
+        self.store.keep(fence, name);
+    }
+
+    fn let_go(&self, name: &str) {
+        self.store.let_go(name);
     }
 }
 

@@ -89,9 +89,13 @@ impl Head for SourceHead {
             Poll::Pending => return Ok(Step::Wait),
             Poll::Ready(ready) => ready?,
         }
-        match guarded(&core.name, self.chain(), |task| task.poll_records(&mut core.outputs, context))? {
+        let (limit, began) = (core.slice_size.records(), core.host.now());
+        match guarded(&core.name, self.chain(), |task| task.poll_records(limit, &mut core.outputs, context))? {
             Poll::Ready(step) => match step? {
-                SourceStep::Emitted => Ok(Step::Again),
+                SourceStep::Emitted => {
+                    core.slice_size.took(core.host.now().since(began));
+                    Ok(Step::Again)
+                }
                 SourceStep::Ended => {
                     core.end_of_data(self.task())?;
                     Ok(Step::Again)
@@ -106,7 +110,7 @@ impl Head for SourceHead {
     }
 
     /// Hands on what the reader has to say. One that had come to its end before only registers, so that its enumerator knows all readers.
-    fn after_slice(&mut self, core: &mut SubtaskCore) -> Result<(), Failure> {
+    fn after_slice(&mut self, core: &mut SubtaskCore, _: &mut Context<'_>) -> Result<(), Failure> {
         for event in guarded(&core.name, self.chain(), |task| task.take_reader_events())? {
             if core.finished_before && !matches!(event, ReaderEvent::Registered { .. }) {
                 continue;

@@ -20,13 +20,14 @@ use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Host, Step};
 use crate::ports::points::{ChannelEnd, Hit, InjectedEnd, Point, Points};
 use crate::ports::store::{CheckpointKind, SubtaskSnapshot};
-use crate::ports::task::{Cut, Failure, Task};
+use crate::ports::task::{Cut, Failure, Task, TaskSnapshot};
 use crate::protocol::align::{self, Alignment, Channel};
 use crate::protocol::coordinator::{DeclineReason, SubtaskFigures};
 use crate::protocol::lifecycle::SubtaskState;
 use crate::protocol::machine::Machine;
 use crate::protocol::mutation::{Mutation, is_active};
 use crate::protocol::notices::Notices;
+use crate::protocol::slice_size::SliceSize;
 
 /// How many entries of state a busy subtask encodes for open snapshots between two slices of records: about a fifth of its time.
 const SNAPSHOT_ENTRIES_BUSY: usize = 1024;
@@ -48,10 +49,15 @@ pub struct SubtaskCore {
     pub(super) name: String,
     /// Where it writes down how far it is.
     pub(super) watch: Arc<SubtaskWatch>,
+    pub(super) slice_size: SliceSize,
     alignment: Alignment,
     effects: Vec<align::Effect>,
     /// What the alignment asked for and the head has not been told.
     blocks: Vec<(Channel, bool)>,
+    /// The channels of which the next cut holds what comes in front of the marker.
+    captures: Vec<Channel>,
+    /// Announcements of overtaking barriers that came before the subtask ran.
+    early: Vec<Barrier>,
     /// The barriers that may still be cut: of markers that came, and of triggers.
     barriers: BTreeMap<CheckpointId, Barrier>,
     snapshots: BTreeMap<CheckpointId, SnapshotUnderWay>,
@@ -106,9 +112,12 @@ impl SubtaskCore {
             state: SubtaskState::Restoring,
             name,
             watch: Arc::default(),
+            slice_size: SliceSize::default(),
             alignment,
             effects: Vec::new(),
             blocks: Vec::new(),
+            captures: Vec::new(),
+            early: Vec::new(),
             barriers: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             notices: Notices::new(restored.checkpoint),
@@ -155,7 +164,12 @@ impl SubtaskCore {
     /// Handles one message if it concerns checkpoints; gives others back.
     pub(super) fn on_message(&mut self, message: Control, task: &mut dyn Task) -> Result<Option<Control>, Failure> {
         match message {
-            Control::Start => self.enter(SubtaskState::Running)?,
+            Control::Start => {
+                self.enter(SubtaskState::Running)?;
+                for barrier in std::mem::take(&mut self.early) {
+                    self.overtakes(barrier, task)?;
+                }
+            }
             Control::BarrierAnnounced { channel, barrier } => {
                 let checkpoint = barrier.checkpoint;
                 self.watch.announced(self.host.now(), checkpoint, Channel(channel as u32));
@@ -163,6 +177,7 @@ impl SubtaskCore {
                     self.pass(Point::BarrierOvertakes, Some(checkpoint), task)?;
                 }
                 self.align(align::Event::Announcement { checkpoint }, task)?;
+                self.overtakes(barrier, task)?;
             }
             Control::Trigger(barrier) => self.trigger(barrier, task)?,
             Control::Completed { checkpoint, kind } => self.completed(checkpoint, kind, task)?,
@@ -183,7 +198,7 @@ impl SubtaskCore {
     }
 
     fn trigger(&mut self, barrier: Barrier, task: &mut dyn Task) -> Result<(), Failure> {
-        let Barrier { checkpoint, triggered, kind } = barrier;
+        let Barrier { checkpoint, triggered, kind, .. } = barrier;
         if !self.is_running() {
             let failure = Failure::retryable(&self.name, "the subtask does not process yet");
             self.decline(checkpoint, DeclineReason::Declined, failure);
@@ -191,6 +206,7 @@ impl SubtaskCore {
         }
         self.remember(barrier);
         self.align(align::Event::Trigger { checkpoint, triggered }, task)?;
+        self.overtakes(barrier, task)?;
         self.stands_still |= kind == CheckpointKind::Stopping;
         Ok(())
     }
@@ -256,6 +272,9 @@ impl SubtaskCore {
         self.watch.hears(now, &event);
         self.alignment.handle(now, event, &mut effects);
         debug_assert_eq!(self.alignment.check(), Ok(()));
+        if let Some(deadline) = self.alignment.next_deadline() {
+            self.host.wake_at(deadline);
+        }
         let mut outcome = Ok(());
         for effect in effects.drain(..) {
             if outcome.is_ok() {
@@ -270,6 +289,7 @@ impl SubtaskCore {
         match effect {
             align::Effect::Block(channel) => self.blocks.push((channel, true)),
             align::Effect::Unblock(channel) => self.blocks.push((channel, false)),
+            align::Effect::Capture(channel) => self.captures.push(channel),
             align::Effect::Cut { checkpoint, timing } => return self.cut(checkpoint, timing, task),
             align::Effect::ForwardCancel { checkpoint, reason } => {
                 self.barriers.remove(&checkpoint);
@@ -290,7 +310,51 @@ impl SubtaskCore {
             self.pass(Point::AlignmentBegins, Some(checkpoint), task)?;
         }
         self.remember(barrier);
-        self.align(align::Event::Marker { channel, checkpoint, triggered }, task)
+        self.align(align::Event::Marker { channel, checkpoint, triggered }, task)?;
+        self.overtakes(barrier, task)
+    }
+
+    /// Lets the barrier overtake, if it is one that does. Of a subtask that does not run yet nothing can be cut.
+    fn overtakes(&mut self, barrier: Barrier, task: &mut dyn Task) -> Result<(), Failure> {
+        let Barrier { checkpoint, triggered, overtakes, .. } = barrier;
+        let Some(from) = overtakes else { return Ok(()) };
+        if !self.is_running() {
+            self.early.push(barrier);
+            return Ok(());
+        }
+        self.remember(barrier);
+        self.align(align::Event::Overtakes { checkpoint, triggered, from }, task)
+    }
+
+    /// Whether a barrier overtakes by now: then the alignment cuts.
+    pub(super) fn pass_deadline(&mut self, task: &mut dyn Task) -> Result<(), Failure> {
+        if self.alignment.next_deadline().is_some_and(|deadline| deadline <= self.host.now()) {
+            self.align(align::Event::Deadline, task)?;
+        }
+        Ok(())
+    }
+
+    /// The cut that was just made, and the channels that it was ahead of, until the head has heard of it.
+    pub(super) fn take_cut(&mut self) -> Option<(CheckpointId, Vec<Channel>)> {
+        Some((self.cut.take()?, std::mem::take(&mut self.captures)))
+    }
+
+    /// A channel that was overtaken will not bring its marker: the checkpoint is of no use here.
+    pub(super) fn give_up(
+        &mut self,
+        checkpoint: CheckpointId,
+        reason: align::CancelReason,
+        task: &mut dyn Task,
+    ) -> Result<(), Failure> {
+        if let Some(declined) = reason.decline() {
+            self.decline(checkpoint, declined, Failure::retryable(&self.name, reason));
+        }
+        self.abandon(checkpoint, task)
+    }
+
+    /// Whether the snapshot of this checkpoint is still under way.
+    pub(super) fn has_snapshot(&self, checkpoint: CheckpointId) -> bool {
+        self.snapshots.contains_key(&checkpoint)
     }
 
     /// Tells the head which channels to block and to unblock.
@@ -365,12 +429,12 @@ impl SubtaskCore {
         let budget = if idle { SNAPSHOT_ENTRIES_IDLE } else { SNAPSHOT_ENTRIES_BUSY };
         match guarded(&self.name, task, |task| task.poll_snapshot(checkpoint, budget, context))? {
             Poll::Pending => {}
-            Poll::Ready(Ok(operators)) => {
+            Poll::Ready(Ok(TaskSnapshot { operators, in_flight })) => {
                 self.snapshots.remove(&checkpoint);
                 if !self.snapshots.is_empty() {
                     context.waker().wake_by_ref();
                 }
-                let snapshot = Box::new(SubtaskSnapshot { subtask: self.id, finished, operators });
+                let snapshot = Box::new(SubtaskSnapshot { subtask: self.id, finished, operators, in_flight });
                 let now = self.host.now();
                 let figures = SubtaskFigures { asynchronous: now.since(cut), ..figures };
                 self.watch.acknowledged(now, checkpoint);
@@ -442,9 +506,11 @@ impl SubtaskCore {
         guarded(&self.name, task, |_| self.points.pass(&hit, |reason| Failure::retryable(&self.name, reason)))?
     }
 
-    /// Tells who watches what was taken from each channel before the cut that was just made, if one was.
-    pub(super) fn tell_cut(&mut self, records: impl Iterator<Item = (Channel, u64)>) {
-        let Some(checkpoint) = self.cut.take().filter(|_| self.points.are_armed()) else { return };
+    /// Tells who watches how many records of each channel are in the cut.
+    pub(super) fn tell_cut(&self, checkpoint: CheckpointId, records: impl Iterator<Item = (Channel, u64)>) {
+        if !self.points.are_armed() {
+            return;
+        }
         let consumer = self.address();
         for (channel, records) in records {
             let end = ChannelEnd { consumer, channel, records };

@@ -6,6 +6,7 @@ use std::task::Context;
 use crate::drive::control::{Control, Origin};
 use crate::drive::overview::SubtaskWatch;
 use crate::drive::subtask::SubtaskCore;
+use crate::ids::CheckpointId;
 use crate::ports::host::{Driver, Step};
 use crate::ports::task::{Failure, Task};
 use crate::protocol::align::Channel;
@@ -31,12 +32,22 @@ pub trait Head {
     /// When user code fails.
     fn slice(&mut self, core: &mut SubtaskCore, context: &mut Context<'_>) -> Result<Step, Failure>;
 
-    /// What has to be said after each slice.
+    /// The subtask has just cut `checkpoint`, ahead of the markers of these channels.
     ///
     /// # Errors
     /// When user code fails.
-    fn after_slice(&mut self, core: &mut SubtaskCore) -> Result<(), Failure> {
-        let _ = core;
+    fn cut(&mut self, core: &mut SubtaskCore, checkpoint: CheckpointId, channels: Vec<Channel>) -> Result<(), Failure> {
+        debug_assert!(channels.is_empty(), "a subtask without channels has nothing in flight");
+        core.tell_cut(checkpoint, std::iter::empty());
+        Ok(())
+    }
+
+    /// What has to be done and said after each slice.
+    ///
+    /// # Errors
+    /// When user code fails.
+    fn after_slice(&mut self, core: &mut SubtaskCore, context: &mut Context<'_>) -> Result<(), Failure> {
+        let _ = (core, context);
         Ok(())
     }
 
@@ -65,8 +76,8 @@ impl<H: Head> SubtaskDriver<H> {
 
     fn try_step(&mut self, context: &mut Context<'_>) -> Result<Step, Failure> {
         let SubtaskDriver { core, head, .. } = self;
-        // In order: a split that was assigned after the enumerator's snapshot comes behind the trigger, and a source cuts right here. A message never
-        // asks for a cut while a batch is in work: with channels only what reaches the head of one does.
+        // In order: a split that was assigned after the enumerator's snapshot comes behind the trigger, and a source cuts right here, as does whoever hears of
+        // a barrier that overtakes.
         while let Some(message) = core.mailbox.pop_front() {
             if matches!(message, Control::Cancel) {
                 core.close(head.task());
@@ -75,8 +86,10 @@ impl<H: Head> SubtaskDriver<H> {
             if let Some(message) = core.on_message(message, head.task())? {
                 head.message(core, message)?;
             }
-            core.drain_blocks(head);
+            settle(core, head)?;
         }
+        core.pass_deadline(head.task())?;
+        settle(core, head)?;
         match core.state {
             SubtaskState::Restoring => {
                 core.poll_restore(head.task(), context)?;
@@ -97,8 +110,8 @@ impl<H: Head> SubtaskDriver<H> {
             if progress == Step::Again && !core.outputs.is_empty() {
                 core.outputs.buffer.held(began);
             }
-            core.drain_blocks(head);
-            head.after_slice(core)?;
+            settle(core, head)?;
+            head.after_slice(core, context)?;
             core.poll_snapshots(head.task(), progress == Step::Wait, context)?;
             if core.is_done(head.task()) {
                 return Ok(core.leave(head.task()));
@@ -114,6 +127,15 @@ impl<H: Head> SubtaskDriver<H> {
                 return Ok(progress);
             }
         }
+    }
+}
+
+/// Carries out at the head what the alignment asked for: before anything else is taken from any channel.
+fn settle(core: &mut SubtaskCore, head: &mut impl Head) -> Result<(), Failure> {
+    core.drain_blocks(head);
+    match core.take_cut() {
+        Some((checkpoint, channels)) => head.cut(core, checkpoint, channels),
+        None => Ok(()),
     }
 }
 

@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 
 use crate::drive::outputs::Outputs;
 use crate::ids::CheckpointId;
-use crate::payload::Payload;
+use crate::payload::{Batch, Payload};
 use crate::ports::calls::{Call, CallWatch};
 use crate::ports::host::Host;
 use crate::ports::source::ReaderEvent;
-use crate::ports::store::OperatorSnapshot;
-use crate::ports::task::{CommitRequest, Cut, Failure, OperatorTask, SourceStep, SourceTask, Task};
+use crate::ports::task::{CommitRequest, Cut, Failure, OperatorTask, SourceStep, SourceTask, Task, TaskSnapshot};
+use crate::protocol::align::Channel;
 
 /// A task with its watch.
 pub(super) struct Watched<T: ?Sized> {
@@ -67,7 +67,7 @@ impl<T: ?Sized + Task> Task for Watched<T> {
         checkpoint: CheckpointId,
         budget: usize,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Vec<OperatorSnapshot>, Failure>> {
+    ) -> Poll<Result<TaskSnapshot, Failure>> {
         self.call(Call::Snapshot, |task| task.poll_snapshot(checkpoint, budget, context))
     }
 
@@ -101,14 +101,39 @@ impl<T: ?Sized + OperatorTask> OperatorTask for Watched<T> {
         self.task.accept(input, batch);
     }
 
-    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
-        self.call(Call::Records, |task| task.step(outputs))
+    fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
+        self.call(Call::Records, |task| task.step(limit, outputs))
+    }
+
+    fn take_restored(&mut self) -> Result<Option<(usize, Payload)>, Failure> {
+        self.call(Call::Restore, |task| task.take_restored())
+    }
+
+    fn has_restored(&self) -> bool {
+        self.task.has_restored()
+    }
+
+    fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure> {
+        self.call(Call::Snapshot, |task| task.begin_capture(checkpoint, working))
+    }
+
+    fn capture(&mut self, checkpoint: CheckpointId, channel: Channel, batch: &dyn Batch) -> Result<(), Failure> {
+        self.call(Call::Snapshot, |task| task.capture(checkpoint, channel, batch))
+    }
+
+    fn end_capture(&mut self, checkpoint: CheckpointId) {
+        self.call(Call::Snapshot, |task| task.end_capture(checkpoint));
     }
 }
 
 impl<T: ?Sized + SourceTask> SourceTask for Watched<T> {
-    fn poll_records(&mut self, outputs: &mut Outputs, context: &mut Context<'_>) -> Poll<Result<SourceStep, Failure>> {
-        self.call(Call::Read, |task| task.poll_records(outputs, context))
+    fn poll_records(
+        &mut self,
+        limit: usize,
+        outputs: &mut Outputs,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<SourceStep, Failure>> {
+        self.call(Call::Read, |task| task.poll_records(limit, outputs, context))
     }
 
     fn add_splits(&mut self, splits: Vec<Vec<u8>>) -> Result<(), Failure> {

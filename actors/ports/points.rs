@@ -161,6 +161,7 @@ points! {
     BarrierReceived = "barrier.received", NOTICE, "The message of a barrier is taken out of the consumer's mailbox.";
     BarrierOvertakes = "barrier.overtakes", STEP, "The message of a barrier was heard before any marker of it reached the head of an edge.";
     BarrierArrived = "barrier.arrived", STEP, "The marker of a barrier is at the head of an edge.";
+    CaptureEnds = "capture.ends", STEP, "Everything that a barrier overtook at a subtask has been captured.";
     AlignmentBegins = "alignment.begins", STEP, "The first marker came: its channel is about to be blocked.";
     AlignmentEnds = "alignment.ends", STEP, "The last marker came: the subtask cuts now.";
     SnapshotSynchronous = "snapshot.synchronous", ATTEMPT, "The synchronous part of a snapshot is about to begin. An error fails the task.";

@@ -16,7 +16,7 @@ mod error;
 mod names;
 
 pub use self::error::StoreError;
-pub use self::names::{BlobNameParts, blob_name, name_part, parse_blob_name};
+pub use self::names::{BlobNameParts, blob_name, increment_name, name_part, parse_blob_name, parse_increment};
 
 /// The name of the piece that holds what a sink prepared and has not committed yet. A sink with nothing to commit
 /// leaves the piece out: its presence tells that the outside may hold output of this checkpoint.
@@ -40,6 +40,26 @@ pub enum PieceContent {
     Inline(#[serde(with = "byte_string")] Vec<u8>),
     /// In a blob.
     Blob(BlobHandle),
+}
+
+impl PieceContent {
+    /// The blob, if it is one.
+    #[must_use]
+    pub fn blob(&self) -> Option<&BlobHandle> {
+        match self {
+            PieceContent::Inline(_) => None,
+            PieceContent::Blob(handle) => Some(handle),
+        }
+    }
+
+    /// The length in bytes, wherever they are.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            PieceContent::Inline(bytes) => bytes.len() as u64,
+            PieceContent::Blob(handle) => handle.length,
+        }
+    }
 }
 
 /// One named part of an operator's snapshot.
@@ -71,38 +91,79 @@ pub struct SubtaskSnapshot {
     pub finished: bool,
     /// One entry per operator of its chain that has anything to keep.
     pub operators: Vec<OperatorSnapshot>,
+    /// The records that were in front of the chain, where a barrier overtook them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<InFlight>,
 }
 
 impl SubtaskSnapshot {
     /// Every blob that this snapshot names.
     pub fn blobs(&self) -> impl Iterator<Item = &BlobHandle> {
-        self.operators.iter().flat_map(OperatorSnapshot::blobs)
+        let in_flight = self.in_flight.iter().filter_map(|in_flight| in_flight.content.blob());
+        self.operators.iter().flat_map(OperatorSnapshot::blobs).chain(in_flight)
     }
 
     /// The length of all pieces in bytes, wherever they are.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.operators.iter().map(OperatorSnapshot::bytes).sum()
+        let in_flight = self.in_flight.as_ref().map_or(0, |in_flight| in_flight.content.bytes());
+        self.operators.iter().map(OperatorSnapshot::bytes).sum::<u64>() + in_flight
     }
+
+    /// As [`OperatorSnapshot::added_bytes`], over all operators.
+    #[must_use]
+    pub fn added_bytes(&self, checkpoint: CheckpointId) -> u64 {
+        self.operators.iter().map(|operator| operator.added_bytes(checkpoint)).sum()
+    }
+}
+
+/// The records that were in front of a subtask when a barrier overtook them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// How many.
+    pub records: u64,
+    /// Their bytes, or where they are.
+    pub content: PieceContent,
 }
 
 impl OperatorSnapshot {
     /// Every blob that this snapshot names.
     pub fn blobs(&self) -> impl Iterator<Item = &BlobHandle> {
-        self.pieces.iter().filter_map(|piece| match &piece.content {
-            PieceContent::Inline(_) => None,
-            PieceContent::Blob(handle) => Some(handle),
-        })
+        self.pieces.iter().filter_map(|piece| piece.content.blob())
     }
 
     /// The length of all pieces in bytes, wherever they are.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let lengths = self.pieces.iter().map(|piece| match &piece.content {
-            PieceContent::Inline(bytes) => bytes.len() as u64,
-            PieceContent::Blob(handle) => handle.length,
+        self.pieces.iter().map(|piece| piece.content.bytes()).sum()
+    }
+
+    /// The length in bytes of the pieces that were written for `checkpoint`: without those that an incremental checkpoint takes over from earlier ones. What
+    /// folding writes beside the checkpoints counts for none of them.
+    #[must_use]
+    pub fn added_bytes(&self, checkpoint: CheckpointId) -> u64 {
+        let lengths = self.pieces.iter().filter_map(|piece| {
+            let (length, written_for) = match &piece.content {
+                PieceContent::Inline(bytes) => {
+                    (bytes.len() as u64, parse_increment(&piece.name).map(|parsed| parsed.1))
+                }
+                PieceContent::Blob(handle) => {
+                    (handle.length, parse_blob_name(&handle.name).map(|parts| parts.checkpoint))
+                }
+            };
+            written_for.is_none_or(|written_for| written_for == checkpoint).then_some(length)
         });
         lengths.sum()
+    }
+
+    /// A piece and the increments over it, in the order in which they are to be read. Empty if there is no such piece.
+    #[must_use]
+    pub fn chain(&self, name: &str) -> Vec<&Piece> {
+        let Some(base) = self.piece(name) else { return Vec::new() };
+        let of = |piece: &&Piece| parse_increment(&piece.name).is_some_and(|(of, _)| of == name);
+        let mut increments: Vec<&Piece> = self.pieces.iter().filter(of).collect();
+        increments.sort_by(|one, other| one.name.cmp(&other.name));
+        std::iter::once(base).chain(increments).collect()
     }
 
     /// The piece of that name.
@@ -177,7 +238,8 @@ pub struct Manifest {
 impl Manifest {
     /// Every blob that this manifest names.
     pub fn blobs(&self) -> impl Iterator<Item = &BlobHandle> {
-        self.operators().flat_map(OperatorSnapshot::blobs)
+        let enumerators = self.enumerators.iter().flat_map(OperatorSnapshot::blobs);
+        enumerators.chain(self.subtasks.iter().flat_map(SubtaskSnapshot::blobs))
     }
 
     /// The snapshots of all enumerators and of all operators of all subtasks.
@@ -341,18 +403,19 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// The store cannot be read, or a manifest is damaged.
     fn list(&self) -> Result<Vec<CheckpointSummary>, StoreError>;
 
-    /// Deletes a checkpoint: its manifest, and when that is durable its blobs. One that does not exist is no error.
+    /// Deletes a checkpoint: its manifest, and when that is durable its blobs, but for those to which somebody else refers: another manifest, or a
+    /// [share](CheckpointStore::share). These go when nobody does any more, with a later call. A checkpoint that does not exist is no error.
     ///
     /// # Errors
     ///
     /// The checkpoint is the one that recovery would take, or the store failed.
     fn delete_checkpoint(&self, fence: &Fence, checkpoint: CheckpointId) -> Result<(), StoreError>;
 
-    /// Deletes blobs of late and aborted acknowledgements. The caller knows that no manifest names them.
+    /// Deletes blobs of late and aborted acknowledgements, but for those to which somebody refers: an incremental snapshot names the blobs of its base too.
     ///
     /// # Errors
     ///
-    /// The store failed, or a manifest of this handle names one of them.
+    /// The store failed.
     fn delete_blobs(&self, fence: &Fence, blobs: &[BlobHandle]) -> Result<(), StoreError>;
 
     /// Removes blobs that no manifest names, whoever wrote them. Only for a job that is over: nothing of it may be under way.
@@ -386,5 +449,45 @@ pub trait CheckpointStore: Send + Sync + 'static {
     /// The records that are kept, oldest first.
     fn remembered(&self) -> Vec<CheckpointRecord> {
         Vec::new()
+    }
+
+    /// How long chains of increments may become; `None` where every checkpoint is to be self-contained.
+    fn chains(&self) -> Option<ChainLimits> {
+        None
+    }
+
+    /// `checkpoint`, which is pending, will refer to these blobs of a completed one: none of them is deleted before it, or a later one, is complete. Only looks
+    /// into memory: allowed everywhere. False when one of them is gone or about to go, because nobody refers to it any more: then nothing is shared, and
+    /// the checkpoint must not refer to them.
+    fn share(&self, fence: &Fence, checkpoint: CheckpointId, blobs: &[BlobHandle]) -> bool {
+        let _ = (fence, checkpoint, blobs);
+        false
+    }
+
+    /// A blob of this name ([`blob_name`]), which is about to be created, is no orphan although no manifest names it, until it is
+    /// [let go](CheckpointStore::let_go) or the fence ends. Only looks into memory.
+    fn keep(&self, fence: &Fence, name: &str) {
+        let _ = (fence, name);
+    }
+
+    /// The end of [`CheckpointStore::keep`]. Only looks into memory, and deletes nothing.
+    fn let_go(&self, name: &str) {
+        let _ = name;
+    }
+}
+
+/// How long the chains of incremental checkpoints may become before they are folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainLimits {
+    /// With so many increments some of them are folded into one, in the background.
+    pub increments: usize,
+    /// When a chain has so many percent of the bytes of its base, all of it is folded into a new base, in the background. Above 100.
+    pub space_amplification: u32,
+}
+
+impl Default for ChainLimits {
+    /// 10 increments; 150 %.
+    fn default() -> ChainLimits {
+        ChainLimits { increments: 10, space_amplification: 150 }
     }
 }

@@ -10,12 +10,13 @@ use std::task::{Context, Poll};
 
 use crate::drive::outputs::Outputs;
 use crate::ids::{CheckpointId, OperatorUid, RunNumber, SubtaskId};
-use crate::payload::Payload;
+use crate::payload::{Batch, Payload};
 use crate::ports::calls::CallWatch;
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
 use crate::ports::host::Host;
-use crate::ports::store::{CheckpointStore, Manifest, OperatorShape, OperatorSnapshot};
+use crate::ports::store::{CheckpointStore, InFlight, Manifest, OperatorShape, OperatorSnapshot};
+use crate::protocol::align::Channel;
 
 /// At most so many records go through a chain before the driver looks at the mailbox again.
 pub const SLICE_RECORDS: usize = 256;
@@ -46,6 +47,8 @@ pub struct TaskContext {
     pub files: Arc<dyn Files>,
     /// The right to act outside; it ends with the attempt.
     pub fence: Fence,
+    /// The edges that lead to the subtask, by channel.
+    pub inputs: Arc<[InputEdge]>,
     /// The checkpoint to begin with, if there is one.
     pub restored: Option<Arc<Manifest>>,
     /// Where the task says which operator is at work.
@@ -93,6 +96,26 @@ impl TaskContext {
 pub struct Cut {
     /// The checkpoint that is cut.
     pub checkpoint: CheckpointId,
+}
+
+/// What a chain puts into a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskSnapshot {
+    /// One entry per operator that has anything to keep.
+    pub operators: Vec<OperatorSnapshot>,
+    /// The records that were in front of the chain, where a barrier overtook them.
+    pub in_flight: Option<InFlight>,
+}
+
+/// An edge of a subtask, as a snapshot of what it held names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InputEdge {
+    /// Its position in the list of the plan's edges.
+    pub edge: u32,
+    /// Which of the task's inputs it feeds.
+    pub input: u32,
+    /// The index of the producing subtask.
+    pub producer: u32,
 }
 
 /// A request to commit a prepared transaction.
@@ -146,7 +169,7 @@ pub trait Task {
         checkpoint: CheckpointId,
         budget: usize,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Vec<OperatorSnapshot>, Failure>>;
+    ) -> Poll<Result<TaskSnapshot, Failure>>;
 
     /// The checkpoint was aborted: stop writing it and free what it held. Never touches a prepared transaction (rule 12).
     fn aborted(&mut self, checkpoint: CheckpointId);
@@ -172,21 +195,51 @@ pub trait OperatorTask: Task {
     /// Takes a batch of input `input`. Only called when the one before is used up.
     fn accept(&mut self, input: usize, batch: Payload);
 
-    /// Takes at most [`SLICE_RECORDS`] records of the accepted batch through the chain. Gives the emptied batch back when it is used
+    /// Takes at most `limit` records of the accepted batch, and never more than [`SLICE_RECORDS`], through the chain. Gives the emptied batch back when it is used
     /// up, so that its buffer can return to its producer.
     ///
     /// # Errors
     /// When user code fails.
-    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure>;
+    fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure>;
+
+    /// The next batch that was in flight when the restored checkpoint was taken, with the input that it belongs to. All of them are taken
+    /// through the chain before anything that an edge brings (rule 27).
+    ///
+    /// # Errors
+    /// When its bytes are no batch of the input's records.
+    fn take_restored(&mut self) -> Result<Option<(usize, Payload)>, Failure>;
+
+    /// Whether there is such a batch, or one in work.
+    fn has_restored(&self) -> bool;
+
+    /// The epoch of `checkpoint` was just closed ahead of records that belong to it: they are captured from now on. First of all the restored ones that no
+    /// step took yet, and the unread rest of the batch in work if that belongs to the checkpoint too: then `working` is the channel that it came by.
+    ///
+    /// # Errors
+    /// When a record's own serialization fails.
+    fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure>;
+    /// A batch of this channel that belongs to the checkpoint. Only looked at (rule 5).
+    ///
+    /// # Errors
+    /// When a record's own serialization fails.
+    fn capture(&mut self, checkpoint: CheckpointId, channel: Channel, batch: &dyn Batch) -> Result<(), Failure>;
+
+    /// Nothing more belongs to the checkpoint: before this its snapshot is not ready.
+    fn end_capture(&mut self, checkpoint: CheckpointId);
 }
 
 /// A chain whose head is a source reader.
 pub trait SourceTask: Task {
-    /// Reads at most [`SLICE_RECORDS`] records and takes them through the chain.
+    /// Reads at most `limit` records, and never more than [`SLICE_RECORDS`], and takes them through the chain.
     ///
     /// # Errors
     /// When the reader or user code fails.
-    fn poll_records(&mut self, outputs: &mut Outputs, context: &mut Context<'_>) -> Poll<Result<SourceStep, Failure>>;
+    fn poll_records(
+        &mut self,
+        limit: usize,
+        outputs: &mut Outputs,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<SourceStep, Failure>>;
 
     /// More work from the enumerator, encoded splits.
     ///

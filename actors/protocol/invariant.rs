@@ -29,6 +29,8 @@ invariants! {
     PENDING_IS_OWED = "align.pending-is-owed", "a pending checkpoint waits for an open channel";
     /// See [`pending_is_newest`].
     PENDING_IS_NEWEST = "align.pending-is-newest", "the pending checkpoint is newer than every resolved one";
+    /// See [`capture_is_owed`].
+    CAPTURE_IS_OWED = "align.capture-is-owed", "a capture that goes on waits for a channel, and one that is over for none";
     /// See [`memory_is_bounded`].
     MEMORY_IS_BOUNDED = "align.memory-is-bounded", "only a bounded number of ids ahead of the barriers is remembered";
     /// See [`tracked_is_owed`].
@@ -104,6 +106,15 @@ pub fn memory_is_bounded(
 ) -> Result<(), Violation> {
     let bounded = remembered <= super::align::REMEMBERED_IDS && oldest.is_none_or(|oldest| oldest > settled);
     MEMORY_IS_BOUNDED.require(bounded, || format!("{remembered} ids, the oldest {oldest:?}, settled up to {settled}"))
+}
+
+/// A capture waits for channels exactly until it is over.
+///
+/// # Errors
+///
+/// A violation of [`CAPTURE_IS_OWED`].
+pub fn capture_is_owed(over: bool, owing: usize) -> Result<(), Violation> {
+    CAPTURE_IS_OWED.require(over == (owing == 0), || format!("over: {over}, owed by {owing} channels"))
 }
 
 /// A checkpoint under way counts the open channels that owe its marker, and one that is not given up is owed one: otherwise the cut

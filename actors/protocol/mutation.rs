@@ -73,6 +73,15 @@ mutations! {
     AbortLeavesBlocked "abort-leaves-blocked" "R4"
         breaks "a checkpoint that is given up during the alignment leaves the channels blocked"
         costs "The job hangs";
+    CaptureNothing "capture-nothing" "R3"
+        breaks "what a barrier overtakes is not captured"
+        costs "The records that waited in front of its marker are lost by a restore";
+    CaptureTooLate "capture-too-late" "R5"
+        breaks "a batch that leaves its edge before it was captured is not captured any more"
+        costs "Its records are behind the cut of their producer and not in that of their consumer: lost by a restore";
+    RestoredBehindNew "restored-behind-new" "R27"
+        breaks "what was in flight is processed after what the restored producers send"
+        costs "The order of a key's records is lost";
     BatchBehindMarker "batch-behind-marker" "R3"
         breaks "a partial batch that the chain holds back at a barrier leaves behind the marker"
         costs "Its records are in no state downstream and are not read again after a restore: lost";
@@ -91,9 +100,33 @@ mutations! {
     RestoreSkipsAKeyGroup "restore-skips-a-key-group" "R17"
         breaks "a restore leaves out some key groups"
         costs "Their state is lost";
+    TouchedElementNotCopied "touched-element-not-copied" "R20"
+        breaks "an element of operator state that changes after the epoch closed is not kept for the open snapshot"
+        costs "What operators keep for themselves is lost by a restore";
+    SplitLosesTheLast "split-loses-the-last" "R36"
+        breaks "the last element of a list is dealt to nobody when the parallelism changes"
+        costs "It is lost";
+    UnionOfItsOwn "union-of-its-own" "R36"
+        breaks "an instance gets of a union list what it stored itself, not what all stored"
+        costs "What the operator would have dealt to it is lost";
+    BroadcastLostOnScaleUp "broadcast-lost-on-scale-up" "R36"
+        breaks "an instance that was not there before begins without the broadcast state"
+        costs "It treats its records by no rules";
     SplitLost "split-lost" "R16"
         breaks "a reader drops one of the splits that the checkpoint gives it"
         costs "The rest of that split is never read";
+    FormerStateForgotten "former-state-forgotten" "R17"
+        breaks "at another parallelism a subtask restores the key groups of the former subtask of its number, and no others"
+        costs "The state of the key groups that have moved is lost";
+    FormerSplitsForgotten "former-splits-forgotten" "R16"
+        breaks "at another parallelism a reader takes the splits of the former reader of its number, and those of readers that are gone are nobody's"
+        costs "The rest of those splits is never read";
+    FormerSplitsTwice "former-splits-twice" "R16"
+        breaks "at another parallelism every reader takes the splits of all former readers"
+        costs "Splits are read twice";
+    PartlyFinishedIsFinished "partly-finished-is-finished" "R9"
+        breaks "at another parallelism a chain of which one subtask had come to its end is not run again"
+        costs "What its other subtasks had not read is lost, or the job does not end";
     SplitGivenTwice "split-given-twice" "R16"
         breaks "an enumerator forgets, by a restore, what it had assigned"
         costs "Splits are read twice";
@@ -133,6 +166,18 @@ mutations! {
     LeakAbortedBlobs "leak-aborted-blobs" "R8"
         breaks "the blobs of aborted checkpoints and late acknowledgements are not deleted"
         costs "The store fills up as long as the job runs";
+    DeleteASharedBlob "delete-a-shared-blob" "R21"
+        breaks "a checkpoint is deleted with all its blobs, also those that a later one shares"
+        costs "The checkpoint that is left cannot be restored";
+    IncrementWithoutRemovals "increment-without-removals" "R21"
+        breaks "an increment says what changed, and not what was removed"
+        costs "After a restore removed keys are there again";
+    BaseNotComplete "base-not-complete" "R21"
+        breaks "an increment stands on the last checkpoint that was written, complete or not"
+        costs "What only an aborted checkpoint held is lost by a restore";
+    FoldKeepsTheOldest "fold-keeps-the-oldest" "R21"
+        breaks "folding keeps the oldest value of a key instead of the newest"
+        costs "A restore goes back in time for that key";
     SkipTheFinalCheckpoint "skip-the-final-checkpoint" "R9"
         breaks "a job ends with its data, without a final checkpoint"
         costs "The last records are never committed";
@@ -154,6 +199,9 @@ mutations! {
     ForgetToCommitAgain "forget-to-commit-again" "R12"
         breaks "a restore does not commit what its checkpoint had prepared"
         costs "A crash between completion and commit loses the records of a checkpoint";
+    FormerCommittablesForgotten "former-committables-forgotten" "R12"
+        breaks "at a lower parallelism a restore does not commit what the subtasks that are gone had prepared"
+        costs "A crash between completion and commit loses their records";
     RecordsBeforeCommits "records-before-commits" "R12"
         breaks "writers are built while the sink still commits and cleans up"
         costs "The clean-up removes what the new attempt has begun";

@@ -273,7 +273,7 @@ impl<K: Kind> ActorFuture<DriverActor<K>> for StepLoop {
 }
 
 impl StepLoop {
-    /// Sleeps until the next alarm, if nothing wakes the actor before.
+    /// Sleeps until the next alarm, if nothing wakes the actor before: its one timer, for the deadlines of its driver.
     fn arm(&mut self, next: Option<Instant>, context: &mut TaskContext<'_>) {
         let Some(next) = next else {
             self.alarm = None;

@@ -416,7 +416,7 @@ mod tests {
 
     fn barrier(checkpoint: u64) -> Barrier {
         let kind = CheckpointKind::Periodic;
-        Barrier { checkpoint: CheckpointId(checkpoint), triggered: Moment::default(), kind }
+        Barrier { checkpoint: CheckpointId(checkpoint), triggered: Moment::default(), kind, overtakes: None }
     }
 
     fn trigger(checkpoint: u64) -> Control {
@@ -499,7 +499,9 @@ mod tests {
         let door = Arc::clone(&mailbox.door);
         let acted = mailbox.inbox.act(|| {
             let before = door.send(here(), there(), announced(1));
+            assert!(!acting_has_to_wait());
             assert_eq!(door.reach(&Hit::of(Point::SnapshotSynchronous, here())), Reaction::Go);
+            assert!(acting_has_to_wait(), "no further slice");
             (before, door.send(here(), there(), announced(2)))
         });
         let (before, behind) = acted.unwrap();

@@ -6,6 +6,7 @@ pub mod collect;
 pub mod deliver;
 pub mod files;
 pub mod for_each;
+pub(crate) mod former_splits;
 pub mod generator;
 pub mod lines;
 pub(crate) mod pace;

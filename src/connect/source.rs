@@ -73,6 +73,10 @@ pub enum Replay {
 }
 
 /// The side of a source that knows the splits. One per job.
+///
+/// A job may go on with more or fewer readers than its checkpoint had. The splits that readers held are then shared out over the new ones by the runtime, and each reader registers with
+/// its share. So an enumerator must not conclude from a reader's number, or from what it assigned before, who holds a split: [`SourceContext::parallelism`] tells how many readers there
+/// are now, and [`SourceEnumerator::reader_registered`] what each of them has.
 pub trait SourceEnumerator: 'static {
     /// See [`Source::Split`].
     type Split: Record;

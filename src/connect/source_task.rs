@@ -12,16 +12,14 @@ use alluvium_actors::ports::store::OperatorSnapshot;
 use alluvium_actors::ports::task::{Cut, Failure, SLICE_RECORDS, SourceStep, SourceTask};
 use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
+use super::former_splits::{FormerSplits, READER};
 use super::source::{ReaderOutput, ReaderRequest, ReaderStatus, Source, SourceContext, SourceReader};
 use crate::operator::assembly::Site;
 use crate::operator::chain::Chain;
 use crate::operator::link::{Link, Member};
-use crate::operator::piece::{PieceReading, PieceWriting, decode, encode};
+use crate::operator::piece::{PieceWriting, decode, encode};
 use crate::operator::place::Place;
 use crate::record::batch::Slice;
-
-/// The name of the piece that holds the splits of a reader, with their positions.
-const READER: &str = "reader";
 
 /// A reader with what follows it in the chain.
 pub(crate) struct SourceHead<S: Source> {
@@ -30,7 +28,8 @@ pub(crate) struct SourceHead<S: Source> {
     next: Box<dyn Link<S::Record>>,
     site: Site,
     uid: OperatorUid,
-    restoring: Option<PieceReading>,
+    /// Until it has what the restored checkpoint gives it.
+    restoring: FormerSplits,
     registered: bool,
     events: Vec<ReaderEvent>,
     snapshots: BTreeMap<CheckpointId, PieceWriting>,
@@ -60,8 +59,7 @@ impl<S: Source> SourceHead<S> {
             fence: task.fence.clone(),
         });
         let reader = reader.map_err(|error| site.place.fail(error))?;
-        let piece = task.restored_operator(&uid).and_then(|snapshot| snapshot.piece(READER));
-        let restoring = piece.map(|piece| PieceReading::start(task, piece));
+        let restoring = FormerSplits::start(task, &uid);
         Ok(SourceHead {
             reader,
             slice: Slice::new(),
@@ -111,20 +109,11 @@ impl<S: Source> Member for SourceHead<S> {
     }
 
     fn poll_restore(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        let label = self.site.place.label();
-        let splits = match &mut self.restoring {
-            None => Vec::new(),
-            Some(reading) => match reading.poll(label, context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-                Poll::Ready(Ok(bytes)) => match decode::<Vec<S::Split>>(&bytes, label) {
-                    Ok(splits) => splits,
-                    Err(failure) => return Poll::Ready(Err(failure)),
-                },
-            },
-        };
-        self.restoring = None;
-        Poll::Ready(self.register(splits))
+        match self.restoring.poll(self.site.place.label(), context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
+            Poll::Ready(Ok(splits)) => Poll::Ready(self.register(splits)),
+        }
     }
 
     fn close_epoch(&mut self, cut: Cut) -> Result<(), Failure> {
@@ -161,10 +150,15 @@ impl<S: Source> Member for SourceHead<S> {
 }
 
 impl<S: Source> SourceTask for Chain<SourceHead<S>> {
-    fn poll_records(&mut self, outputs: &mut Outputs, context: &mut Context<'_>) -> Poll<Result<SourceStep, Failure>> {
+    fn poll_records(
+        &mut self,
+        limit: usize,
+        outputs: &mut Outputs,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<SourceStep, Failure>> {
         let head = self.head();
         head.site.place.enter();
-        let mut output = ReaderOutput::new(&mut head.slice, SLICE_RECORDS);
+        let mut output = ReaderOutput::new(&mut head.slice, limit.min(SLICE_RECORDS));
         let status = head.reader.poll_batch(context, &mut output);
         let emitted = !head.slice.is_empty();
         if let Poll::Ready(Err(error)) = status {

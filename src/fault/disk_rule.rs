@@ -13,6 +13,7 @@ use std::str::FromStr;
 use alluvium_actors::ports::files::FileOperation;
 
 use super::disk_fault::{DiskFault, OPERATIONS, operation_name};
+use super::text::turns;
 
 /// Which paths a rule is about. `*` stands for any part of a name, `?` for one byte, a part `**` for any number of directories. A pattern that
 /// does not begin with `/` is compared with the end of the path: `manifests/*` is every file directly in a directory `manifests`, wherever it lies.
@@ -229,13 +230,7 @@ impl fmt::Display for DiskRule {
         let mut filters: Vec<String> = Vec::new();
         filters.extend(self.operation.map(|operation| format!("operation={}", operation_name(operation))));
         filters.extend(self.path.as_ref().map(|path| format!("path={path}")));
-        filters.extend(self.process.map(|process| format!("process={process}")));
-        filters.extend((self.hit != 1).then(|| format!("hit={}", self.hit)));
-        match self.times {
-            1 => {}
-            u64::MAX => filters.push("always".to_owned()),
-            times => filters.push(format!("times={times}")),
-        }
+        filters.extend(turns(self.process, self.hit, self.times));
         filters.extend(self.chance.map(|chance| format!("probability={}", f64::from(chance.0) / f64::from(CERTAIN))));
         formatter.write_str("disk")?;
         if !filters.is_empty() {

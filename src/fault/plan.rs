@@ -207,7 +207,7 @@ impl Fault {
     /// Only in this process of a simulated run: 1, 2, ...
     #[must_use]
     pub fn process(self, process: u32) -> Fault {
-        Fault { process: Some(process), ..self }
+        Fault { process: Some(process.max(1)), ..self }
     }
 
     /// When the point is reached for the n-th time by whom the filters allow; 1 is the first.
@@ -219,7 +219,7 @@ impl Fault {
     /// How often it strikes, from that hit on.
     #[must_use]
     pub fn times(self, times: u64) -> Fault {
-        Fault { times, ..self }
+        Fault { times: times.max(1), ..self }
     }
 
     /// As often as the point is reached, from the hit on.

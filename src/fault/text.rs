@@ -150,13 +150,7 @@ impl fmt::Display for Fault {
         filters.extend(self.operator.as_deref().map(|name| format!("operator={}", escape(name))));
         filters.extend(self.subtask.map(|subtask| format!("subtask={subtask}")));
         filters.extend(self.checkpoint.map(|checkpoint| format!("checkpoint={checkpoint}")));
-        filters.extend(self.process.map(|process| format!("process={process}")));
-        filters.extend((self.hit != 1).then(|| format!("hit={}", self.hit)));
-        match self.times {
-            1 => {}
-            u64::MAX => filters.push("always".to_owned()),
-            times => filters.push(format!("times={times}")),
-        }
+        filters.extend(turns(self.process, self.hit, self.times));
         filters.extend(self.probability.map(|probability| format!("probability={probability}")));
         write!(formatter, "{}", self.point)?;
         if !filters.is_empty() {
@@ -206,6 +200,18 @@ fn filtered(fault: Fault, filter: &str) -> Option<Result<Fault, ParseFaultError>
         "probability" => return Some(fault.probability(value.parse().ok()?).map_err(ParseFaultError::from)),
         _ => return None,
     }))
+}
+
+/// In which process, from which hit on and how often, as far as it is not the usual: of faults at points and of rules of the disk.
+pub(super) fn turns(process: Option<u32>, hit: u64, times: u64) -> impl Iterator<Item = String> {
+    let process = process.map(|process| format!("process={process}"));
+    let hit = (hit != 1).then(|| format!("hit={hit}"));
+    let times = match times {
+        1 => None,
+        u64::MAX => Some("always".to_owned()),
+        times => Some(format!("times={times}")),
+    };
+    [process, hit, times].into_iter().flatten()
 }
 
 impl fmt::Display for FaultPlan {

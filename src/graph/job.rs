@@ -65,6 +65,9 @@ impl Job {
     }
 
     /// How many subtasks an operator has that sets no parallelism of its own; 1 if not set.
+    ///
+    /// It may be another one at each start, higher or lower, up to the max parallelism that the job's state was first stored with: the job goes on from its checkpoint,
+    /// and its state, the splits of its sources and what its sinks still have to commit are shared out anew.
     #[must_use]
     pub fn parallelism(self, parallelism: u32) -> Job {
         let mut builder = self.shared.lock();
@@ -76,8 +79,9 @@ impl Job {
         self
     }
 
-    /// How many key groups an operator has that sets no max parallelism of its own, 1 to 32,768. It cannot change while the job's state is kept. If not
-    /// set: 1.5 times the operator's parallelism, rounded up to a power of two, at least 128.
+    /// How many key groups an operator has that sets no max parallelism of its own, 1 to 32,768. It cannot change while the job's state is kept, and
+    /// no parallelism can go above it: another one than the checkpoint's is refused at the start. If not set: that of the checkpoint; for a job that begins anew 1.5 times the operator's
+    /// parallelism, rounded up to a power of two, at least 128.
     #[must_use]
     pub fn max_parallelism(self, max_parallelism: u32) -> Job {
         let mut builder = self.shared.lock();

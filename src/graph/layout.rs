@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use alluvium_actors::drive::edge::CREDITS;
 use alluvium_actors::ids::OperatorUid;
-use alluvium_actors::plan::Pattern;
+use alluvium_actors::plan::{Pattern, Routing, key_groups};
 use alluvium_actors::ports::task::{Failure, OperatorTask, SourceTask, TaskContext};
 
 use super::builder::{Builder, Chaining, End, Exchange, Operator, at};
@@ -40,6 +40,8 @@ pub(super) struct Placed {
     pub(super) label: Arc<str>,
     pub(super) parallelism: u32,
     pub(super) max_parallelism: u32,
+    /// Whether the program says it, for the operator or for the job.
+    max_parallelism_is_given: bool,
     pub(super) first_worker: Option<u32>,
     /// How many batches may wait in each edge that leads to it.
     pub(super) credits: u32,
@@ -91,6 +93,7 @@ impl Layout {
     /// Decides. The job was checked.
     pub(super) fn new(builder: Builder) -> Layout {
         let widths: Vec<_> = builder.operators.iter().map(|operator| width(&builder, operator)).collect();
+        let job_gives = builder.max_parallelism.is_some();
         let (chaining, job_credits) = (builder.chaining, builder.credits.unwrap_or(CREDITS));
         let mut layout = Layout { operators: Vec::new(), chains: Vec::new(), chaining };
         let mut outputs: Vec<usize> = Vec::new();
@@ -145,6 +148,7 @@ impl Layout {
                 label: operator.label().into(),
                 first_worker: operator.first_worker.or(inherited),
                 credits: operator.credits.unwrap_or(job_credits),
+                max_parallelism_is_given: job_gives || operator.max_parallelism.is_some(),
                 operator,
                 parallelism,
                 max_parallelism,
@@ -183,6 +187,26 @@ impl Layout {
         let names: Vec<_> =
             self.chains[chain].iter().map(|index| self.operators[*index].operator.display_name()).collect();
         names.join(" -> ")
+    }
+
+    /// The uids of the operators of a chain that have state, in their order.
+    pub(super) fn stateful(&self, chain: usize) -> Vec<OperatorUid> {
+        let members = self.chains[chain].iter().map(|index| &self.operators[*index].operator);
+        members.filter(|operator| operator.is_stateful()).filter_map(|operator| operator.uid.clone()).collect()
+    }
+
+    /// Whether the program says how many key groups one of the operators of a chain has.
+    pub(super) fn max_parallelism_is_given(&self, chain: usize) -> bool {
+        self.chains[chain].iter().any(|index| self.operators[*index].max_parallelism_is_given)
+    }
+
+    /// A target with the number of key groups that the consumer has where the job goes on from the task's checkpoint: whoever sends by key must
+    /// know it, too.
+    fn restored_target(&self, target: Target, consumer: usize, task: &TaskContext) -> Target {
+        let chain = self.operators[consumer].chain;
+        let (uids, is_given) = (self.stateful(chain), self.max_parallelism_is_given(chain));
+        let max_parallelism = key_groups(&uids, target.max_parallelism, is_given, task.restored.as_deref());
+        Target { max_parallelism, ..target }
     }
 
     /// The first operator of a chain.
@@ -266,8 +290,9 @@ impl Layout {
                 Route::Global { output } => (stream.forward)(*output),
                 Route::Partition { target, recipe, label, .. } => {
                     let place = places.add(Arc::clone(label));
+                    let target = self.restored_target(*target, consumer.operator, &before.task);
                     let consumer = Arc::clone(&self.operators[consumer.operator].label);
-                    recipe(Site { task: before.task.clone(), place, sink: 0 }, *target, consumer)
+                    recipe(Site { task: before.task.clone(), place, sink: 0 }, target, consumer)
                 }
             });
         }
@@ -297,6 +322,17 @@ impl Route {
             | Route::Shuffle { target }
             | Route::Broadcast { target }
             | Route::Partition { target, .. } => Some((target.output, Pattern::AllToAll)),
+        }
+    }
+
+    /// How a record finds its consumer on that edge.
+    pub(super) fn routing(&self) -> Routing {
+        match self {
+            Route::Fused | Route::Forward { .. } | Route::Rebalance { .. } | Route::Shuffle { .. } => Routing::Any,
+            Route::Broadcast { .. } => Routing::Copies,
+            Route::Global { .. } => Routing::First,
+            Route::Partition { by_key: true, .. } => Routing::KeyGroup,
+            Route::Partition { by_key: false, .. } => Routing::Custom,
         }
     }
 

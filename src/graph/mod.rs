@@ -3,6 +3,7 @@
 //! A [`Job`] collects operators; a [`Stream`] is a handle to the output of one (or of several, after a union) and costs nothing to clone.
 //! [`Job::build`] checks everything at once and gives a [`Graph`]: an immutable recipe that can be run as often as wanted.
 
+mod broadcast;
 mod builder;
 mod check;
 mod connected;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use alluvium_actors::ids::OperatorUid;
 use alluvium_actors::plan::Plan;
 
+pub use broadcast::{BroadcastConnectedKeyedStreams, BroadcastConnectedStreams};
 pub use connected::{ConnectedKeyedStreams, ConnectedStreams};
 pub use describe::{
     ChainDescription, EdgeDescription, GraphDescription, Joins, OperatorDescription, SideOutputDescription,

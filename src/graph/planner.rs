@@ -11,6 +11,7 @@ use super::layout::Layout;
 use super::promises::Promises;
 use super::{Graph, Planned};
 use crate::connect::sink::Guarantee;
+use crate::state::StateKind;
 
 /// Plans a job that was checked.
 pub(super) fn plan(builder: Builder) -> Graph {
@@ -49,6 +50,7 @@ pub(super) fn plan(builder: Builder) -> Graph {
                 to: NodeId(to.chain as u32),
                 input: consumer.input,
                 pattern,
+                routing: consumer.route.routing(),
                 credits: to.credits,
                 payload: to.operator.inputs[consumer.input].stream.payload,
             });
@@ -62,9 +64,12 @@ pub(super) fn plan(builder: Builder) -> Graph {
 }
 
 fn node(layout: &Arc<Layout>, chain: usize) -> Node {
-    let members: Vec<_> = layout.chains[chain].iter().map(|index| &layout.operators[*index].operator).collect();
-    let stateful = members.iter().filter(|operator| operator.is_stateful());
-    let uids = stateful.filter_map(|operator| operator.uid.clone()).collect();
+    let members = layout.chains[chain].iter().map(|index| &layout.operators[*index].operator);
+    let union_lists = members
+        .filter(|operator| operator.states.iter().any(|state| state.kind == StateKind::UnionList))
+        .filter_map(|operator| operator.uid.clone())
+        .collect();
+    let uids = layout.stateful(chain);
     let head = layout.head(chain);
     let inputs = head.operator.inputs.len();
     let task_layout = Arc::clone(layout);
@@ -77,8 +82,10 @@ fn node(layout: &Arc<Layout>, chain: usize) -> Node {
         name: layout.chain_name(chain),
         parallelism: head.parallelism,
         max_parallelism: head.max_parallelism,
+        max_parallelism_is_given: layout.max_parallelism_is_given(chain),
         first_worker: head.first_worker,
         uids,
+        union_lists,
         factory,
         inputs,
     }

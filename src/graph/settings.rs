@@ -20,7 +20,8 @@ impl<T: Record> Stream<T> {
         self.set("parallelism", Location::caller(), |operator| operator.parallelism = Some(parallelism))
     }
 
-    /// Sets how many key groups the operator has that makes this stream, 1 to 32,768. It cannot change while the job's state is kept.
+    /// Sets how many key groups the operator has that makes this stream, 1 to 32,768. It cannot change while the job's state is kept: see
+    /// [`Job::max_parallelism`](crate::Job::max_parallelism).
     #[track_caller]
     #[must_use = "settings are made on the operator, but the stream is needed to go on"]
     pub fn max_parallelism(&self, max_parallelism: u32) -> Stream<T> {

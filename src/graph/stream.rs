@@ -18,10 +18,13 @@ use crate::operator::assembly::{AnyLink, Next, Prototype, Recipe, Site, StreamTy
 use crate::operator::filter::Filter;
 use crate::operator::flat_map::FlatMap;
 use crate::operator::map::{Map, TryMap};
+use crate::operator::operator_backend::OperatorBackend;
 use crate::operator::process_function::{ProcessFunction, ProcessLink};
 use crate::operator::side::{SideOutput, SideOutputs};
 use crate::operator::split::{OTHERS, Split};
+use crate::operator::stateful::{Stateful, StatefulProcess};
 use crate::record::{Borrowed, Key, Owned, Record};
+use crate::state::OperatorStateSet;
 
 /// A stream of records of type `T`: the output of an operator, or the union of several. A handle: cheap to clone, and each use of it adds
 /// a consumer that gets every record.
@@ -104,6 +107,26 @@ impl<T: Record> Stream<T> {
         let mut operator = Operator::new("process", Location::caller(), None, recipe);
         operator.inputs = vec![self.input()];
         operator.output = Some(StreamType::of::<P::Out>());
+        operator.sides = sides;
+        Stream::of_operator(&self.shared, operator)
+    }
+
+    /// Runs an operator of your own over the records, each instance of which keeps state: see [`StatefulProcess`]. The state is found again by `uid`.
+    #[track_caller]
+    pub fn stateful_process<P: StatefulProcess<In = T>>(&self, uid: &str, process: P) -> Stream<P::Out> {
+        let key = OperatorUid::new(uid);
+        let (states, sides) = (process.state().descriptors(), process.side_outputs().into_declared());
+        let prototype = Prototype::new(process);
+        let recipe = Recipe::Link(Arc::new(move |site, next: Next| {
+            let process = prototype.copy();
+            let (next, sides) = next.into_links::<P::Out>();
+            let state = OperatorBackend::new(site, key.clone(), &process.state());
+            Ok(AnyLink::new::<T>(Stateful::new(state, process, next, sides)))
+        }));
+        let mut operator = Operator::new("stateful process", Location::caller(), Some(uid), recipe);
+        operator.inputs = vec![self.input()];
+        operator.output = Some(StreamType::of::<P::Out>());
+        operator.states = states;
         operator.sides = sides;
         Stream::of_operator(&self.shared, operator)
     }

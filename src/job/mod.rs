@@ -27,7 +27,7 @@ pub use alluvium_actors::run::{Arbiters, EventsTo, NoArbiter};
 pub use handle::{
     CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus, RegionStatus,
 };
-pub use options::{OptionError, Options, SHORTEST_INTERVAL};
+pub use options::{GREATEST_AMPLIFICATION, OptionError, Options, SHORTEST_INTERVAL};
 
 use crate::graph::Graph;
 use crate::snapshot::{PieceReader, Store, StoreOptions};
@@ -181,6 +181,7 @@ fn store_options(graph: &Graph, options: &Options, new_hash_seed: u64) -> StoreO
         inline_limit: options.inline_limit,
         fall_back_to_older: options.fall_back_to_older,
         accept_repeats: options.accept_repeats,
+        chains: options.chains(),
         ..StoreOptions::new(graph.name(), new_hash_seed)
     }
 }

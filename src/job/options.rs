@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::listener::Listener;
+use alluvium_actors::ports::store::ChainLimits;
 use alluvium_actors::protocol::align::CheckpointMode;
 use alluvium_actors::protocol::cleanup::ExternalizedCheckpointRetention;
 use alluvium_actors::protocol::coordinator::Settings;
@@ -19,7 +20,7 @@ use crate::storage::SystemFiles;
 
 mod check;
 
-pub use check::{OptionError, SHORTEST_INTERVAL};
+pub use check::{GREATEST_AMPLIFICATION, OptionError, SHORTEST_INTERVAL};
 
 /// Of how many checkpoints a record is kept if nothing is said.
 const RECORDS: usize = 100;
@@ -61,6 +62,11 @@ pub struct Options {
     pub(super) buffer_timeout: Duration,
     pub(super) arbiters: Option<Arbiters>,
     pub(super) inline_limit: usize,
+    pub(super) unaligned: bool,
+    pub(super) aligned_timeout: Option<Duration>,
+    pub(super) incremental: bool,
+    pub(super) max_increments: Option<usize>,
+    pub(super) max_space_amplification: Option<f64>,
     pub(super) fall_back_to_older: bool,
     pub(super) accept_repeats: bool,
     pub(super) fresh: bool,
@@ -95,6 +101,11 @@ impl Default for Options {
             buffer_timeout: alluvium_actors::protocol::buffer_timeout::DEFAULT_BUFFER_TIMEOUT,
             arbiters: None,
             inline_limit: DEFAULT_INLINE_LIMIT,
+            unaligned: false,
+            aligned_timeout: None,
+            incremental: false,
+            max_increments: None,
+            max_space_amplification: None,
             fall_back_to_older: false,
             accept_repeats: false,
             fresh: false,
@@ -138,6 +149,42 @@ impl Options {
     #[must_use]
     pub fn checkpoint_mode(mut self, mode: CheckpointMode) -> Options {
         self.mode = mode;
+        self
+    }
+
+    /// Lets barriers overtake the records that wait in front of them, so that a checkpoint completes however long the queues are: what was overtaken
+    /// becomes part of the checkpoint, and is processed first after a restore.
+    ///
+    /// For jobs under back-pressure. A checkpoint is larger then, by at most what the edges hold. Exactly once only, and one checkpoint at a time. A stop, and
+    /// the last checkpoint of a job, are always aligned: nothing is in flight in them. Edges that join pairs of subtasks, and those that
+    /// [`broadcast`](crate::Stream::broadcast), are aligned too: the cut behind them waits for their barriers.
+    ///
+    /// ```
+    /// use alluvium::Options;
+    /// use std::time::Duration;
+    ///
+    /// // Aligned as a rule, and never felt behind a queue.
+    /// let options = Options::default()
+    ///     .checkpoint_every(Duration::from_secs(1))
+    ///     .unaligned()
+    ///     .aligned_checkpoint_timeout(Duration::from_millis(100));
+    /// assert!(options.check().is_ok());
+    /// ```
+    ///
+    /// Flink: `execution.checkpointing.unaligned.enabled`.
+    #[must_use]
+    pub fn unaligned(mut self) -> Options {
+        self.unaligned = true;
+        self
+    }
+
+    /// Aligns each checkpoint of an [`unaligned`](Options::unaligned) job until this time has passed since its trigger; only then barriers overtake, wherever
+    /// they still wait. Zero if not given: they overtake at once.
+    ///
+    /// Flink: `execution.checkpointing.aligned-checkpoint-timeout`.
+    #[must_use]
+    pub fn aligned_checkpoint_timeout(mut self, timeout: Duration) -> Options {
+        self.aligned_timeout = Some(timeout);
         self
     }
 
@@ -331,6 +378,54 @@ impl Options {
         self
     }
 
+    /// Whether a checkpoint writes only what changed in keyed state since the last complete one, and what was removed, and shares the rest with it: Apache Flink's
+    /// `execution.checkpointing.incremental`. Off if not given, as there: then every checkpoint is self-contained.
+    ///
+    /// It saves most where little of a large state changes from one checkpoint to the next. It costs the memory of what was removed since, a restore that reads
+    /// a little more, and blobs that several checkpoints share: none of them can be taken away as a file by itself. Chains of increments are folded in the background, as
+    /// [`Options::max_increments`] and [`Options::max_space_amplification`] say. State that is so small that it lies in the manifest is written whole all the same, and a checkpoint that would not be
+    /// much smaller than everything too.
+    ///
+    /// A job can be started again with the other setting.
+    ///
+    /// ```
+    /// use alluvium::Options;
+    ///
+    /// let options = Options::default().store("state").incremental(true).max_increments(20);
+    /// assert!(options.check().is_ok());
+    /// ```
+    #[must_use]
+    pub fn incremental(mut self, incremental: bool) -> Options {
+        self.incremental = incremental;
+        self
+    }
+
+    /// With so many increments over a full piece of state some of them are folded into one, in the background; 10 if not given, so that a restore opens few files. At least 1.
+    #[must_use]
+    pub fn max_increments(mut self, increments: usize) -> Options {
+        self.max_increments = Some(increments);
+        self
+    }
+
+    /// When a chain of increments with its full piece has so many times the bytes of the full piece, all of it is folded into a new full piece, in the background; 1.5 if not
+    /// given, so that a restore reads at most about half as much again as it has to. Above 1. More lets less be written, and takes more space.
+    #[must_use]
+    pub fn max_space_amplification(mut self, amplification: f64) -> Options {
+        self.max_space_amplification = Some(amplification);
+        self
+    }
+
+    /// How long chains of increments may become.
+    pub(super) fn chains(&self) -> Option<ChainLimits> {
+        let limits = ChainLimits::default();
+        self.incremental.then(|| ChainLimits {
+            increments: self.max_increments.unwrap_or(limits.increments),
+            space_amplification: self
+                .max_space_amplification
+                .map_or(limits.space_amplification, |amplification| (amplification * 100.0) as u32),
+        })
+    }
+
     /// Lets a start pass over a damaged checkpoint to an older one that is still kept. Refused while it runs if a sink may have committed output of the newer one.
     #[must_use]
     pub fn fall_back_to_older(mut self) -> Options {
@@ -397,6 +492,7 @@ impl Options {
             interval: self.interval,
             timeout: self.timeout,
             minimum_pause: self.minimum_pause,
+            overtake_after: self.unaligned.then(|| self.aligned_timeout.unwrap_or_default()),
             maximum_concurrent: NonZeroUsize::new(self.maximum_concurrent).unwrap_or(NonZeroUsize::MIN),
             retained: NonZeroUsize::new(self.retained).unwrap_or(NonZeroUsize::MIN),
             maximum_queued_requests: NonZeroUsize::new(self.maximum_queued_requests).unwrap_or(NonZeroUsize::MIN),

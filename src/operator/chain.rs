@@ -7,11 +7,13 @@ use std::task::{Context, Poll};
 
 use alluvium_actors::drive::outputs::Outputs;
 use alluvium_actors::ids::CheckpointId;
-use alluvium_actors::payload::Payload;
-use alluvium_actors::ports::store::{BlobHandle, OperatorSnapshot};
-use alluvium_actors::ports::task::{CommitRequest, Cut, Failure, OperatorTask, Task, TaskContext};
+use alluvium_actors::payload::{Batch, Payload};
+use alluvium_actors::ports::store::{BlobHandle, InFlight, OperatorSnapshot};
+use alluvium_actors::ports::task::{CommitRequest, Cut, Failure, OperatorTask, Task, TaskContext, TaskSnapshot};
+use alluvium_actors::protocol::align::Channel;
 
 use super::head::Head;
+use super::in_flight::{InFlightWriting, RestoredInFlight};
 use super::link::Member;
 use super::piece;
 use super::place::Places;
@@ -23,10 +25,26 @@ pub(crate) struct Chain<H> {
     /// Which members have read their state, in walking order.
     restored: Vec<bool>,
     /// Snapshots under way, with what each member has given so far.
-    snapshots: BTreeMap<CheckpointId, Vec<Part>>,
+    snapshots: BTreeMap<CheckpointId, Parts>,
+    /// What the restored checkpoint had in flight in front of the chain.
+    in_flight: RestoredInFlight,
     /// Whether a sink waits for a commit to return.
     open_commits: bool,
     task: TaskContext,
+}
+
+/// What was given for a checkpoint.
+struct Parts {
+    members: Vec<Part>,
+    in_flight: InFlightPart,
+}
+
+/// What a checkpoint holds of the records in front of the chain.
+enum InFlightPart {
+    /// Its barrier overtook some.
+    Open(Box<InFlightWriting>),
+    /// Nothing, or all of it.
+    Done(Option<InFlight>),
 }
 
 /// What a member has given for a checkpoint.
@@ -42,7 +60,15 @@ impl<H: Member> Chain<H> {
     pub(crate) fn new(mut head: H, places: Places, task: TaskContext) -> Chain<H> {
         let mut members = 0;
         head.walk(&mut |_| members += 1);
-        Chain { head, places, restored: vec![false; members], snapshots: BTreeMap::new(), open_commits: false, task }
+        Chain {
+            head,
+            places,
+            restored: vec![false; members],
+            snapshots: BTreeMap::new(),
+            in_flight: RestoredInFlight::new(),
+            open_commits: false,
+            task,
+        }
     }
 
     /// The head.
@@ -77,8 +103,9 @@ impl<H: Member> Chain<H> {
     }
 
     /// Deletes the blobs of members that were done with a checkpoint which will not be acknowledged.
-    fn discard(&self, parts: Vec<Part>) {
-        let blobs: Vec<BlobHandle> = parts
+    fn discard(&self, parts: Parts) {
+        let mut blobs: Vec<BlobHandle> = parts
+            .members
             .iter()
             .filter_map(|part| match part {
                 Part::Open | Part::Done(None) => None,
@@ -86,7 +113,20 @@ impl<H: Member> Chain<H> {
             })
             .flatten()
             .collect();
+        match parts.in_flight {
+            InFlightPart::Open(writing) => writing.abandon(&self.task),
+            InFlightPart::Done(in_flight) => blobs.extend(in_flight.and_then(|done| done.content.blob().cloned())),
+        }
         piece::delete_blobs(&self.task, blobs);
+    }
+
+    /// What captures for a checkpoint, unless it was aborted, and the operator that is to blame.
+    fn writing(&mut self, checkpoint: CheckpointId) -> Option<(&mut InFlightWriting, String)> {
+        let operator = self.places.current().to_owned();
+        match &mut self.snapshots.get_mut(&checkpoint)?.in_flight {
+            InFlightPart::Open(writing) => Some((writing, operator)),
+            InFlightPart::Done(_) => None,
+        }
     }
 
     fn look_for_open_commits(&mut self) {
@@ -109,11 +149,9 @@ impl<H: Member> Task for Chain<H> {
             Ok(())
         });
         self.restored = restored;
-        match result {
-            Err(failure) => Poll::Ready(Err(failure)),
-            Ok(()) if self.restored.iter().all(|done| *done) => Poll::Ready(Ok(())),
-            Ok(()) => Poll::Pending,
-        }
+        result?;
+        let in_flight = self.in_flight.poll(&self.task, self.places.current(), context)?;
+        if in_flight.is_ready() && self.restored.iter().all(|done| *done) { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
@@ -138,7 +176,8 @@ impl<H: Member> Task for Chain<H> {
 
     fn close_epoch(&mut self, cut: Cut) -> Result<(), Failure> {
         let members = self.restored.len();
-        self.snapshots.insert(cut.checkpoint, (0..members).map(|_| Part::Open).collect());
+        let members = (0..members).map(|_| Part::Open).collect();
+        self.snapshots.insert(cut.checkpoint, Parts { members, in_flight: InFlightPart::Done(None) });
         self.each(|_, member| member.close_epoch(cut))
     }
 
@@ -147,7 +186,7 @@ impl<H: Member> Task for Chain<H> {
         checkpoint: CheckpointId,
         budget: usize,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Vec<OperatorSnapshot>, Failure>> {
+    ) -> Poll<Result<TaskSnapshot, Failure>> {
         let Some(mut parts) = self.snapshots.remove(&checkpoint) else {
             return Poll::Ready(Err(Failure::unrecoverable(
                 self.places.current(),
@@ -156,13 +195,27 @@ impl<H: Member> Task for Chain<H> {
         };
         let mut open = false;
         let result = self.each(|index, member| {
-            if let part @ Part::Open = &mut parts[index] {
+            if let part @ Part::Open = &mut parts.members[index] {
                 match member.poll_snapshot(checkpoint, budget, context) {
                     Poll::Ready(snapshot) => *part = Part::Done(snapshot?),
                     Poll::Pending => open = true,
                 }
             }
             Ok(())
+        });
+        let captured = match &mut parts.in_flight {
+            InFlightPart::Open(writing) => writing.poll(&self.task, self.places.current(), context),
+            InFlightPart::Done(in_flight) => Poll::Ready(Ok(in_flight.take())),
+        };
+        let result = result.and_then(|()| match captured {
+            Poll::Pending => {
+                open = true;
+                Ok(())
+            }
+            Poll::Ready(in_flight) => {
+                parts.in_flight = InFlightPart::Done(in_flight?);
+                Ok(())
+            }
         });
         if let Err(failure) = result {
             self.discard(parts);
@@ -172,11 +225,15 @@ impl<H: Member> Task for Chain<H> {
             self.snapshots.insert(checkpoint, parts);
             return Poll::Pending;
         }
-        let snapshots = parts.into_iter().filter_map(|part| match part {
+        let snapshots = parts.members.into_iter().filter_map(|part| match part {
             Part::Open => None,
             Part::Done(snapshot) => snapshot,
         });
-        Poll::Ready(Ok(snapshots.collect()))
+        let in_flight = match parts.in_flight {
+            InFlightPart::Open(_) => None,
+            InFlightPart::Done(in_flight) => in_flight,
+        };
+        Poll::Ready(Ok(TaskSnapshot { operators: by_operator(snapshots), in_flight }))
     }
 
     fn aborted(&mut self, checkpoint: CheckpointId) {
@@ -211,12 +268,60 @@ impl<H: Member> Task for Chain<H> {
     }
 }
 
+/// One entry for each operator: one that keeps state of two kinds has two members.
+fn by_operator(snapshots: impl Iterator<Item = OperatorSnapshot>) -> Vec<OperatorSnapshot> {
+    let mut operators: Vec<OperatorSnapshot> = Vec::new();
+    for snapshot in snapshots {
+        match operators.iter_mut().find(|operator| operator.uid == snapshot.uid) {
+            Some(operator) => operator.pieces.extend(snapshot.pieces),
+            None => operators.push(snapshot),
+        }
+    }
+    operators
+}
+
 impl<H: Head> OperatorTask for Chain<H> {
     fn accept(&mut self, input: usize, batch: Payload) {
         self.head.accept(input, batch);
     }
 
-    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
-        self.head.step(outputs)
+    fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
+        let emptied = self.head.step(limit, outputs)?;
+        if emptied.is_some() {
+            self.in_flight.used_up();
+        }
+        Ok(emptied)
+    }
+
+    fn take_restored(&mut self) -> Result<Option<(usize, Payload)>, Failure> {
+        let head = &self.head;
+        self.in_flight.take(self.places.current(), |input, bytes| head.decode(input, bytes))
+    }
+
+    fn has_restored(&self) -> bool {
+        self.in_flight.is_open()
+    }
+
+    fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure> {
+        let operator = self.places.current();
+        let rest = self.head.rest();
+        let writing = InFlightWriting::begin(checkpoint, &self.task, &self.in_flight, rest, working, operator)?;
+        if let Some(parts) = self.snapshots.get_mut(&checkpoint) {
+            parts.in_flight = InFlightPart::Open(Box::new(writing));
+        }
+        Ok(())
+    }
+
+    fn capture(&mut self, checkpoint: CheckpointId, channel: Channel, batch: &dyn Batch) -> Result<(), Failure> {
+        match self.writing(checkpoint) {
+            Some((writing, operator)) => writing.capture(channel, batch, &operator),
+            None => Ok(()),
+        }
+    }
+
+    fn end_capture(&mut self, checkpoint: CheckpointId) {
+        if let Some((writing, _)) = self.writing(checkpoint) {
+            writing.end();
+        }
     }
 }

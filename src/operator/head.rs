@@ -1,7 +1,7 @@
 //! The heads of chains that take batches from edges: with one input, and with two of different types.
 
 use alluvium_actors::drive::outputs::Outputs;
-use alluvium_actors::payload::Payload;
+use alluvium_actors::payload::{Payload, PayloadError};
 use alluvium_actors::ports::task::Failure;
 
 use super::link::{Link, Member, TwoInputLink};
@@ -13,8 +13,17 @@ pub(crate) trait Head: Member {
     /// Takes a batch of one input.
     fn accept(&mut self, input: usize, batch: Payload);
 
-    /// Takes the next slice of it through the chain. Gives the batch back when it is used up.
-    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure>;
+    /// Takes its next records through the chain, at most `limit`. Gives the batch back when it is used up.
+    fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure>;
+
+    /// The unread rest of the batch in work.
+    fn rest(&self) -> Option<&dyn alluvium_actors::payload::Batch>;
+
+    /// Reads an encoded batch of one input.
+    ///
+    /// # Errors
+    /// When the bytes are something else.
+    fn decode(&self, input: usize, bytes: &[u8]) -> Result<Payload, PayloadError>;
 }
 
 /// A head with one input. Several edges may feed it.
@@ -34,13 +43,21 @@ impl<T: Record> Head for OneInput<T> {
         self.batch = Some(Batch::from_payload(batch));
     }
 
-    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
+    fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
         let Some(batch) = &mut self.batch else { return Ok(None) };
-        if let Some(mut slice) = batch.pop() {
+        if let Some(mut slice) = batch.pop_at_most(limit) {
             self.link.push(&mut slice, outputs)?;
             batch.give_back(slice);
         }
         Ok(if batch.is_empty() { self.batch.take().map(|batch| batch as Payload) } else { None })
+    }
+
+    fn rest(&self) -> Option<&dyn alluvium_actors::payload::Batch> {
+        self.batch.as_deref().map(|batch| batch as _)
+    }
+
+    fn decode(&self, _: usize, bytes: &[u8]) -> Result<Payload, PayloadError> {
+        (Batch::<T>::payload_type().decode)(bytes)
     }
 }
 
@@ -77,18 +94,18 @@ impl<A: Record, B: Record, L: TwoInputLink<A, B>> Head for TwoInputs<A, B, L> {
         };
     }
 
-    fn step(&mut self, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
+    fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
         let emptied = match &mut self.batch {
             Accepted::None => false,
             Accepted::Left(batch) => {
-                if let Some(mut slice) = batch.pop() {
+                if let Some(mut slice) = batch.pop_at_most(limit) {
                     self.link.push_left(&mut slice, outputs)?;
                     batch.give_back(slice);
                 }
                 batch.is_empty()
             }
             Accepted::Right(batch) => {
-                if let Some(mut slice) = batch.pop() {
+                if let Some(mut slice) = batch.pop_at_most(limit) {
                     self.link.push_right(&mut slice, outputs)?;
                     batch.give_back(slice);
                 }
@@ -103,6 +120,19 @@ impl<A: Record, B: Record, L: TwoInputLink<A, B>> Head for TwoInputs<A, B, L> {
             Accepted::Left(batch) => Some(batch),
             Accepted::Right(batch) => Some(batch),
         })
+    }
+
+    fn rest(&self) -> Option<&dyn alluvium_actors::payload::Batch> {
+        match &self.batch {
+            Accepted::None => None,
+            Accepted::Left(batch) => Some(batch.as_ref()),
+            Accepted::Right(batch) => Some(batch.as_ref()),
+        }
+    }
+
+    fn decode(&self, input: usize, bytes: &[u8]) -> Result<Payload, PayloadError> {
+        let kind = if input == 0 { Batch::<A>::payload_type() } else { Batch::<B>::payload_type() };
+        (kind.decode)(bytes)
     }
 }
 

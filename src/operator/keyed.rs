@@ -3,10 +3,13 @@
 use std::task::{Context, Poll};
 
 use alluvium_actors::ids::{CheckpointId, OperatorUid};
-use alluvium_actors::ports::store::{OperatorSnapshot, Piece};
+use alluvium_actors::ports::store::OperatorSnapshot;
 use alluvium_actors::ports::task::{Cut, Failure};
+use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use super::assembly::Site;
+use super::chains::Chains;
+use super::folding::Folding;
 use super::link::Member;
 use super::piece::encode;
 use super::place::Place;
@@ -16,7 +19,7 @@ use crate::record::{Key, key_group_range};
 use crate::state::{Hold, Progress, Row, StateDescriptor, StateError, StateMapping, Table};
 
 /// While all open snapshots together hold so many bytes in memory, no records are taken: each that changes an entry would add to them.
-const SNAPSHOT_BYTES: usize = 8 * 1024 * 1024;
+pub(crate) const SNAPSHOT_BYTES: usize = 8 * 1024 * 1024;
 
 /// The keyed state of one operator in one subtask.
 pub(crate) struct KeyedState<K, R, H> {
@@ -26,6 +29,10 @@ pub(crate) struct KeyedState<K, R, H> {
     restoring: Option<(StateReading, Vec<StateMapping>)>,
     /// Open snapshots, in the order of their cuts.
     writing: Vec<StateWriting>,
+    chains: Chains,
+    folding: Option<Folding>,
+    /// How many folds were begun.
+    folds: u64,
 }
 
 impl<K: Key, R: Row, H: Hold<R>> KeyedState<K, R, H> {
@@ -33,10 +40,33 @@ impl<K: Key, R: Row, H: Hold<R>> KeyedState<K, R, H> {
     pub(crate) fn new(site: Site, uid: OperatorUid, states: Vec<StateDescriptor>) -> KeyedState<K, R, H> {
         let task = &site.task;
         let groups = key_group_range(task.subtask.index, task.parallelism, task.max_parallelism);
-        let table = Table::new(groups.clone(), task.max_parallelism, task.hash_seed, states);
+        let mut table = Table::new(groups.clone(), task.max_parallelism, task.hash_seed, states);
+        let chains = Chains::new(task);
+        if chains.are_wanted() {
+            table.record_changes();
+        }
         let reading = StateReading::start(task, &uid, groups, site.place.label());
         let restoring = reading.map(|reading| (reading, Vec::new()));
-        KeyedState { table, site, uid, restoring, writing: Vec::new() }
+        KeyedState { table, site, uid, restoring, writing: Vec::new(), chains, folding: None, folds: 0 }
+    }
+
+    /// Begins to fold the chain of the newest complete checkpoint where it has become too long. One fold at a time.
+    fn fold(&mut self) {
+        if self.folding.is_none()
+            && let Some((checkpoint, pieces)) = self.chains.to_fold()
+        {
+            self.folds += 1;
+            let task = &self.site.task;
+            self.folding = Some(Folding::start(task, &self.uid, &self.table, checkpoint, pieces, self.folds));
+        }
+    }
+
+    fn poll_fold(&mut self, context: &mut Context<'_>) {
+        let Some(folding) = self.folding.take() else { return };
+        match folding.poll::<K, R, H>(self.site.place.label(), context) {
+            Err(under_way) => self.folding = Some(under_way),
+            Ok(folded) => self.chains.folded = folded,
+        }
     }
 }
 
@@ -62,23 +92,35 @@ impl<K: Key, R: Row, H: Hold<R>> Member for KeyedState<K, R, H> {
                     *mappings = found;
                     self.table.reserve(keys);
                 }
-                Part::Chunks { piece, chunks } => {
+                Part::Chunks { piece, increment, chunks } => {
                     for chunk in chunks {
-                        self.table
-                            .restore_chunk(&mappings[piece], &chunk)
-                            .map_err(|error| self.site.place.unrecoverable(error))?;
+                        let restored = if increment {
+                            self.table.apply_chunk(&mappings[piece], &chunk)
+                        } else {
+                            self.table.restore_chunk(&mappings[piece], &chunk)
+                        };
+                        restored.map_err(|error| self.site.place.unrecoverable(error))?;
                     }
                     // One part at a time: the mailbox wants to be looked at between two.
                     context.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Part::End => self.restoring = None,
+                Part::End => {
+                    let chain = self.restoring.take().and_then(|(reading, _)| reading.own());
+                    if let Some(chain) = chain.filter(|_| self.chains.are_wanted()) {
+                        self.table
+                            .restored_from(chain.checkpoint)
+                            .map_err(|error| self.site.place.unrecoverable(error))?;
+                        self.chains.restored(chain);
+                    }
+                }
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.poll_fold(context);
         if self.writing.is_empty() {
             return Poll::Ready(Ok(()));
         }
@@ -91,8 +133,14 @@ impl<K: Key, R: Row, H: Hold<R>> Member for KeyedState<K, R, H> {
         let label = self.site.place.label();
         let descriptors =
             self.table.descriptors().iter().map(|state| encode(state, label)).collect::<Result<_, _>>()?;
-        self.table.close_epoch(cut.checkpoint).map_err(|error| self.site.place.unrecoverable(error))?;
-        self.writing.push(StateWriting::new(&self.site.task, &self.uid, cut.checkpoint, descriptors));
+        let base = self.chains.begin(&self.site.task, cut.checkpoint);
+        let closed = match &base {
+            Some(base) => self.table.close_epoch_on(cut.checkpoint, base.checkpoint),
+            None => self.table.close_epoch(cut.checkpoint).map(|()| false),
+        };
+        let increment = closed.map_err(|error| self.site.place.unrecoverable(error))?;
+        let base = base.filter(|_| increment).map(|base| base.pieces);
+        self.writing.push(StateWriting::new(&self.site.task, &self.uid, cut.checkpoint, KEYED, descriptors, base));
         Ok(())
     }
 
@@ -129,16 +177,29 @@ impl<K: Key, R: Row, H: Hold<R>> Member for KeyedState<K, R, H> {
                 Poll::Ready(Err(failure))
             }
             Poll::Ready(Ok(content)) => {
-                self.writing.retain(|writing| writing.checkpoint != checkpoint);
+                let Some(position) = self.writing.iter().position(|writing| writing.checkpoint == checkpoint) else {
+                    return Poll::Ready(Ok(None));
+                };
+                let pieces = self.writing.remove(position).pieces(content);
+                self.chains.written(checkpoint, &pieces);
+                if is_active(Mutation::BaseNotComplete) {
+                    self.completed(checkpoint);
+                }
                 let subtask = self.site.task.subtask.index;
-                let pieces = vec![Piece { name: KEYED.to_owned(), content }];
                 Poll::Ready(Ok(Some(OperatorSnapshot { uid: self.uid.clone(), subtask, pieces })))
             }
         }
     }
 
+    fn completed(&mut self, checkpoint: CheckpointId) {
+        self.table.completed(checkpoint);
+        self.chains.completed(checkpoint);
+        self.fold();
+    }
+
     fn aborted(&mut self, checkpoint: CheckpointId) {
         self.table.abort(checkpoint);
+        self.chains.aborted(checkpoint);
         if let Some(position) = self.writing.iter().position(|writing| writing.checkpoint == checkpoint) {
             self.writing.remove(position).abandon(&self.site.task);
         }
@@ -146,6 +207,6 @@ impl<K: Key, R: Row, H: Hold<R>> Member for KeyedState<K, R, H> {
 }
 
 #[cold]
-fn encode_failure(operator: &str, error: &StateError) -> Failure {
+pub(crate) fn encode_failure(operator: &str, error: &StateError) -> Failure {
     Failure::retryable(operator, error)
 }

@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 
 use alluvium_actors::ids::OperatorUid;
 use alluvium_actors::ports::blocking::{Lane, Promise};
-use alluvium_actors::ports::store::StoreError;
+use alluvium_actors::ports::store::{Piece, StoreError};
 use alluvium_actors::ports::task::{Failure, TaskContext};
 use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
+use super::chains::{Chain, is_increment};
 use super::piece::{decode, panic_failure, store_failure};
 use super::state_writing::KEYED;
 use crate::record::key_group_range;
@@ -26,6 +27,8 @@ const PART_BYTES: u64 = 1024 * 1024;
 pub(crate) struct StateReading {
     /// The key groups that are wanted.
     groups: Range<u32>,
+    /// The only chain that is read, if it is one of just these key groups.
+    own: Option<Chain>,
     stage: Stage,
 }
 
@@ -40,7 +43,7 @@ enum Stage {
     End,
 }
 
-/// What one former subtask stored.
+/// One piece of what a former subtask stored: everything, or an increment over the piece before it.
 struct Stored {
     reader: StateReader,
     /// The key groups that were its own.
@@ -51,8 +54,8 @@ struct Stored {
 pub(crate) enum Part {
     /// The headers: how the stored states of each piece match those of the operator, and how many keys to expect at least.
     Header { mappings: Vec<StateMapping>, keys: usize },
-    /// Some chunks of one piece.
-    Chunks { piece: usize, chunks: Vec<Vec<u8>> },
+    /// Some chunks of one piece, which may be an increment over the piece before it.
+    Chunks { piece: usize, increment: bool, chunks: Vec<Vec<u8>> },
     /// There is nothing more.
     End,
 }
@@ -66,31 +69,60 @@ impl StateReading {
         operator: &str,
     ) -> Option<StateReading> {
         let shape = task.restored_shape(uid);
-        let snapshots = task.restored_operators(uid).filter_map(|snapshot| Some((snapshot, snapshot.piece(KEYED)?)));
         let owned = |subtask| key_group_range(subtask, shape.parallelism, shape.max_parallelism);
-        let mut pieces: Vec<_> = snapshots
-            .map(|(snapshot, piece)| {
-                (PieceReader::new(Arc::clone(&task.store), &piece.content), owned(snapshot.subtask))
-            })
+        let mut chains: Vec<(Range<u32>, Vec<&Piece>)> = task
+            .restored_operators(uid)
+            .map(|snapshot| (owned(snapshot.subtask), snapshot.chain(KEYED)))
+            .filter(|(_, chain)| !chain.is_empty())
             .collect();
         // First: the key groups of another max parallelism are other ones, so that it says nothing which of them overlap.
-        if !pieces.is_empty() && shape.max_parallelism != task.max_parallelism {
+        if !chains.is_empty() && shape.max_parallelism != task.max_parallelism {
             let (stored, current) = (shape.max_parallelism, task.max_parallelism);
             let message =
                 format!("it has max parallelism {current} and had {stored} in the checkpoint: set it to {stored}");
-            return Some(StateReading { groups, stage: Stage::Refused(Failure::unrecoverable(operator, message)) });
+            let stage = Stage::Refused(Failure::unrecoverable(operator, message));
+            return Some(StateReading { groups, own: None, stage });
         }
-        pieces.retain(|(_, owned)| owned.start < groups.end && groups.start < owned.end);
-        if pieces.is_empty() {
+        if shape.parallelism != task.parallelism && is_active(Mutation::FormerStateForgotten) {
+            chains.retain(|(stored, _)| *stored == owned(task.subtask.index));
+        }
+        chains.retain(|(owned, _)| owned.start < groups.end && groups.start < owned.end);
+        if chains.is_empty() {
             return None;
         }
+        let own = match (&chains[..], &task.restored) {
+            ([(owned, chain)], Some(manifest)) if *owned == groups => {
+                let pieces = chain.iter().map(|piece| (*piece).clone()).collect();
+                Some(Chain { checkpoint: manifest.checkpoint, pieces })
+            }
+            _ => None,
+        };
+        let pieces: Vec<_> = chains
+            .iter()
+            .flat_map(|(owned, chain)| chain.iter().map(move |piece| (owned.clone(), *piece)))
+            .map(|(owned, piece)| {
+                (PieceReader::new(Arc::clone(&task.store), &piece.content), owned, is_increment(piece))
+            })
+            .collect();
         let open = move || {
-            let opened =
-                pieces.into_iter().map(|(input, groups)| Ok(Stored { reader: StateReader::open(input)?, groups }));
+            let opened = pieces.into_iter().map(|(input, groups, increment)| {
+                let file = input.place().to_owned();
+                let reader = StateReader::open(input)?;
+                if reader.is_increment() != increment {
+                    let reason = "it is an increment where a full piece is expected, or the other way round".to_owned();
+                    return Err(StoreError::Damaged { file, reason });
+                }
+                Ok(Stored { reader, groups })
+            });
             opened.collect()
         };
         let stage = Stage::Opening(Promise::start(task.host.blocking().as_ref(), Lane::Blobs, open));
-        Some(StateReading { groups, stage })
+        Some(StateReading { groups, own, stage })
+    }
+
+    /// What was read, if it was one chain of a subtask that had the same key groups: the next snapshot may be an increment over it.
+    pub(crate) fn own(self) -> Option<Chain> {
+        self.own
     }
 
     /// The next part.
@@ -117,9 +149,10 @@ impl StateReading {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Ok(chunks))) => {
                     let (pieces, piece, next) = (Arc::clone(pieces), *piece, *next);
+                    let increment = pieces[piece].reader.is_increment();
                     // The next part is read while this one is put into the table.
                     self.stage = ask(task, pieces, &self.groups, piece, next);
-                    Ok(Part::Chunks { piece, chunks })
+                    Ok(Part::Chunks { piece, increment, chunks })
                 }
                 Poll::Ready(Ok(Err(error))) => Err(store_failure(operator, &error)),
                 Poll::Ready(Err(panicked)) => Err(panic_failure(operator, &panicked)),
@@ -174,7 +207,9 @@ fn header(
         }
         let stored = descriptors(reader, operator)?;
         let mapping = StateMapping::new(&stored, current).map_err(|error| Failure::unrecoverable(operator, error))?;
-        keys += least_keys(&stored, reader.chunks_of(groups.clone()));
+        if !reader.is_increment() {
+            keys += least_keys(&stored, reader.chunks_of(groups.clone()));
+        }
         mappings.push(mapping);
     }
     Ok(Part::Header { mappings, keys })

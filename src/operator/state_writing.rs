@@ -1,4 +1,4 @@
-//! The asynchronous part of a keyed snapshot: chunks of the table on their way into a piece.
+//! The asynchronous part of a snapshot of keyed or operator state: chunks of the table on their way into a piece.
 //!
 //! The table fills chunks between the steps of the task; they are written on the lane of blobs, one parcel at a time, so that they leave in their order and
 //! what waits stays bounded. What is small enough for the manifest is put together on the spot.
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use alluvium_actors::ids::{CheckpointId, OperatorUid};
 use alluvium_actors::ports::blocking::{Lane, Promise};
-use alluvium_actors::ports::store::{PieceContent, StoreError, blob_name};
+use alluvium_actors::ports::store::{Piece, PieceContent, StoreError, blob_name, increment_name};
 use alluvium_actors::ports::task::{Failure, TaskContext};
 use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
@@ -51,6 +51,8 @@ pub(crate) struct StateWriting {
     /// The states of the operator, encoded.
     descriptors: Vec<Vec<u8>>,
     name: String,
+    /// The pieces that it stands on, if it is an increment.
+    base: Option<Vec<Piece>>,
     pub(crate) waiting: Waiting,
     /// Whether the table has given everything.
     pub(crate) complete: bool,
@@ -78,22 +80,36 @@ enum Parcel {
 }
 
 impl StateWriting {
-    /// Begins a snapshot. `descriptors` are the operator's states, encoded.
+    /// Begins a snapshot, as the piece `piece`. `descriptors` are the operator's states in it, encoded; `base` are the pieces that it stands on, if it is an increment.
     pub(crate) fn new(
         task: &TaskContext,
         uid: &OperatorUid,
         checkpoint: CheckpointId,
+        piece: &str,
         descriptors: Vec<Vec<u8>>,
+        base: Option<Vec<Piece>>,
     ) -> StateWriting {
         StateWriting {
             checkpoint,
             descriptors,
-            name: blob_name(task.run, checkpoint, uid, task.subtask.index, KEYED),
+            name: blob_name(task.run, checkpoint, uid, task.subtask.index, piece),
+            base,
             waiting: Waiting::default(),
             complete: false,
             writer: Writer::New,
             written: Written::default(),
         }
+    }
+
+    /// All pieces of the snapshot, when `content` is what was written for it.
+    pub(crate) fn pieces(self, content: PieceContent) -> Vec<Piece> {
+        let name = match &self.base {
+            None => KEYED.to_owned(),
+            Some(_) => increment_name(KEYED, self.checkpoint),
+        };
+        let mut pieces = self.base.unwrap_or_default();
+        pieces.push(Piece { name, content });
+        pieces
     }
 
     /// The bytes that wait to be written.
@@ -176,17 +192,22 @@ impl StateWriting {
         let Waiting { chunks, .. } = std::mem::take(&mut self.waiting);
         let (store, fence, name) = (Arc::clone(&task.store), task.fence.clone(), self.name.clone());
         let descriptors = if writer.is_none() { std::mem::take(&mut self.descriptors) } else { Vec::new() };
-        let (complete, written) = (self.complete, self.written.clone());
+        let (complete, written, increment) = (self.complete, self.written.clone(), self.base.is_some());
         move || {
             let mut writer = match writer {
                 Some(writer) => writer,
+                None if increment => StateWriter::begin_increment(PieceWriter::new(store, fence, name), &descriptors)?,
                 None => StateWriter::begin(PieceWriter::new(store, fence, name), &descriptors)?,
             };
             for (header, bytes) in chunks {
                 if is_active(Mutation::SkipAKeyGroup) && header.key_group.is_multiple_of(8) {
                     continue;
                 }
-                writer.chunk(header.state.into(), header.key_group, header.count, &bytes)?;
+                if !header.removals {
+                    writer.chunk(header.state.into(), header.key_group, header.count, &bytes)?;
+                } else if !is_active(Mutation::IncrementWithoutRemovals) {
+                    writer.removals(header.state.into(), header.key_group, header.count, &bytes)?;
+                }
             }
             if !complete {
                 return Ok(Parcel::More(writer));

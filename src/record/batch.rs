@@ -108,6 +108,22 @@ impl<T: Record> Batch<T> {
         Some(slice)
     }
 
+    /// Takes the next records: the next slice, or the first `limit` records of it; at least one.
+    pub fn pop_at_most(&mut self, limit: usize) -> Option<Slice<T>> {
+        let limit = limit.max(1);
+        if self.slices.front()?.len() <= limit {
+            return self.pop();
+        }
+        let mut taken = self.take_emptied();
+        let slice = self.slices.front_mut()?;
+        // What stays moves to the front: cheap beside records of which fewer than a slice take a millisecond.
+        taken.records.extend(slice.records.drain(..limit));
+        taken.timestamps.extend(slice.timestamps.drain(..limit.min(slice.timestamps.len())));
+        taken.hashes.extend(slice.hashes.drain(..limit.min(slice.hashes.len())));
+        self.records -= limit;
+        Some(taken)
+    }
+
     /// Keeps an emptied slice for the producer.
     pub fn give_back(&mut self, mut slice: Slice<T>) {
         slice.clear();
@@ -277,6 +293,18 @@ mod tests {
         let mut plain = Batch::default();
         plain.push(Slice { records: vec![1_u32], timestamps: vec![], hashes: vec![] });
         assert!(Box::new(plain).split_by_hash(2, &|_| 0).is_err());
+    }
+
+    #[test]
+    fn a_slice_is_taken_in_parts_with_all_its_columns() {
+        let mut batch = batch();
+        let taken: Vec<_> = std::iter::from_fn(|| batch.pop_at_most(2)).collect();
+        assert_eq!(taken.iter().map(|slice| slice.records.as_slice()).collect::<Vec<_>>(), [&[1, 2][..], &[3], &[4]]);
+        assert_eq!(taken[0], Slice { records: vec![1, 2], timestamps: vec![10, 20], hashes: vec![0, 1] });
+        assert_eq!(taken[1], Slice { records: vec![3], timestamps: vec![30], hashes: vec![0] });
+        assert!(batch.is_empty());
+        batch.push(Slice { records: vec![5, 6], timestamps: vec![], hashes: vec![] });
+        assert_eq!((batch.pop_at_most(0).map(|slice| slice.records), batch.len()), (Some(vec![5]), 1));
     }
 
     #[test]

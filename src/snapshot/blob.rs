@@ -19,11 +19,25 @@ const TRAILER: usize = 24;
 /// The largest descriptor section that is read, in bytes.
 const LARGEST_DESCRIPTORS: u64 = 16 * 1024 * 1024;
 
+/// In the number of a state: the chunk says what was removed from it. Only in increments.
+const REMOVALS: u32 = 1 << 31;
+
+/// What a chunk holds. Removals come first: what an increment says is there is not to be removed by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChunkKind {
+    /// What was removed since the base.
+    Removals,
+    /// Entries.
+    Entries,
+}
+
 /// Where a chunk lies, and what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChunkInfo {
     /// The key group of all its entries.
     pub key_group: u32,
+    /// Entries, or what was removed.
+    pub kind: ChunkKind,
     /// Which state it belongs to: the position of its descriptor.
     pub state: u32,
     /// Where its header begins, in bytes from the beginning of the piece.
@@ -34,10 +48,20 @@ pub struct ChunkInfo {
     pub length: u32,
 }
 
+impl ChunkInfo {
+    /// The state as it is stored.
+    fn stored_state(&self) -> u32 {
+        match self.kind {
+            ChunkKind::Removals => self.state | REMOVALS,
+            ChunkKind::Entries => self.state,
+        }
+    }
+}
+
 fn chunk_header(chunk: &ChunkInfo, content: &[u8]) -> [u8; CHUNK_HEADER] {
     let mut header = [0; CHUNK_HEADER];
     header[..4].copy_from_slice(CHUNK_MARK);
-    header[4..8].copy_from_slice(&chunk.state.to_le_bytes());
+    header[4..8].copy_from_slice(&chunk.stored_state().to_le_bytes());
     header[8..12].copy_from_slice(&chunk.key_group.to_le_bytes());
     header[12..16].copy_from_slice(&chunk.count.to_le_bytes());
     header[16..20].copy_from_slice(&chunk.length.to_le_bytes());
@@ -50,6 +74,7 @@ fn chunk_header(chunk: &ChunkInfo, content: &[u8]) -> [u8; CHUNK_HEADER] {
 pub struct StateWriter {
     output: PieceWriter,
     states: u32,
+    increment: bool,
     chunks: Vec<ChunkInfo>,
 }
 
@@ -59,7 +84,20 @@ impl StateWriter {
     /// # Errors
     ///
     /// The piece cannot be written, or the descriptors are longer than 16 MiB.
-    pub fn begin(mut output: PieceWriter, descriptors: &[Vec<u8>]) -> Result<StateWriter, StoreError> {
+    pub fn begin(output: PieceWriter, descriptors: &[Vec<u8>]) -> Result<StateWriter, StoreError> {
+        StateWriter::begin_as(output, descriptors, false)
+    }
+
+    /// The same for an increment: what changed since an earlier checkpoint, and what was [removed](StateWriter::removals).
+    ///
+    /// # Errors
+    ///
+    /// As [`StateWriter::begin`].
+    pub fn begin_increment(output: PieceWriter, descriptors: &[Vec<u8>]) -> Result<StateWriter, StoreError> {
+        StateWriter::begin_as(output, descriptors, true)
+    }
+
+    fn begin_as(mut output: PieceWriter, descriptors: &[Vec<u8>], increment: bool) -> Result<StateWriter, StoreError> {
         let too_long = || StoreError::Refused { reason: "the descriptors of states are too long".to_owned() };
         let states = u32::try_from(descriptors.len()).map_err(|_| too_long())?;
         let mut body = states.to_le_bytes().to_vec();
@@ -71,8 +109,9 @@ impl StateWriter {
         if body.len() as u64 > LARGEST_DESCRIPTORS {
             return Err(too_long());
         }
-        output.write(&envelope::seal(Kind::State, &body))?;
-        Ok(StateWriter { output, states, chunks: Vec::new() })
+        let version = if increment { envelope::INCREMENTAL } else { envelope::VERSION };
+        output.write(&envelope::seal_as(version, Kind::State, &body))?;
+        Ok(StateWriter { output, states, increment, chunks: Vec::new() })
     }
 
     /// Writes one chunk: `count` entries of the state with descriptor number `state`, all in `key_group`. May block.
@@ -81,12 +120,35 @@ impl StateWriter {
     ///
     /// The piece cannot be written, there is no such state, or the content has 4 GiB or more.
     pub fn chunk(&mut self, state: u32, key_group: u32, count: u32, content: &[u8]) -> Result<(), StoreError> {
+        self.put(ChunkKind::Entries, state, key_group, count, content)
+    }
+
+    /// Writes one chunk of what was removed: as [`StateWriter::chunk`], in an increment. A reader gets it before all chunks of entries of its key group.
+    ///
+    /// # Errors
+    ///
+    /// As [`StateWriter::chunk`], and when it is no increment.
+    pub fn removals(&mut self, state: u32, key_group: u32, count: u32, content: &[u8]) -> Result<(), StoreError> {
+        if !self.increment {
+            return Err(StoreError::Refused { reason: "removals belong into an increment".to_owned() });
+        }
+        self.put(ChunkKind::Removals, state, key_group, count, content)
+    }
+
+    fn put(
+        &mut self,
+        kind: ChunkKind,
+        state: u32,
+        key_group: u32,
+        count: u32,
+        content: &[u8],
+    ) -> Result<(), StoreError> {
         let refused = |reason: &str| StoreError::Refused { reason: reason.to_owned() };
         if state >= self.states {
             return Err(refused("a chunk of a state without a descriptor"));
         }
         let length = u32::try_from(content.len()).map_err(|_| refused("a chunk of 4 GiB or more"))?;
-        let chunk = ChunkInfo { key_group, state, offset: self.output.written(), count, length };
+        let chunk = ChunkInfo { key_group, kind, state, offset: self.output.written(), count, length };
         self.output.write(&chunk_header(&chunk, content))?;
         self.output.write(content)?;
         self.chunks.push(chunk);
@@ -110,7 +172,7 @@ impl StateWriter {
         let mut index = Vec::with_capacity(self.chunks.len() * ENTRY);
         for chunk in &self.chunks {
             index.extend_from_slice(&chunk.key_group.to_le_bytes());
-            index.extend_from_slice(&chunk.state.to_le_bytes());
+            index.extend_from_slice(&chunk.stored_state().to_le_bytes());
             index.extend_from_slice(&chunk.offset.to_le_bytes());
             index.extend_from_slice(&chunk.count.to_le_bytes());
             index.extend_from_slice(&chunk.length.to_le_bytes());
@@ -134,7 +196,8 @@ impl StateWriter {
 pub struct StateReader {
     input: PieceReader,
     descriptors: Vec<Vec<u8>>,
-    /// Sorted by key group, then state, then offset.
+    increment: bool,
+    /// Sorted by key group, then kind, then state, then offset.
     chunks: Vec<ChunkInfo>,
 }
 
@@ -153,6 +216,7 @@ impl StateReader {
         }
         let header = input.read(0, HEADER)?;
         let (body_length, _) = envelope::open_header(&header, Kind::State, &place)?;
+        let increment = envelope::version(&header) == envelope::INCREMENTAL;
         let header_end = (HEADER as u64).saturating_add(body_length);
         if body_length > LARGEST_DESCRIPTORS || header_end > length - TRAILER as u64 {
             return Err(wrong("its header is longer than the rest of it"));
@@ -178,13 +242,14 @@ impl StateReader {
         if crc32c::crc32c(&index) != checksum {
             return Err(wrong("the checksum of its index is wrong"));
         }
-        let chunks = index.chunks_exact(ENTRY).map(|entry| chunk_info(entry, header_end..offset, descriptors.len()));
+        let chunks =
+            index.chunks_exact(ENTRY).map(|entry| chunk_info(entry, header_end..offset, descriptors.len(), increment));
         let chunks: Option<Vec<ChunkInfo>> = chunks.collect();
         let chunks = chunks.ok_or_else(|| wrong("its index names a chunk that cannot be"))?;
         if !chunks.is_sorted() {
             return Err(wrong("its index is not in order"));
         }
-        Ok(StateReader { input, descriptors, chunks })
+        Ok(StateReader { input, descriptors, increment, chunks })
     }
 
     /// The descriptors of the states.
@@ -193,7 +258,13 @@ impl StateReader {
         &self.descriptors
     }
 
-    /// All chunks by key group, then state, then place.
+    /// Whether it is an increment over an earlier piece.
+    #[must_use]
+    pub fn is_increment(&self) -> bool {
+        self.increment
+    }
+
+    /// All chunks by key group, then kind, then state, then place.
     #[must_use]
     pub fn chunks(&self) -> &[ChunkInfo] {
         &self.chunks
@@ -239,10 +310,13 @@ fn descriptors(body: &[u8]) -> Option<Vec<Vec<u8>>> {
     (at == body.len()).then_some(descriptors)
 }
 
-fn chunk_info(entry: &[u8], place: Range<u64>, states: usize) -> Option<ChunkInfo> {
+fn chunk_info(entry: &[u8], place: Range<u64>, states: usize, increment: bool) -> Option<ChunkInfo> {
+    let stored = u32_at(entry, 4)?;
+    let removals = increment && stored & REMOVALS != 0;
     let chunk = ChunkInfo {
         key_group: u32_at(entry, 0)?,
-        state: u32_at(entry, 4)?,
+        kind: if removals { ChunkKind::Removals } else { ChunkKind::Entries },
+        state: if removals { stored & !REMOVALS } else { stored },
         offset: u64_at(entry, 8)?,
         count: u32_at(entry, 16)?,
         length: u32_at(entry, 20)?,

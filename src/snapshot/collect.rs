@@ -26,15 +26,17 @@ impl Store {
         if !unneeded.is_empty() {
             self.storage.delete(fence, &unneeded)?;
         }
-        self.remove_orphans_of(fence, listing, |run| run < record.run)
+        self.remove_orphans_of(fence, listing, |run| run < record.run, false)
     }
 
-    /// Removes the blobs that no manifest names and that a run wrote of which nothing is under way.
+    /// Removes the blobs that no manifest names and that a run wrote of which nothing is under way. What somebody holds stays, unless the job is over: regions
+    /// that run on may have folded a chain into a blob that no checkpoint names yet.
     pub(super) fn remove_orphans_of(
         &self,
         fence: &Fence,
         listing: &Listing,
         is_over: impl Fn(RunNumber) -> bool,
+        job_is_over: bool,
     ) -> Result<(), StoreError> {
         let blobs = self.storage.list(names::BLOBS)?;
         let old = |name: &str| names::run_of_blob(name).is_some_and(&is_over);
@@ -56,6 +58,10 @@ impl Store {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if !job_is_over {
+            let references = self.references();
+            orphans.retain(|name| !references.is_wanted(name));
         }
         self.storage.delete(fence, &orphans.into_iter().collect::<Vec<_>>())
     }

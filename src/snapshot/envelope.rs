@@ -5,8 +5,11 @@ use alluvium_actors::ports::store::StoreError;
 /// What every file of a store begins with.
 pub(crate) const MARK: &[u8; 8] = b"alluvium";
 
-/// The version of all formats that this version writes, and the highest one it reads.
+/// The version of most of what is written.
 pub(crate) const VERSION: u16 = 1;
+
+/// The version of what belongs to a chain of increments: increments themselves, and manifests that name some. The highest one that is read.
+pub(crate) const INCREMENTAL: u16 = 2;
 
 /// Length of the header in bytes.
 pub(crate) const HEADER: usize = 28;
@@ -42,11 +45,16 @@ impl Kind {
 
 /// Puts `body` into its frame.
 pub(crate) fn seal(kind: Kind, body: &[u8]) -> Vec<u8> {
+    seal_as(VERSION, kind, body)
+}
+
+/// The same in a version that is not that of most.
+pub(crate) fn seal_as(version: u16, kind: Kind, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + body.len());
     bytes.extend_from_slice(MARK);
     bytes.push(kind as u8);
     bytes.push(0);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&version.to_le_bytes());
     bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
     let checksum = crc32c::crc32c(&bytes);
@@ -94,8 +102,8 @@ pub(crate) fn open_header(bytes: &[u8], kind: Kind, file: &str) -> Result<(u64, 
     if crc32c::crc32c(&bytes[..24]) != stored {
         return Err(damaged(file, "the checksum of its header is wrong"));
     }
-    if version > VERSION {
-        return Err(StoreError::TooNew { file: file.to_owned(), found: version, supported: VERSION });
+    if version > INCREMENTAL {
+        return Err(StoreError::TooNew { file: file.to_owned(), found: version, supported: INCREMENTAL });
     }
     if version == 0 || bytes[9] != 0 {
         return Err(damaged(file, "its header holds values that no version writes"));
@@ -104,6 +112,11 @@ pub(crate) fn open_header(bytes: &[u8], kind: Kind, file: &str) -> Result<(u64, 
         return Err(StoreError::Alien { file: file.to_owned(), reason: format!("it is not a {}", kind.name()) });
     }
     Ok((length, checksum))
+}
+
+/// The version in a header that was found sound.
+pub(crate) fn version(header: &[u8]) -> u16 {
+    u16_at(header, 10).unwrap_or(VERSION)
 }
 
 /// Takes the body out of its frame, after checking all of it.
@@ -142,10 +155,10 @@ mod tests {
     #[test]
     fn a_later_version_and_another_kind_are_told_apart_from_damage() {
         let mut later = seal(Kind::Run, b"");
-        later[10] = 2;
+        later[10] = 3;
         let checksum = crc32c::crc32c(&later[..24]);
         later[24..28].copy_from_slice(&checksum.to_le_bytes());
-        assert!(matches!(open(&later, Kind::Run, "file"), Err(StoreError::TooNew { found: 2, supported: 1, .. })));
+        assert!(matches!(open(&later, Kind::Run, "file"), Err(StoreError::TooNew { found: 3, supported: 2, .. })));
         let other = seal(Kind::Manifest, b"");
         assert!(matches!(open(&other, Kind::Run, "file"), Err(StoreError::Alien { .. })));
     }

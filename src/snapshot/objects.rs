@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use alluvium_actors::ids::{CheckpointId, RunNumber};
 use alluvium_actors::ports::history::CheckpointRecord;
-use alluvium_actors::ports::store::{BlobHandle, CheckpointSummary, Manifest, RunRecord, StoreError};
+use alluvium_actors::ports::store::{BlobHandle, CheckpointSummary, Manifest, RunRecord, StoreError, parse_increment};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,13 +13,17 @@ use super::names;
 use crate::storage::{CheckpointStorage, check_name};
 
 fn encode<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, StoreError> {
+    encode_as(envelope::VERSION, kind, value)
+}
+
+fn encode_as<T: Serialize>(version: u16, kind: Kind, value: &T) -> Result<Vec<u8>, StoreError> {
     let refused = |reason: String| StoreError::Refused { reason };
     let body = rmp_serde::to_vec_named(value).map_err(|error| refused(format!("it cannot be encoded: {error}")))?;
     if body.len() as u64 > envelope::LARGEST_BODY {
         let limit = envelope::LARGEST_BODY;
         return Err(refused(format!("a manifest of {} bytes is above the limit of {limit}", body.len())));
     }
-    Ok(envelope::seal(kind, &body))
+    Ok(envelope::seal_as(version, kind, &body))
 }
 
 fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8], file: &str) -> Result<T, StoreError> {
@@ -46,7 +50,10 @@ fn read_whole(storage: &dyn CheckpointStorage, name: &str) -> Result<Vec<u8>, St
 
 pub(crate) fn encode_manifest(manifest: &Manifest) -> Result<Vec<u8>, StoreError> {
     check_blobs(manifest.blobs()).map_err(|reason| StoreError::Refused { reason })?;
-    encode(Kind::Manifest, manifest)
+    // Who does not know increments would pass over them.
+    let mut pieces = manifest.operators().flat_map(|operator| &operator.pieces);
+    let incremental = pieces.any(|piece| parse_increment(&piece.name).is_some());
+    encode_as(if incremental { envelope::INCREMENTAL } else { envelope::VERSION }, Kind::Manifest, manifest)
 }
 
 pub(crate) fn decode_manifest(

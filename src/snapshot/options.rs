@@ -1,5 +1,7 @@
 //! How a store is opened.
 
+use alluvium_actors::ports::store::ChainLimits;
+
 /// Pieces shorter than this, in bytes, are put into the manifest: `state.storage.fs.memory-threshold`.
 pub const DEFAULT_INLINE_LIMIT: usize = 20 * 1024;
 
@@ -21,6 +23,8 @@ pub struct StoreOptions {
     /// Whether it may do so even if a sink may have committed output of the checkpoint that is passed over: that
     /// output is then repeated. Off by default; of no effect without `fall_back_to_older`.
     pub accept_repeats: bool,
+    /// How long chains of increments may become; `None`, the default, makes every checkpoint self-contained.
+    pub chains: Option<ChainLimits>,
 }
 
 impl StoreOptions {
@@ -33,6 +37,7 @@ impl StoreOptions {
             inline_limit: DEFAULT_INLINE_LIMIT,
             fall_back_to_older: false,
             accept_repeats: false,
+            chains: None,
         }
     }
 }

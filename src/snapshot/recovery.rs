@@ -173,7 +173,7 @@ impl Store {
             for found in oldest.into_iter().chain(of_run) {
                 match self.load(found) {
                     Ok(manifest) => {
-                        self.remember_named(&manifest);
+                        self.references().named_by(&manifest);
                         return Ok(Some(manifest));
                     }
                     Err(unfit) => self.pass_over(found.1, unfit, &mut passed)?,

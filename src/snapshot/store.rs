@@ -1,6 +1,6 @@
 //! The checkpoint store: publishing, reading, deleting, over any [`CheckpointStorage`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,8 @@ use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::files::Files;
 use alluvium_actors::ports::history::CheckpointRecord;
 use alluvium_actors::ports::store::{
-    BlobHandle, BlobWriter, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord, StoreError,
+    BlobHandle, BlobWriter, ChainLimits, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord,
+    StoreError,
 };
 use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
@@ -19,6 +20,7 @@ use super::history::History;
 use super::index::{self, Index};
 use super::options::{LARGEST_INLINE_LIMIT, StoreOptions};
 use super::recovery::Listing;
+use super::references::References;
 use super::{names, objects};
 use crate::storage::{CheckpointStorage, FileStorage, ObjectWriter, PutOutcome, SledCatalogue};
 
@@ -39,8 +41,6 @@ struct Current {
     first: RunNumber,
     /// Ids below this one may be handed out.
     below: CheckpointId,
-    /// Blobs that a manifest names, as far as this handle has seen.
-    named: BTreeSet<String>,
 }
 
 /// The checkpoints of one job. See [`CheckpointStore`].
@@ -52,6 +52,8 @@ pub struct Store {
     pub(super) options: StoreOptions,
     hash_seed: u64,
     current: Mutex<Current>,
+    /// Never locked while anything is read or written.
+    references: Mutex<References>,
 }
 
 impl Store {
@@ -78,6 +80,7 @@ impl Store {
             storage,
             options,
             current: Mutex::default(),
+            references: Mutex::default(),
         };
         if let Some(stored) = store.stored_hash_seed()? {
             store.hash_seed = stored;
@@ -107,6 +110,10 @@ impl Store {
     #[must_use]
     pub fn hash_seed(&self) -> u64 {
         self.hash_seed
+    }
+
+    pub(super) fn references(&self) -> MutexGuard<'_, References> {
+        self.references.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -180,16 +187,18 @@ impl Store {
         Ok(())
     }
 
-    /// Remembers that a manifest names these blobs; returns those that none did before.
-    pub(super) fn remember_named(&self, manifest: &Manifest) -> Vec<String> {
-        let mut current = self.current();
-        manifest.blobs().map(|blob| blob.name.clone()).filter(|name| current.named.insert(name.clone())).collect()
-    }
-
-    fn forget_named<'a>(&self, blobs: impl Iterator<Item = &'a String>) {
-        let mut current = self.current();
-        for name in blobs {
-            current.named.remove(name);
+    /// Learns what the manifests name that are there.
+    fn count_references(&self, listing: &Listing) {
+        self.references().only(|found| listing.manifests.contains_key(found));
+        let unknown: Vec<_> = listing.manifests.keys().filter(|found| !self.references().knows(**found)).collect();
+        for found in unknown {
+            match objects::read_manifest(&*self.storage, found.0, found.1) {
+                Ok(manifest) => _ = self.references().named_by(&manifest),
+                Err(error) => {
+                    tracing::warn!(%error, "no blobs that it may name are deleted");
+                    self.references().unreadable(*found);
+                }
+            }
         }
     }
 
@@ -251,6 +260,7 @@ impl CheckpointStore for Store {
             current.record = Some(record.clone());
             current.below = below;
         }
+        self.count_references(&listing);
         if let Err(error) = self.collect(fence, &record, &listing) {
             tracing::warn!(%error, "files that nobody refers to stay until the next start");
         }
@@ -315,25 +325,32 @@ impl CheckpointStore for Store {
             Err(error) => return PublishOutcome::Failed(error),
         };
         // Before the outcome is known: what may be named must not be deleted.
-        let newly_named = self.remember_named(manifest);
+        let newly_named = self.references().named_by(manifest);
         let name = names::manifest(manifest.run, manifest.checkpoint);
         let outcome = match self.storage.publish(fence, &name, &bytes) {
             PutOutcome::Done => PublishOutcome::Done,
             PutOutcome::Taken => self.settle_taken(&name, &bytes),
             PutOutcome::Unknown(error) => PublishOutcome::Unknown(error),
             PutOutcome::Failed(error) => {
-                self.forget_named(newly_named.iter());
+                if newly_named {
+                    self.references().gone((manifest.run, manifest.checkpoint));
+                }
                 PublishOutcome::Failed(error)
             }
         };
         if outcome == PublishOutcome::Done {
+            self.references().completed(manifest.checkpoint);
             self.index.put(&[index::summary(manifest, bytes.len() as u64)]);
         }
         outcome
     }
 
     fn read_back(&self, run: RunNumber, checkpoint: CheckpointId) -> Result<bool, StoreError> {
-        self.storage.is_published(&names::manifest(run, checkpoint))
+        let there = self.storage.is_published(&names::manifest(run, checkpoint))?;
+        if !there {
+            self.references().gone((run, checkpoint));
+        }
+        Ok(there)
     }
 
     fn list(&self) -> Result<Vec<CheckpointSummary>, StoreError> {
@@ -374,7 +391,7 @@ impl CheckpointStore for Store {
 
     fn delete_checkpoint(&self, fence: &Fence, checkpoint: CheckpointId) -> Result<(), StoreError> {
         let listing = Listing::read(&*self.storage)?;
-        let Some(found) = listing.find(checkpoint) else { return Ok(()) };
+        let Some(found) = listing.find(checkpoint) else { return self.delete_unwanted(fence, Vec::new()) };
         if listing.recovery_point(&*self.storage)? == Some(found) {
             let reason = format!("checkpoint {checkpoint} is the one that recovery would begin from");
             return Err(StoreError::Refused { reason });
@@ -386,17 +403,15 @@ impl CheckpointStore for Store {
         let mut doomed = Vec::with_capacity(blobs.len());
         for blob in blobs {
             objects::check_blob_name(&blob.name).map_err(|reason| StoreError::Refused { reason })?;
-            if self.current().named.contains(&blob.name) {
-                let file = self.storage.locate(&blob.name);
-                return Err(StoreError::Refused { reason: format!("{file} belongs to a completed checkpoint") });
+            if !self.references().is_wanted(&blob.name) {
+                doomed.push(blob.name.clone());
             }
-            doomed.push(blob.name.clone());
         }
-        self.storage.delete(fence, &doomed)
+        if doomed.is_empty() { Ok(()) } else { self.storage.delete(fence, &doomed) }
     }
 
     fn remove_orphans(&self, fence: &Fence) -> Result<(), StoreError> {
-        self.remove_orphans_of(fence, &Listing::read(&*self.storage)?, |_| true)
+        self.remove_orphans_of(fence, &Listing::read(&*self.storage)?, |_| true, true)
     }
 
     fn discard_all(&self, fence: &Fence, now: WallTime) -> Result<(), StoreError> {
@@ -426,25 +441,60 @@ impl CheckpointStore for Store {
     fn remembered(&self) -> Vec<CheckpointRecord> {
         self.history.all()
     }
+
+    fn chains(&self) -> Option<ChainLimits> {
+        self.options.chains
+    }
+
+    fn share(&self, fence: &Fence, checkpoint: CheckpointId, blobs: &[BlobHandle]) -> bool {
+        self.references().share(fence, checkpoint, blobs)
+    }
+
+    fn keep(&self, fence: &Fence, name: &str) {
+        self.references().keep(fence, format!("{}{name}", names::BLOBS));
+    }
+
+    fn let_go(&self, name: &str) {
+        self.references().let_go(&format!("{}{name}", names::BLOBS));
+    }
 }
 
 impl Store {
     fn delete_found(&self, fence: &Fence, found: (RunNumber, CheckpointId)) -> Result<(), StoreError> {
-        let blobs: Vec<String> = match objects::read_manifest(&*self.storage, found.0, found.1) {
-            Ok(manifest) => manifest.blobs().map(|blob| blob.name.clone()).collect(),
+        let listing = Listing::read(&*self.storage)?;
+        match objects::read_manifest(&*self.storage, found.0, found.1) {
+            Ok(manifest) => _ = self.references().named_by(&manifest),
             Err(error) if is_damage(&error) => {
                 tracing::warn!(%error, "deleted all the same; its blobs are removed at the next start");
-                Vec::new()
             }
             Err(error) => return Err(error),
-        };
+        }
+        // A handle that began no run has not learnt it.
+        self.count_references(&listing);
         if is_active(Mutation::DeleteBlobsFirst) {
+            let mut references = self.references();
+            let blobs = references.gone(found);
+            let blobs = references.deletable(blobs);
+            drop(references);
             self.storage.delete(fence, &blobs)?;
         }
         self.storage.delete(fence, &[names::manifest(found.0, found.1)])?;
         self.index.remove(&[found]);
-        self.forget_named(blobs.iter());
-        self.storage.delete(fence, &blobs)
+        let blobs = self.references().gone(found);
+        self.delete_unwanted(fence, blobs)
+    }
+
+    /// Deletes those of the blobs to which nobody refers, and what was left over before.
+    fn delete_unwanted(&self, fence: &Fence, blobs: Vec<String>) -> Result<(), StoreError> {
+        let blobs = self.references().deletable(blobs);
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let deleted = self.storage.delete(fence, &blobs);
+        if deleted.is_err() {
+            self.references().not_deleted(blobs);
+        }
+        deleted
     }
 
     /// Whether a blob is there, with the length that its handle tells.

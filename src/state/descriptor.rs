@@ -28,6 +28,12 @@ pub enum StateKind {
     Reducing,
     /// One accumulator per key.
     Aggregating,
+    /// A list in each instance of an operator, dealt out over the instances when it is restored.
+    SplitList,
+    /// A list in each instance of an operator, of which each instance gets all when it is restored.
+    UnionList,
+    /// A map that is the same in every instance of an operator.
+    BroadcastMap,
 }
 
 impl fmt::Display for StateKind {
@@ -38,6 +44,9 @@ impl fmt::Display for StateKind {
             StateKind::Map => "map",
             StateKind::Reducing => "reducing",
             StateKind::Aggregating => "aggregating",
+            StateKind::SplitList => "split list",
+            StateKind::UnionList => "union list",
+            StateKind::BroadcastMap => "broadcast map",
         })
     }
 }

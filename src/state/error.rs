@@ -92,7 +92,7 @@ pub enum StateError {
     /// A checkpoint closed the epoch twice.
     #[error("the table already has an open snapshot of checkpoint {0}")]
     SnapshotExists(CheckpointId),
-    /// The table has lived through 2^32 snapshots.
+    /// The table has lived through 2^31 snapshots.
     #[error("the table took as many snapshots as it can count; restart the job from its last checkpoint")]
     EpochsExhausted,
 }

@@ -13,9 +13,9 @@ use crate::record::Record;
 
 use super::descriptor::{StateDescriptor, StateKind};
 use super::encode::{EncodeKey, put_any};
-use super::row::{Decoder, RestoreError, Restoring};
+use super::row::{Burial, Decoder, RestoreError, Restoring};
 use super::set::{Content, Guard, State};
-use super::slots::Epoch;
+use super::slots::{Epoch, FRESH};
 use super::snapshot::{Capture, EncodeError};
 
 /// Declares a state that holds a list of `T` per key.
@@ -55,8 +55,9 @@ impl<T: Record> State for List<T> {
 /// How many elements one stored entry has at most, so that a long list is written in slices.
 const ELEMENTS_AN_ENTRY: usize = 256;
 
-/// The elements under one key. Elements never change, and new ones go to the end, so the epochs ascend, and what a
-/// snapshot wants is a prefix.
+/// The elements under one key. Elements never change, and new ones go to the end, so the epochs ascend: what a full
+/// snapshot wants is a prefix, and what an increment wants is the end of it. A removal is that of all elements, so an increment goes on where the base ends, or
+/// begins anew.
 #[derive(Clone, Debug)]
 #[doc(hidden)]
 pub struct ListContent<T>(Vec<Element<T>>);
@@ -87,7 +88,8 @@ impl<T: Record> Content for ListContent<T> {
         capture: &mut Capture<'_>,
     ) -> Result<Option<u64>, EncodeError> {
         let wanted = self.0.partition_point(|element| element.added <= capture.epoch);
-        let mut next = usize::try_from(from).unwrap_or(usize::MAX);
+        let held = self.0.partition_point(|element| element.added < capture.floor);
+        let mut next = usize::try_from(from).unwrap_or(usize::MAX).max(held);
         while next < wanted {
             let elements = (wanted - next).min(ELEMENTS_AN_ENTRY).min(capture.budget);
             if elements == 0 {
@@ -107,6 +109,21 @@ impl<T: Record> Content for ListContent<T> {
     fn restore(&mut self, entry: &mut Decoder<'_>, context: Restoring) -> Result<(), RestoreError> {
         let append = Append { list: &mut self.0, epoch: context.epoch };
         append.deserialize(entry).map_err(|error| RestoreError::Decode(error.to_string()))
+    }
+
+    fn forget(content: Option<&mut Self>, _: &mut Decoder<'_>, _: Restoring) -> Result<(), RestoreError> {
+        if let Some(content) = content {
+            content.0.clear();
+        }
+        Ok(())
+    }
+
+    fn bury<K: EncodeKey + ?Sized>(&self, key: &K, state: u16, _: Epoch, burial: &mut Burial<'_>) {
+        // The first one is the oldest.
+        if let Some(first) = self.0.first() {
+            let stamp = if first.added == burial.epoch { first.added | FRESH } else { first.added };
+            burial.unit(state, stamp, |room| key.encode(room));
+        }
     }
 }
 
@@ -160,12 +177,13 @@ pub struct ListAccess<'a, T> {
 impl<T: Record> ListAccess<'_, T> {
     /// Appends an element.
     pub fn push(&mut self, item: T) {
-        self.list.0.push(Element { added: self.guard.epoch, item });
+        let added = self.guard.changing();
+        self.list.0.push(Element { added, item });
     }
 
     /// Appends elements.
     pub fn extend(&mut self, items: impl IntoIterator<Item = T>) {
-        let added = self.guard.epoch;
+        let added = self.guard.changing();
         self.list.0.extend(items.into_iter().map(|item| Element { added, item }));
     }
 
@@ -194,7 +212,10 @@ impl<T: Record> ListAccess<'_, T> {
 
     /// Removes all elements.
     pub fn clear(&mut self) {
+        self.guard.changing();
         self.guard.preserve_all(self.list);
+        let Guard { key, state, .. } = self.guard;
+        self.guard.bury(|burial| self.list.bury(key, state, 0, burial));
         self.list.0.clear();
     }
 }

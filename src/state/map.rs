@@ -10,10 +10,10 @@ use crate::record::{Key, Record, hash_key};
 
 use super::descriptor::{StateDescriptor, StateKind};
 use super::encode::{EncodeKey, Room, put};
-use super::ordered::Ordered;
-use super::row::{Decoder, RestoreError, Restoring, decode};
+use super::ordered::{Ordered, Place, Walked};
+use super::row::{Burial, Decoder, RestoreError, Restoring, decode};
 use super::set::{Content, Guard, State};
-use super::slots::{Entry, Epoch, Position};
+use super::slots::{Entry, Epoch, FRESH, Position, age, is_fresh, touched};
 use super::snapshot::{Capture, EncodeError};
 
 /// Declares a state that holds a map from `U` to `T` per key.
@@ -65,8 +65,8 @@ fn position_of(hash: u64) -> Position {
 }
 
 impl<U: Key, T: Record> MapContent<U, T> {
-    fn entries(&mut self) -> &mut Ordered<U, T> {
-        self.0.get_or_insert_with(|| Box::new(Ordered::new(1 << 32)))
+    fn entries(&mut self, marked: bool) -> &mut Ordered<U, T> {
+        self.0.get_or_insert_with(|| Box::new(Ordered::new(1 << 32, marked)))
     }
 }
 
@@ -88,14 +88,22 @@ impl<U: Key, T: Record> Content for MapContent<U, T> {
         let (Some(entries), Ok(first)) = (&self.0, u32::try_from(from)) else { return Ok(None) };
         let mut result = Ok(None);
         let mut last = None;
-        entries.walk(Position::new(first), 0, |entry| {
-            if capture.budget == 0 && last.is_some_and(|last| last != entry.position) {
-                result = Ok(Some(entry.position.get().into()));
+        entries.walk(Position::new(first), 0, capture.floor, |walked| {
+            let (position, entry) = match walked {
+                Walked::Entry(entry, _) => (entry.position, Some(entry)),
+                Walked::Passed(position, _) => (position, None),
+            };
+            if capture.budget == 0 && last.is_some_and(|last| last != position) {
+                result = Ok(Some(position.get().into()));
                 return false;
             }
-            last = Some(entry.position);
             capture.spend(1);
-            if entry.epoch <= capture.epoch {
+            let Some(entry) = entry else {
+                last = last.or(Some(Position::MIN));
+                return true;
+            };
+            last = Some(position);
+            if capture.wants(age(entry.epoch)) {
                 let encoded = capture.entry(state, |room| put_entry(room, key, &entry.key, &entry.value));
                 if let Err(error) = encoded {
                     result = Err(error);
@@ -111,13 +119,48 @@ impl<U: Key, T: Record> Content for MapContent<U, T> {
         let key: U = decode(entry)?;
         let value = decode(entry)?;
         let position = position_of(hash_key(context.seed, &key).map_err(RestoreError::Key)?);
-        let entries = self.entries();
+        let entries = self.entries(context.marked);
         match entries.locate(position, &key) {
+            Ok(place) if context.newer => {
+                entries.entry_mut(place).value = value;
+                Ok(())
+            }
             Ok(_) => Err(RestoreError::Duplicate),
             Err(place) => {
                 entries.insert(place, Entry { epoch: context.epoch, position, key, value });
                 Ok(())
             }
+        }
+    }
+
+    fn forget(content: Option<&mut Self>, removal: &mut Decoder<'_>, context: Restoring) -> Result<(), RestoreError> {
+        let one: bool = decode(removal)?;
+        let key: Option<U> = if one { Some(decode(removal)?) } else { None };
+        let Some(content) = content else { return Ok(()) };
+        match (&mut content.0, key) {
+            (Some(entries), Some(key)) => {
+                let position = position_of(hash_key(context.seed, &key).map_err(RestoreError::Key)?);
+                if let Ok(place) = entries.locate(position, &key) {
+                    entries.remove(place);
+                }
+                if entries.len() == 0 {
+                    content.0 = None;
+                }
+            }
+            (_, None) => content.0 = None,
+            (None, Some(_)) => {}
+        }
+        Ok(())
+    }
+
+    fn bury<K: EncodeKey + ?Sized>(&self, key: &K, state: u16, _: Epoch, burial: &mut Burial<'_>) {
+        let Some(entries) = &self.0 else { return };
+        let epoch = burial.epoch;
+        if entries.iter().any(|entry| !is_fresh(entry.epoch, epoch)) {
+            burial.unit(state, Epoch::MIN, |room| {
+                key.encode(room)?;
+                put(room, &false)
+            });
         }
     }
 }
@@ -168,39 +211,29 @@ impl<U: Key, T: Record> MapAccess<'_, U, T> {
     pub fn get_mut(&mut self, key: &U) -> Option<&mut T> {
         let position = self.position(key);
         let entries = self.map.0.as_mut()?;
-        let entry = entries.entry_mut(entries.locate(position, key).ok()?);
-        preserve(&self.guard, entry);
-        entry.epoch = self.guard.epoch;
-        Some(&mut entry.value)
+        let place = entries.locate(position, key).ok()?;
+        Some(&mut change(&self.guard, entries, place).value)
     }
 
     /// The value under a user key, to change; a new one if there is none.
     pub fn get_or_insert_with(&mut self, key: &U, new: impl FnOnce() -> T) -> &mut T {
         let position = self.position(key);
-        let epoch = self.guard.epoch;
-        let entries = self.map.entries();
+        let epoch = self.guard.changing() | FRESH;
+        let entries = self.map.entries(self.guard.recorded);
         let place = match entries.locate(position, key) {
             Ok(place) => place,
             Err(place) => entries.insert(place, Entry { epoch, position, key: key.clone(), value: new() }),
         };
-        let entry = entries.entry_mut(place);
-        preserve(&self.guard, entry);
-        entry.epoch = epoch;
-        &mut entry.value
+        &mut change(&self.guard, entries, place).value
     }
 
     /// Puts a value under a user key and gives the old one back.
     pub fn insert(&mut self, key: U, value: T) -> Option<T> {
         let position = self.position(&key);
-        let epoch = self.guard.epoch;
-        let entries = self.map.entries();
+        let epoch = self.guard.changing() | FRESH;
+        let entries = self.map.entries(self.guard.recorded);
         match entries.locate(position, &key) {
-            Ok(place) => {
-                let entry = entries.entry_mut(place);
-                preserve(&self.guard, entry);
-                entry.epoch = epoch;
-                Some(std::mem::replace(&mut entry.value, value))
-            }
+            Ok(place) => Some(std::mem::replace(&mut change(&self.guard, entries, place).value, value)),
             Err(place) => {
                 entries.insert(place, Entry { epoch, position, key, value });
                 None
@@ -213,7 +246,15 @@ impl<U: Key, T: Record> MapAccess<'_, U, T> {
         let position = self.position(key);
         let entries = self.map.0.as_mut()?;
         let place = entries.locate(position, key).ok()?;
-        preserve(&self.guard, entries.entry(place));
+        let entry = change(&self.guard, entries, place);
+        let Guard { key: row_key, state, .. } = self.guard;
+        self.guard.bury(|burial| {
+            burial.unit(state, entry.epoch, |room| {
+                row_key.encode(room)?;
+                put(room, &true)?;
+                put(room, &entry.key)
+            });
+        });
         let entry = entries.remove(place);
         if entries.len() == 0 {
             self.map.0 = None;
@@ -245,13 +286,26 @@ impl<U: Key, T: Record> MapAccess<'_, U, T> {
 
     /// Removes all entries.
     pub fn clear(&mut self) {
+        self.guard.changing();
         self.guard.preserve_all(self.map);
+        let Guard { key, state, .. } = self.guard;
+        self.guard.bury(|burial| self.map.bury(key, state, 0, burial));
         self.map.0 = None;
     }
 }
 
-fn preserve<U: Key, T: Record>(guard: &Guard<'_>, entry: &Entry<U, T>) {
+/// An entry is about to change or go: keeps it for the open snapshots, and stamps it.
+fn change<'m, U: Key, T: Record>(
+    guard: &Guard<'_>,
+    entries: &'m mut Ordered<U, T>,
+    place: Place,
+) -> &'m mut Entry<U, T> {
+    let epoch = guard.changing();
+    entries.mark(place, epoch);
+    let entry = entries.entry_mut(place);
     guard.preserve_unit(entry.epoch, entry.position.get().into(), |room| {
         put_entry(room, guard.key, &entry.key, &entry.value)
     });
+    entry.epoch = touched(entry.epoch, epoch);
+    entry
 }

@@ -1,4 +1,4 @@
-//! Keyed state: the table of one operator in one subtask, the states that operators declare, and the snapshots of them.
+//! Keyed state: the table of one operator in one subtask, the states that operators declare, and the snapshots of them. Operator state: the same without keys ([`OperatorTable`]).
 //!
 //! A [`Table`] holds one row per key. A row is a [`Plain`] value (what `reduce` and `aggregate` use), or the contents of a
 //! [`StateSet`]: of a [`Value`], [`List`], [`Map`], [`Reducing`] or [`Aggregating`] state, or of a tuple of them. Whoever gets a `&mut` to stored content
@@ -30,6 +30,7 @@ mod encode;
 mod error;
 mod list;
 mod map;
+mod operator;
 mod ordered;
 mod output;
 mod prefetch;
@@ -41,6 +42,7 @@ mod slots;
 mod snapshot;
 mod span;
 mod table;
+mod tombstones;
 mod value;
 mod write;
 
@@ -50,6 +52,10 @@ pub use descriptor::{STATE_ENCODING, STATE_WRITER, StateDescriptor, StateKind, S
 pub use error::StateError;
 pub use list::{List, ListAccess};
 pub use map::{Map, MapAccess};
+pub use operator::{
+    BroadcastMap, BroadcastState, BroadcastStateSet, BroadcastView, Held, OperatorListAccess, OperatorState,
+    OperatorStateSet, OperatorTable, Redistribution, Share, SplitList, UnionList, shares,
+};
 pub use reducing::{ReduceFunction, Reducing, ReducingAccess};
 pub use row::{Hold, Inline, LARGE_ROW_BYTES, Plain, Row, is_large};
 pub use set::{State, StateSet};

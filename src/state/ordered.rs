@@ -14,7 +14,7 @@
 //! new one goes behind them.
 
 use super::prefetch::prefetch;
-use super::slots::{Chunk, Entry, FIRST_BITS, Home, Position, Slot, pass_over, rank};
+use super::slots::{BLOCK_BITS, Chunk, Entry, Epoch, FIRST_BITS, Home, Position, Slot, age, mark, pass_over, rank};
 
 /// Where an entry stands, or would stand. Good until the next insertion or removal.
 #[derive(Clone, Copy, Debug)]
@@ -35,14 +35,28 @@ pub(super) struct Ordered<K, V> {
     entries: usize,
     /// Counts the changes of form (chunks that were doubled, split or made anew): homes that were computed hold until the next one.
     form: u32,
+    /// Whether the chunks have marks of their newest changes.
+    marked: bool,
 }
+
+/// What a walk comes to.
+pub(super) enum Walked<'a, K, V> {
+    /// An entry, and how many of the same position stand before it.
+    Entry(&'a Entry<K, V>, u32),
+    /// About [`PASSED`] blocks or entries were passed over since the last such word, for nothing in them is new enough. The walk is at this position, and
+    /// so many entries of the same position are behind it.
+    Passed(Position, u32),
+}
+
+/// Passing over a block of slots, or over an entry, costs about this part of what visiting an entry costs.
+const PASSED: u32 = 16;
 
 /// How many keys ahead of the one that is looked up a batch asks for the home slot.
 pub(super) const AHEAD: usize = 16;
 
 impl<K, V> Ordered<K, V> {
-    /// An empty table for positions below `end`, which is 2 to 2^32.
-    pub(super) fn new(end: u64) -> Ordered<K, V> {
+    /// An empty table for positions below `end`, which is 2 to 2^32. With marks it can be [walked](Ordered::walk) for what is new.
+    pub(super) fn new(end: u64, marked: bool) -> Ordered<K, V> {
         // floor(2^64 / end), without 128 bits: exact when `end` divides 2^64, else one division's rounding lower or equal.
         let scale = (u64::MAX / end) + u64::from(end.is_power_of_two());
         Ordered {
@@ -52,7 +66,13 @@ impl<K, V> Ordered<K, V> {
             chunks: vec![Chunk::new(0, 0, FIRST_BITS)],
             entries: 0,
             form: 0,
+            marked,
         }
+    }
+
+    /// Gives an empty table marks.
+    pub(super) fn record_changes(&mut self) {
+        self.marked = true;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -85,6 +105,12 @@ impl<K, V> Ordered<K, V> {
         self.chunks[place.chunk as usize].slots[place.index as usize].as_mut().expect("a place names an occupied slot")
     }
 
+    /// The entry at `place` changed in `epoch`, the current one.
+    #[inline(always)]
+    pub(super) fn mark(&mut self, place: Place, epoch: Epoch) {
+        self.chunks[place.chunk as usize].mark(place.index as usize, epoch);
+    }
+
     /// How many entries of the same position stand before the entry at `place`.
     pub(super) fn rank(&self, place: Place) -> u32 {
         rank(&self.chunks[place.chunk as usize].slots, place.index as usize)
@@ -101,34 +127,65 @@ impl<K, V> Ordered<K, V> {
     }
 
     /// Calls `visit` with every entry from a position on, in order, leaving out the first `rank` entries of exactly that
-    /// position, until it answers `false`.
+    /// position, until it answers `false`. Entries whose last change is older than the epoch `floor` are left out; where the table has marks, whole blocks
+    /// of them at once.
     #[inline]
-    pub(super) fn walk(&self, from: Position, rank: u32, mut visit: impl FnMut(&Entry<K, V>) -> bool) {
+    pub(super) fn walk(
+        &self,
+        from: Position,
+        rank: u32,
+        floor: Epoch,
+        mut visit: impl FnMut(Walked<'_, K, V>) -> bool,
+    ) {
         let mut number = (self.spread(from) >> self.shift) as usize;
-        let first = &self.chunks[self.directory[number] as usize];
-        let mut rank = rank;
-        let mut slots = first.slots.get(first.home(self.spread(from))..).unwrap_or_default();
-        let mut depth = first.depth;
+        let mut chunk = &self.chunks[self.directory[number] as usize];
+        let mut index = chunk.home(self.spread(from));
+        // The last entry's position, and how many entries of it were seen. Nothing behind a block that was passed over.
+        let mut last: Option<(Position, u32)> = None;
+        let mut passed = 0;
         loop {
-            for entry in slots.iter().flatten() {
-                if entry.position <= from {
+            let slots = &chunk.slots[..];
+            while index < slots.len() {
+                let end = ((index | ((1 << BLOCK_BITS) - 1)) + 1).min(slots.len());
+                if chunk.marks.get(index >> BLOCK_BITS).is_some_and(|mark| *mark < floor) {
+                    passed += 1;
+                    index = end;
+                    last = None;
+                    continue;
+                }
+                for (index, entry) in slots[..end].iter().enumerate().skip(index) {
+                    let Some(entry) = entry else { continue };
                     if entry.position < from {
                         continue;
                     }
-                    if rank > 0 {
-                        rank -= 1;
+                    let before = match last {
+                        Some((position, seen)) if position == entry.position => seen,
+                        Some(_) => 0,
+                        None => self::rank(slots, index),
+                    };
+                    last = Some((entry.position, before + 1));
+                    if entry.position == from && before < rank {
                         continue;
                     }
+                    if passed >= PASSED {
+                        passed = 0;
+                        if !visit(Walked::Passed(entry.position, before)) {
+                            return;
+                        }
+                    }
+                    if age(entry.epoch) < floor {
+                        passed += 1;
+                    } else if !visit(Walked::Entry(entry, before)) {
+                        return;
+                    }
                 }
-                if !visit(entry) {
-                    return;
-                }
+                index = end;
             }
-            let width = 1_usize << (64 - self.shift - u32::from(depth));
+            let width = 1_usize << (64 - self.shift - u32::from(chunk.depth));
             number = (number & !(width - 1)) + width;
             let Some(next) = self.directory.get(number) else { return };
-            let chunk = &self.chunks[*next as usize];
-            (slots, depth) = (&chunk.slots, chunk.depth);
+            chunk = &self.chunks[*next as usize];
+            index = 0;
         }
     }
 
@@ -164,6 +221,8 @@ pub(super) trait Visitor<K, V> {
 
     /// The position of a key, from its hash.
     fn position(&self, hash: u64) -> Position;
+    /// The epoch in which entries change now.
+    fn epoch(&self) -> Epoch;
     /// Whether the record is of this key.
     fn same(&self, record: &Self::Record, key: &K) -> bool;
     /// Whether an entry must be [kept](Visitor::keep) before it changes.
@@ -180,6 +239,7 @@ pub(super) trait Visitor<K, V> {
 #[inline(always)]
 fn meet<K, V, N: Visitor<K, V>>(
     slots: &mut [Slot<K, V>],
+    marks: &mut [Epoch],
     mut index: usize,
     position: Position,
     record: N::Record,
@@ -194,6 +254,7 @@ fn meet<K, V, N: Visitor<K, V>>(
                 if let Some(Some(entry)) = slots.get_mut(index) {
                     visitor.found(entry, record);
                 }
+                mark(marks, index, visitor.epoch());
                 return Ok(());
             }
             Some(Some(entry)) if entry.position <= position => index += 1,
@@ -267,13 +328,14 @@ impl<K: Eq, V> Ordered<K, V> {
         }
         let mut done = 0;
         loop {
-            let slots = &mut self.chunks[0].slots[..];
+            let Chunk { slots, marks, .. } = &mut self.chunks[0];
+            let (slots, marks) = (&mut slots[..], &mut marks[..]);
             // An insertion moves entries towards the end: whatever stood in front of a candidate is still below its key, and no key stands before it.
             let missing = loop {
                 let Some((position, index)) = candidates[..block.len()].get(done) else { return Some(done) };
                 let record = records.next()?;
                 done += 1;
-                if let Err((record, index)) = meet(slots, *index as usize, *position, record, visitor) {
+                if let Err((record, index)) = meet(slots, marks, *index as usize, *position, record, visitor) {
                     break (record, *position, index as u32);
                 }
             };
@@ -320,8 +382,9 @@ impl<K: Eq, V> Ordered<K, V> {
                     homes[done % AHEAD] = ahead;
                 }
                 done += 1;
-                let slots = &mut chunks[home.chunk as usize].slots[..];
-                if let Err((record, index)) = meet(slots, pass_over(slots, home), home.position, record, visitor) {
+                let Chunk { slots, marks, .. } = &mut chunks[home.chunk as usize];
+                let first = pass_over(slots, home);
+                if let Err((record, index)) = meet(slots, marks, first, home.position, record, visitor) {
                     break (record, home.position, Place { chunk: home.chunk, index: index as u32 });
                 }
             };
@@ -347,11 +410,14 @@ impl<K: Eq, V> Ordered<K, V> {
             let chunk = &mut self.chunks[place.chunk as usize];
             if chunk.entries < chunk.limit {
                 if chunk.slots.is_empty() {
-                    chunk.allocate();
+                    chunk.allocate(self.marked);
                 }
                 let index = place.index as usize;
                 if let Some(distance) = chunk.slots[index..].iter().position(Option::is_none) {
                     chunk.slots[index..=index + distance].rotate_right(1);
+                    chunk.moved_up(index, index + distance);
+                    let newest = chunk.marks.get(index >> BLOCK_BITS).copied().unwrap_or(0).max(age(entry.epoch));
+                    chunk.mark(index, newest);
                     chunk.slots[index] = Some(entry);
                     chunk.entries += 1;
                     self.entries += 1;
@@ -359,7 +425,7 @@ impl<K: Eq, V> Ordered<K, V> {
                 }
                 if chunk.entries < chunk.limit / 2 {
                     // Many equal or neighbouring positions at the end of a nearly empty chunk: growing would not help.
-                    chunk.slots.resize_with(chunk.slots.len() + 16, || None);
+                    chunk.lengthen(chunk.slots.len() + 16);
                     continue;
                 }
             }
@@ -383,6 +449,7 @@ impl<K: Eq, V> Ordered<K, V> {
         }
         let entry = chunk.slots[index].take().expect("a place names an occupied slot");
         chunk.slots[index..end].rotate_left(1);
+        chunk.moved_down(index, end);
         chunk.entries -= 1;
         self.entries -= 1;
         entry
@@ -396,7 +463,7 @@ impl<K: Eq, V> Ordered<K, V> {
         self.form = self.form.wrapping_add(1);
         if bits < Chunk::<K, V>::SPLIT_BITS {
             let mut wider = Chunk::new(number, depth, bits + 1);
-            wider.allocate();
+            wider.allocate(self.marked);
             let old = std::mem::replace(&mut self.chunks[number], wider);
             let mut next = 0;
             for entry in old.slots.into_iter().flatten() {
@@ -413,8 +480,8 @@ impl<K: Eq, V> Ordered<K, V> {
         let second = self.chunks.len();
         let mut low = Chunk::new(number, depth + 1, bits);
         let mut high = Chunk::new(second, depth + 1, bits);
-        low.allocate();
-        high.allocate();
+        low.allocate(self.marked);
+        high.allocate(self.marked);
         let old = std::mem::replace(&mut self.chunks[number], Chunk::new(number, depth + 1, bits));
         let (mut next_low, mut next_high) = (0, 0);
         for entry in old.slots.into_iter().flatten() {

@@ -38,7 +38,10 @@ impl OpenChunk {
 /// The open chunks of one snapshot, one for each key group and state, and those that are full and wait to be fetched.
 pub(super) struct Output {
     first_group: u32,
+    /// The states of a row.
     states: u16,
+    /// The chunks of a group: one for each state, and in an increment one more for each, of its removals.
+    kinds: u16,
     open: Vec<OpenChunk>,
     /// The room of the open chunks, and how much it may be.
     room: usize,
@@ -52,12 +55,14 @@ pub(super) struct Output {
 impl Output {
     /// Room for `groups` key groups, when so many snapshots are open already. Allocates at the first entry, so that
     /// opening a snapshot costs the same for any number of groups.
-    pub(super) fn new(first_group: u32, groups: u32, states: u16, snapshots: usize) -> Output {
-        let chunks = groups as usize * usize::from(states.max(1));
+    pub(super) fn new(first_group: u32, groups: u32, states: u16, increment: bool, snapshots: usize) -> Output {
+        let kinds = if increment { states * 2 } else { states };
+        let chunks = groups as usize * usize::from(kinds.max(1));
         let limit = OPEN_BYTES.checked_shr(snapshots as u32 + 1).unwrap_or(0);
         Output {
             first_group,
             states,
+            kinds,
             open: Vec::new(),
             room: 0,
             limit,
@@ -67,16 +72,26 @@ impl Output {
         }
     }
 
-    /// Appends one entry to the open chunk of its key group and state. `encode` is called again when the room was too
-    /// small.
-    #[inline(always)]
-    pub(super) fn append<E>(
+    /// Appends what names a removed unit to the open chunk of removals of its key group and state. Only in an increment.
+    pub(super) fn remove<E>(
         &mut self,
         state: u16,
         group: u32,
         encode: impl Fn(&mut Room<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let number = (group - self.first_group) as usize * usize::from(self.states) + usize::from(state);
+        self.append(self.states + state, group, encode)
+    }
+
+    /// Appends one entry to the open chunk of its key group and state. `encode` is called again when the room was too
+    /// small.
+    #[inline(always)]
+    pub(super) fn append<E>(
+        &mut self,
+        kind: u16,
+        group: u32,
+        encode: impl Fn(&mut Room<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let number = (group - self.first_group) as usize * usize::from(self.kinds) + usize::from(kind);
         if number >= self.open.len() {
             self.open.resize_with(number + 1, OpenChunk::default);
         }
@@ -96,7 +111,7 @@ impl Output {
         chunk.used += added;
         chunk.count += 1;
         if chunk.used >= CHUNK_BYTES || (self.room > self.limit && chunk.used >= self.fair_share) {
-            self.seal(state, group);
+            self.seal(kind, group);
         }
         Ok(())
     }
@@ -104,15 +119,16 @@ impl Output {
     /// Ends the chunk of a key group and state, if it has entries.
     #[cold]
     #[inline(never)]
-    fn seal(&mut self, state: u16, group: u32) {
-        let number = (group - self.first_group) as usize * usize::from(self.states) + usize::from(state);
+    fn seal(&mut self, kind: u16, group: u32) {
+        let number = (group - self.first_group) as usize * usize::from(self.kinds) + usize::from(kind);
         let Some(chunk) = self.open.get_mut(number) else { return };
         let OpenChunk { mut bytes, used, count } = std::mem::take(chunk);
         self.room -= bytes.len();
         if count > 0 {
             bytes.truncate(used);
             self.sealed_bytes += bytes.len();
-            let header = ChunkHeader::seal(state, group, count, &mut bytes);
+            let (state, removals) = (kind % self.states, kind >= self.states);
+            let header = ChunkHeader::seal(state, removals, group, count, &mut bytes);
             self.sealed.push((header, bytes));
         }
     }
@@ -120,8 +136,8 @@ impl Output {
     /// Ends all chunks of the key groups from `from` to below `to`.
     pub(super) fn seal_groups(&mut self, from: u32, to: u32) {
         for group in from..to {
-            for state in 0..self.states {
-                self.seal(state, group);
+            for kind in 0..self.kinds {
+                self.seal(kind, group);
             }
         }
     }

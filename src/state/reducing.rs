@@ -111,11 +111,10 @@ impl<F: ReduceFunction> ReducingAccess<'_, F> {
 
     /// Adds a value. The first one is stored as it is. Answers what is stored now.
     pub fn add(&mut self, added: F::Value) -> &F::Value {
-        let reduced = match self.value.take() {
+        self.value.replace_with(|stored| match stored {
             None => added,
             Some(stored) => F::reduce(stored, added),
-        };
-        self.value.get_or_insert_with(|| reduced)
+        })
     }
 
     /// Removes what is stored, and answers it.

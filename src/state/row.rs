@@ -4,9 +4,10 @@ use serde::de::DeserializeOwned;
 
 use crate::record::{KeyError, Record};
 
-use super::encode::{EncodeKey, put};
-use super::slots::Epoch;
+use super::encode::{EncodeKey, Room, put};
+use super::slots::{Epoch, is_fresh};
 use super::snapshot::{Capture, EncodeError, Within};
+use super::tombstones::Tombstones;
 
 /// Everything that an operator stores under one key. Implemented here only: by [`Plain`], and by the rows of the
 /// [`StateSet`](super::StateSet)s.
@@ -43,6 +44,42 @@ pub trait Row: Send + Sized + 'static {
         entry: &mut Decoder<'_>,
         context: Restoring,
     ) -> Result<Option<Self>, RestoreError>;
+
+    /// Reads what stands behind the key in one stored removal of a state, and removes that from the row of the key if there is one. Answers whether the row is
+    /// of no use any more.
+    #[doc(hidden)]
+    fn forget(
+        row: Option<&mut Self>,
+        state: u16,
+        removal: &mut Decoder<'_>,
+        context: Restoring,
+    ) -> Result<bool, RestoreError>;
+
+    /// The whole row is about to go: leaves the tombstones of all that is in it. `stamp` is that of the entry.
+    #[doc(hidden)]
+    fn bury<K: EncodeKey + ?Sized>(&self, key: &K, stamp: Epoch, burial: Burial<'_>);
+}
+
+/// Where tombstones go: those of one key group in the current epoch.
+pub struct Burial<'a> {
+    pub(super) tombstones: &'a mut Tombstones,
+    pub(super) group: u32,
+    pub(super) epoch: Epoch,
+}
+
+impl Burial<'_> {
+    /// A unit that was stamped so is about to go; `encode` appends what names it.
+    #[inline]
+    pub(super) fn unit(
+        &mut self,
+        state: u16,
+        stamp: Epoch,
+        encode: impl Fn(&mut Room<'_>) -> Result<(), rmp_serde::encode::Error>,
+    ) {
+        if !is_fresh(stamp, self.epoch) {
+            self.tombstones.add(self.epoch, self.group, state, encode);
+        }
+    }
 }
 
 /// Reads the entries of a chunk.
@@ -53,6 +90,10 @@ pub(super) type Decoder<'a> = rmp_serde::Deserializer<rmp_serde::decode::ReadRef
 pub struct Restoring {
     pub(super) epoch: Epoch,
     pub(super) seed: u64,
+    /// Whether the entries are those of an increment: newer ones take the place of older ones.
+    pub(super) newer: bool,
+    /// Whether collections have marks of their newest changes.
+    pub(super) marked: bool,
 }
 
 /// Why a stored entry cannot be restored, before key group and state are known.
@@ -95,7 +136,7 @@ impl<A: Record> Row for Plain<A> {
         capture: &mut Capture<'_>,
     ) -> Result<Option<Within>, EncodeError> {
         capture.spend(1);
-        if changed <= capture.epoch {
+        if capture.wants(changed) {
             capture.entry(0, |room| {
                 key.encode(room)?;
                 put(room, &self.0)
@@ -108,12 +149,24 @@ impl<A: Record> Row for Plain<A> {
         row: Option<&mut Self>,
         _: u16,
         entry: &mut Decoder<'_>,
-        _: Restoring,
+        context: Restoring,
     ) -> Result<Option<Self>, RestoreError> {
         match row {
+            Some(row) if context.newer => {
+                row.0 = decode(entry)?;
+                Ok(None)
+            }
             Some(_) => Err(RestoreError::Duplicate),
             None => Ok(Some(Plain(decode(entry)?))),
         }
+    }
+
+    fn forget(_: Option<&mut Self>, _: u16, _: &mut Decoder<'_>, _: Restoring) -> Result<bool, RestoreError> {
+        Ok(true)
+    }
+
+    fn bury<K: EncodeKey + ?Sized>(&self, key: &K, stamp: Epoch, mut burial: Burial<'_>) {
+        burial.unit(0, stamp, |room| key.encode(room));
     }
 }
 

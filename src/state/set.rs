@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 
 use super::descriptor::StateDescriptor;
 use super::encode::{EncodeKey, Room};
-use super::row::{Decoder, RestoreError, Restoring, Row};
-use super::slots::Epoch;
+use super::row::{Burial, Decoder, RestoreError, Restoring, Row};
+use super::slots::{Epoch, age};
 use super::snapshot::{Address, Capture, EncodeError, Snapshots, Within};
 
 /// A set of states: [`Value`](super::Value), [`List`](super::List), [`Map`](super::Map), [`Reducing`](super::Reducing), [`Aggregating`](super::Aggregating),
@@ -69,47 +69,91 @@ pub trait Content: Default + Send + 'static {
     ) -> Result<Option<u64>, EncodeError>;
 
     fn restore(&mut self, entry: &mut Decoder<'_>, context: Restoring) -> Result<(), RestoreError>;
+
+    /// As [`Row::forget`], for one state.
+    fn forget(content: Option<&mut Self>, removal: &mut Decoder<'_>, context: Restoring) -> Result<(), RestoreError>;
+
+    /// As [`Row::bury`], for one state that is stamped so.
+    fn bury<K: EncodeKey + ?Sized>(&self, key: &K, state: u16, stamp: Epoch, burial: &mut Burial<'_>);
 }
 
 /// What an accessor needs to keep the old content for the open snapshots before it changes it.
 #[derive(Clone, Copy)]
 pub struct Guard<'a> {
-    /// Nothing while no snapshot is open.
-    pub(super) snapshots: Option<&'a RefCell<Snapshots>>,
+    pub(super) snapshots: &'a RefCell<Snapshots>,
+    /// Whether a snapshot is open.
+    pub(super) watched: bool,
+    /// Whether increments are wanted: removals leave tombstones, and collections have marks.
+    pub(super) recorded: bool,
+    /// Set when anything changes.
+    pub(super) dirty: &'a Cell<bool>,
     pub(super) key: &'a dyn EncodeKey,
     pub(super) address: Address,
     pub(super) state: u16,
-    pub(super) epoch: Epoch,
+    epoch: Epoch,
     pub(super) seed: u64,
 }
 
 impl<'a> Guard<'a> {
-    fn of(self, state: u16) -> Guard<'a> {
+    #[inline]
+    pub(super) fn new(
+        snapshots: &'a RefCell<Snapshots>,
+        (watched, recorded): (bool, bool),
+        dirty: &'a Cell<bool>,
+        key: &'a dyn EncodeKey,
+        address: Address,
+        epoch: Epoch,
+        seed: u64,
+    ) -> Guard<'a> {
+        Guard { snapshots, watched, recorded, dirty, key, address, state: 0, epoch, seed }
+    }
+
+    pub(super) fn of(self, state: u16) -> Guard<'a> {
         Guard { state, ..self }
     }
 
-    /// A unit that changed last in epoch `changed` is about to change or go: `encode` appends its entry.
+    /// The current epoch, for something that changes now.
+    #[inline(always)]
+    pub(super) fn changing(&self) -> Epoch {
+        self.dirty.set(true);
+        self.epoch
+    }
+
+    /// Units are about to go: `leave` leaves their tombstones.
+    #[inline]
+    pub(super) fn bury(&self, leave: impl FnOnce(&mut Burial<'_>)) {
+        if self.recorded {
+            self.bury_units(leave);
+        }
+    }
+
+    #[inline(never)]
+    fn bury_units(&self, leave: impl FnOnce(&mut Burial<'_>)) {
+        let snapshots = &mut *self.snapshots.borrow_mut();
+        let group = snapshots.span.group_of(self.address.position);
+        leave(&mut Burial { tombstones: &mut snapshots.tombstones, group, epoch: self.epoch });
+    }
+
+    /// A unit with this stamp is about to change or go: `encode` appends its entry.
     #[inline]
     pub(super) fn preserve_unit(
         &self,
-        changed: Epoch,
+        stamp: Epoch,
         unit: u64,
         encode: impl Fn(&mut Room<'_>) -> Result<(), rmp_serde::encode::Error>,
     ) {
-        if let Some(snapshots) = self.snapshots
-            && changed < self.epoch
-        {
+        if self.watched && age(stamp) < self.epoch {
             let within = Within { state: self.state, unit };
-            snapshots.borrow_mut().preserve_unit(self.address, within, changed, encode);
+            self.snapshots.borrow_mut().preserve_unit(self.address, within, age(stamp), encode);
         }
     }
 
     /// All units of the state are about to go.
     pub(super) fn preserve_all(&self, content: &impl Content) {
-        if let Some(snapshots) = self.snapshots {
-            let snapshots = &mut *snapshots.borrow_mut();
+        if self.watched {
+            let snapshots = &mut *self.snapshots.borrow_mut();
             let group = snapshots.span.group_of(self.address.position);
-            snapshots.each_wanting(self.address, self.state, group, Epoch::MIN, |from, capture| {
+            snapshots.each_wanting(self.address, self.state, group, |from, capture| {
                 content.capture(self.key, Epoch::MIN, self.state, from, capture).map(|_| ())
             });
         }
@@ -120,7 +164,7 @@ impl<'a> Guard<'a> {
 #[derive(Clone, Debug, Default)]
 #[doc(hidden)]
 #[repr(transparent)]
-pub struct Single<C>(C);
+pub struct Single<C>(pub(super) C);
 
 impl<C: Content> Row for Single<C> {
     const STATES: u16 = 1;
@@ -155,6 +199,25 @@ impl<C: Content> Row for Single<C> {
             }
         }
     }
+
+    fn forget(
+        row: Option<&mut Self>,
+        _: u16,
+        removal: &mut Decoder<'_>,
+        context: Restoring,
+    ) -> Result<bool, RestoreError> {
+        match row {
+            Some(row) => {
+                C::forget(Some(&mut row.0), removal, context)?;
+                Ok(row.is_empty())
+            }
+            None => C::forget(None, removal, context).map(|()| false),
+        }
+    }
+
+    fn bury<K: EncodeKey + ?Sized>(&self, key: &K, stamp: Epoch, mut burial: Burial<'_>) {
+        self.0.bury(key, 0, stamp, &mut burial);
+    }
 }
 
 impl<S: State> StateSet for S {
@@ -175,8 +238,8 @@ impl<S: State> StateSet for S {
 #[derive(Clone, Debug)]
 #[doc(hidden)]
 pub struct Part<C> {
-    changed: Epoch,
-    content: C,
+    pub(super) changed: Epoch,
+    pub(super) content: C,
 }
 
 impl<C: Default> Default for Part<C> {
@@ -204,7 +267,7 @@ macro_rules! tuples {
                 $(if from.state <= $number {
                     let unit = if from.state == $number { from.unit } else { 0 };
                     let part = &self.$number;
-                    if let Some(unit) = part.content.capture(key, part.changed, $number, unit, capture)? {
+                    if let Some(unit) = part.content.capture(key, age(part.changed), $number, unit, capture)? {
                         return Ok(Some(Within { state: $number, unit }));
                     }
                 })+
@@ -230,6 +293,25 @@ macro_rules! tuples {
                     _ => return Err(RestoreError::Decode(format!("the operator has no state number {state}"))),
                 }
                 Ok(fresh)
+            }
+
+            fn forget(
+                mut row: Option<&mut Self>,
+                state: u16,
+                removal: &mut Decoder<'_>,
+                context: Restoring,
+            ) -> Result<bool, RestoreError> {
+                match state {
+                    $($number => {
+                        $state::forget(row.as_deref_mut().map(|row| &mut row.$number.content), removal, context)?;
+                    })+
+                    _ => return Err(RestoreError::Decode(format!("the operator has no state number {state}"))),
+                }
+                Ok(row.is_some_and(|row| row.is_empty()))
+            }
+
+            fn bury<Key: EncodeKey + ?Sized>(&self, key: &Key, _: Epoch, mut burial: Burial<'_>) {
+                $(self.$number.content.bury(key, $number, self.$number.changed, &mut burial);)+
             }
         }
 

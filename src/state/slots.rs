@@ -5,6 +5,28 @@ use std::num::NonZeroU32;
 /// The number of an epoch: the time between two snapshots of one table. Starts at zero.
 pub(super) type Epoch = u32;
 
+/// Marks, in the stamp of an entry, that the entry did not exist when the epoch before the stamped one closed: so no snapshot holds it as long as that is
+/// the current one. Epochs stay below it.
+pub(super) const FRESH: Epoch = 1 << 31;
+
+/// The epoch of a stamp.
+#[inline(always)]
+pub(super) fn age(stamp: Epoch) -> Epoch {
+    stamp & !FRESH
+}
+
+/// The stamp of an entry that changes in epoch `now`.
+#[inline(always)]
+pub(super) fn touched(stamp: Epoch, now: Epoch) -> Epoch {
+    if age(stamp) == now { stamp } else { now }
+}
+
+/// Whether an entry came into being in epoch `now`, the current one: no snapshot holds it.
+#[inline(always)]
+pub(super) fn is_fresh(stamp: Epoch, now: Epoch) -> bool {
+    stamp == now | FRESH
+}
+
 /// Where an entry stands in the order: 32 bits of its hash, at least one.
 ///
 /// Never zero, so that in a table of numbers zero at the position's place marks an empty slot (`Option` does it by itself):
@@ -30,7 +52,7 @@ impl Position {
 /// One key with what is stored under it.
 #[derive(Clone, Debug)]
 pub(super) struct Entry<K, V> {
-    /// The epoch of the last change.
+    /// The epoch of the last change, with the mark [`FRESH`].
     pub(super) epoch: Epoch,
     pub(super) position: Position,
     pub(super) key: K,
@@ -59,6 +81,8 @@ pub(super) struct Chunk<K, V> {
     /// The home slots, 2^`bits` many, and behind them room for the entries that the last ones push out. Empty until the
     /// first entry comes.
     pub(super) slots: Vec<Slot<K, V>>,
+    /// The newest epoch in which an entry of each block of slots changed, or a later one. Empty in a table without marks.
+    pub(super) marks: Vec<Epoch>,
     pub(super) entries: u32,
     /// The chunk grows when it has so many entries.
     pub(super) limit: u32,
@@ -79,6 +103,10 @@ const MAX_SPLIT_BITS: u8 = 16;
 pub(super) const FIRST_BITS: u8 = 2;
 /// Position bits. Beyond them, splitting separates nothing.
 const POSITION_BITS: u8 = 32;
+
+/// So many slots, as a power of two, share one mark of their newest change. An increment reads the marks of all blocks (4 bytes for 1.5 kB of slots of
+/// numbers), and all slots of a block in which anything changed.
+pub(super) const BLOCK_BITS: u32 = 6;
 
 /// How many slots from the home on are looked at without a branch, because branches on the contents of a hash table cannot
 /// be predicted.
@@ -111,13 +139,55 @@ impl<K, V> Chunk<K, V> {
             (((1_usize << bits) * (170 + scattered * 35 / 256)) >> 8) as u32
         };
         let (home_shift, home_mask) = (64 - depth - bits, (1 << bits) - 1);
-        Chunk { slots: Vec::new(), entries: 0, limit, depth, bits, home_shift, home_mask }
+        Chunk { slots: Vec::new(), marks: Vec::new(), entries: 0, limit, depth, bits, home_shift, home_mask }
     }
 
-    /// Makes the slots, all empty.
-    pub(super) fn allocate(&mut self) {
+    /// Makes the slots, all empty, with marks or without.
+    pub(super) fn allocate(&mut self, marked: bool) {
         let home = 1_usize << self.bits;
         self.slots.resize_with(home + home / 64 + 4, || None);
+        if marked {
+            self.marks.push(0);
+            self.mark_new_slots();
+        }
+    }
+
+    /// Adds empty slots at the end.
+    pub(super) fn lengthen(&mut self, slots: usize) {
+        self.slots.resize_with(slots, || None);
+        self.mark_new_slots();
+    }
+
+    fn mark_new_slots(&mut self) {
+        if !self.marks.is_empty() {
+            self.marks.resize((self.slots.len() >> BLOCK_BITS) + 1, 0);
+        }
+    }
+
+    /// An entry changed in `epoch`, which is not older than any mark.
+    #[inline(always)]
+    pub(super) fn mark(&mut self, index: usize, epoch: Epoch) {
+        mark(&mut self.marks, index, epoch);
+    }
+
+    /// The entries of the slots from `first` on below `last` have moved up by one.
+    pub(super) fn moved_up(&mut self, first: usize, last: usize) {
+        if self.marks.is_empty() {
+            return;
+        }
+        for block in (first >> BLOCK_BITS..last >> BLOCK_BITS).rev() {
+            self.marks[block + 1] = self.marks[block + 1].max(self.marks[block]);
+        }
+    }
+
+    /// The entries of the slots behind `first` up to `last`, exclusive, have moved down by one.
+    pub(super) fn moved_down(&mut self, first: usize, last: usize) {
+        if self.marks.is_empty() {
+            return;
+        }
+        for block in first >> BLOCK_BITS..(last - 1) >> BLOCK_BITS {
+            self.marks[block] = self.marks[block].max(self.marks[block + 1]);
+        }
     }
 
     /// The home slot of a spread position.
@@ -130,11 +200,22 @@ impl<K, V> Chunk<K, V> {
     pub(super) fn append(&mut self, home: usize, next: &mut usize, entry: Entry<K, V>) {
         let index = home.max(*next);
         if index >= self.slots.len() {
-            self.slots.resize_with(index + 4, || None);
+            self.lengthen(index + 4);
+        }
+        if let Some(mark) = self.marks.get_mut(index >> BLOCK_BITS) {
+            *mark = (*mark).max(age(entry.epoch));
         }
         self.slots[index] = Some(entry);
         self.entries += 1;
         *next = index + 1;
+    }
+}
+
+/// Marks the block of a slot. Without marks nothing happens.
+#[inline(always)]
+pub(super) fn mark(marks: &mut [Epoch], index: usize, epoch: Epoch) {
+    if let Some(mark) = marks.get_mut(index >> BLOCK_BITS) {
+        *mark = epoch;
     }
 }
 

@@ -11,8 +11,9 @@ use alluvium_actors::ids::CheckpointId;
 use super::encode::Room;
 use super::error::StateError;
 use super::output::Output;
-use super::slots::Epoch;
+use super::slots::{Epoch, FRESH};
 use super::span::Span;
+use super::tombstones::{Tombstones, Written};
 
 /// Where an entry stands, such that no growth, insertion or removal of others changes what has been passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,8 @@ pub struct Within {
 pub struct Capture<'a> {
     pub(super) output: &'a mut Output,
     pub(super) group: u32,
+    /// Units that changed before this epoch are not wanted: the base of the increment holds them.
+    pub(super) floor: Epoch,
     /// Units that changed after this epoch are not wanted.
     pub(super) epoch: Epoch,
     /// How many units may still be visited.
@@ -51,6 +54,21 @@ impl Capture<'_> {
     #[inline(always)]
     pub(super) fn spend(&mut self, units: usize) {
         self.budget = self.budget.saturating_sub(units);
+    }
+
+    /// Whether a unit is wanted that changed last in this epoch.
+    #[inline(always)]
+    pub(super) fn wants(&self, changed: Epoch) -> bool {
+        self.floor <= changed && changed <= self.epoch
+    }
+
+    /// Writes what names a removed unit.
+    pub(super) fn removal(&mut self, state: u16, bytes: &[u8]) -> Result<(), EncodeError> {
+        let put = |room: &mut Room<'_>| {
+            std::io::Write::write_all(room, bytes)
+                .map_err(|_| rmp_serde::encode::Error::InvalidDataModel("the chunk is full"))
+        };
+        self.output.remove(state, self.group, put).map_err(|error| EncodeError::new(state, &error))
     }
 
     #[inline(always)]
@@ -81,6 +99,10 @@ pub(super) struct Snapshot {
     pub(super) checkpoint: CheckpointId,
     /// The epoch that it closed.
     pub(super) epoch: Epoch,
+    /// The first epoch whose changes it wants: zero for a full one, or that behind its base.
+    pub(super) floor: Epoch,
+    /// How far it is with the tombstones; they come first.
+    pub(super) tombstones: Option<Written>,
     pub(super) cursor: Cursor,
     pub(super) output: Output,
     /// The first entry that could not be encoded: the snapshot cannot complete.
@@ -105,20 +127,38 @@ pub(super) struct Snapshots {
     pub(super) span: Span,
     pub(super) states: u16,
     pub(super) open: Vec<Snapshot>,
+    pub(super) tombstones: Tombstones,
 }
 
 impl Snapshots {
     pub(super) fn new(span: Span, states: u16) -> Snapshots {
-        Snapshots { span, states, open: Vec::new() }
+        Snapshots { span, states, open: Vec::new(), tombstones: Tombstones::default() }
     }
 
-    pub(super) fn open(&mut self, checkpoint: CheckpointId, epoch: Epoch) -> Result<(), StateError> {
+    /// Opens a snapshot of the epoch that closes; with a base, of what changed since that epoch.
+    pub(super) fn open(
+        &mut self,
+        checkpoint: CheckpointId,
+        epoch: Epoch,
+        base: Option<Epoch>,
+    ) -> Result<(), StateError> {
+        if epoch + 1 >= FRESH {
+            return Err(StateError::EpochsExhausted);
+        }
         if self.open.iter().any(|snapshot| snapshot.checkpoint == checkpoint) {
             return Err(StateError::SnapshotExists(checkpoint));
         }
         let groups = self.span.groups();
-        let output = Output::new(groups.start, groups.end - groups.start, self.states, self.open.len());
-        self.open.push(Snapshot { checkpoint, epoch, cursor: Cursor::default(), output, failure: None });
+        let output = Output::new(groups.start, groups.end - groups.start, self.states, base.is_some(), self.open.len());
+        self.open.push(Snapshot {
+            checkpoint,
+            epoch,
+            floor: base.map_or(Epoch::MIN, |base| base + 1),
+            tombstones: base.map(|_| Written::default()),
+            cursor: Cursor::default(),
+            output,
+            failure: None,
+        });
         Ok(())
     }
 
@@ -144,28 +184,26 @@ impl Snapshots {
         encode: impl Fn(&mut Room<'_>) -> Result<(), rmp_serde::encode::Error>,
     ) {
         let group = self.span.group_of(address.position);
-        self.each_wanting(address, within.state, group, changed, |from, capture| {
-            if within.unit >= from { capture.entry(within.state, &encode) } else { Ok(()) }
+        self.each_wanting(address, within.state, group, |from, capture| {
+            if within.unit >= from && capture.wants(changed) { capture.entry(within.state, &encode) } else { Ok(()) }
         });
     }
 
-    /// Calls `take` for every snapshot that wants units of a state that changed last in `changed` or later, with the
-    /// unit from which on it wants them.
+    /// Calls `take` for every snapshot that has not passed a state of a row, with the unit from which on it wants what is new enough for it.
     pub(super) fn each_wanting(
         &mut self,
         address: Address,
         state: u16,
         group: u32,
-        changed: Epoch,
         mut take: impl FnMut(u64, &mut Capture<'_>) -> Result<(), EncodeError>,
     ) {
         for snapshot in &mut self.open {
-            if changed > snapshot.epoch || snapshot.failure.is_some() {
+            if snapshot.failure.is_some() {
                 continue;
             }
             let Some(from) = snapshot.wants(address, state) else { continue };
-            let mut capture =
-                Capture { output: &mut snapshot.output, group, epoch: snapshot.epoch, budget: usize::MAX };
+            let (floor, epoch) = (snapshot.floor, snapshot.epoch);
+            let mut capture = Capture { output: &mut snapshot.output, group, floor, epoch, budget: usize::MAX };
             if let Err(error) = take(from, &mut capture) {
                 snapshot.failure = Some(error);
             }

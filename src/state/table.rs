@@ -1,16 +1,19 @@
 //! The keyed state of one operator in one subtask: rows by key, and the snapshots of them.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::ops::Range;
+
+use alluvium_actors::ids::CheckpointId;
 
 use crate::record::{Key, KeySelector, Record};
 
 use super::descriptor::StateDescriptor;
 use super::ordered::{AHEAD, Ordered, Place, Visitor};
-use super::row::{Hold, Inline, Plain, Row};
+use super::row::{Burial, Hold, Inline, Plain, Row};
 use super::set::{Guard, StateSet};
-use super::slots::{Entry, Epoch, Position, Slot};
+use super::slots::{Entry, Epoch, FRESH, Position, Slot, age, touched};
 use super::snapshot::{Address, Snapshots};
 use super::span::Span;
 use super::write::preserve_row;
@@ -33,6 +36,12 @@ pub struct Table<K, R, H = Inline<R>> {
     pub(super) epoch: Epoch,
     /// Whether there are open snapshots: looked at for each change.
     pub(super) watched: bool,
+    /// Whether increments are wanted: removals leave tombstones, and blocks of slots know the epoch of their newest change.
+    pub(super) recorded: bool,
+    /// The newest checkpoint that is known complete, and the epoch that it closed.
+    pub(super) base: Option<(CheckpointId, Epoch)>,
+    /// The epochs that later checkpoints closed whose outcome is not known.
+    pub(super) closed: VecDeque<(CheckpointId, Epoch)>,
     pub(super) snapshots: RefCell<Snapshots>,
     row: PhantomData<fn() -> R>,
 }
@@ -61,12 +70,15 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
         assert_eq!(states.len(), usize::from(R::STATES), "a table needs one descriptor for each state of its rows");
         let span = Span::new(key_groups, max_parallelism);
         Table {
-            rows: Ordered::new(span.end()),
+            rows: Ordered::new(span.end(), false),
             span,
             seed,
             states,
             epoch: Epoch::MIN,
             watched: false,
+            recorded: false,
+            base: None,
+            closed: VecDeque::new(),
             snapshots: RefCell::new(Snapshots::new(span, R::STATES)),
             row: PhantomData,
         }
@@ -100,6 +112,12 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
     #[must_use]
     pub fn key_groups(&self) -> Range<u32> {
         self.span.groups()
+    }
+
+    /// How many key groups there are, in all subtasks.
+    #[must_use]
+    pub fn max_parallelism(&self) -> u32 {
+        self.span.max_parallelism()
     }
 
     /// The row of a key.
@@ -138,6 +156,9 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
         if self.watched {
             self.preserve_row(place);
         }
+        if self.recorded {
+            self.bury(place);
+        }
         self.remove_at(place);
         true
     }
@@ -160,6 +181,16 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
         self.rows.remove(place);
     }
 
+    /// Leaves the tombstones of a row that is about to go.
+    fn bury(&mut self, place: Place) {
+        let entry = self.rows.entry(place);
+        let snapshots = self.snapshots.get_mut();
+        let group = snapshots.span.group_of(entry.position.get());
+        let burial = Burial { tombstones: &mut snapshots.tombstones, group, epoch: self.epoch };
+        entry.value.row().bury(&entry.key, entry.epoch, burial);
+        snapshots.tombstones.limit(self.epoch, self.rows.len());
+    }
+
     fn address(&self, place: Place) -> Address {
         Address { position: self.rows.entry(place).position.get(), rank: self.rows.rank(place) }
     }
@@ -176,7 +207,7 @@ impl<K: Key, R: Row, H: Hold<R>> Table<K, R, H> {
 
     #[inline(never)]
     fn insert(&mut self, place: Place, position: Position, key: &K, row: R) -> Place {
-        let entry = Entry { epoch: self.epoch, position, key: key.clone(), value: H::hold(row) };
+        let entry = Entry { epoch: self.epoch | FRESH, position, key: key.clone(), value: H::hold(row) };
         self.rows.insert(place, entry)
     }
 
@@ -193,11 +224,12 @@ impl<K: Key, A: Record, H: Hold<Plain<A>>> Table<K, Plain<A>, H> {
     #[inline]
     pub fn value_mut(&mut self, hash: u64, key: &K, zero: impl FnOnce() -> A) -> &mut A {
         let place = self.occupy(hash, key, || Plain(zero()));
-        if self.watched && self.rows.entry(place).epoch != self.epoch {
+        if self.watched && age(self.rows.entry(place).epoch) != self.epoch {
             self.preserve_row(place);
         }
+        self.rows.mark(place, self.epoch);
         let entry = self.rows.entry_mut(place);
-        entry.epoch = self.epoch;
+        entry.epoch = touched(entry.epoch, self.epoch);
         &mut entry.value.row_mut().0
     }
 
@@ -262,13 +294,18 @@ where
     }
 
     #[inline(always)]
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    #[inline(always)]
     fn same(&self, record: &T, key: &K) -> bool {
         self.selector.with_key(record, |wanted| wanted == key)
     }
 
     #[inline(always)]
     fn is_wanted(&self, entry: &Entry<K, H>) -> bool {
-        self.watched && entry.epoch != self.epoch
+        self.watched && age(entry.epoch) != self.epoch
     }
 
     #[inline(always)]
@@ -278,14 +315,14 @@ where
 
     #[inline(always)]
     fn found(&mut self, entry: &mut Entry<K, H>, record: T) {
-        entry.epoch = self.epoch;
+        entry.epoch = touched(entry.epoch, self.epoch);
         (self.step)(&entry.key, &mut entry.value.row_mut().0, record);
     }
 
     #[inline(always)]
     fn missing(&self, record: &T, position: Position) -> Entry<K, H> {
         let key = self.selector.with_key(record, K::clone);
-        Entry { epoch: self.epoch, position, key, value: H::hold(Plain((self.zero)())) }
+        Entry { epoch: self.epoch | FRESH, position, key, value: H::hold(Plain((self.zero)())) }
     }
 }
 
@@ -343,16 +380,19 @@ impl<K: Key, R: Row + Default, H: Hold<R>> Table<K, R, H> {
             }
         }
         let entry = self.rows.entry_mut(place);
-        let guard = Guard {
-            snapshots: self.watched.then_some(&self.snapshots),
-            key: &entry.key,
-            address: Address { position: entry.position.get(), rank },
-            state: 0,
-            epoch: self.epoch,
-            seed: self.seed,
-        };
+        let address = Address { position: entry.position.get(), rank };
+        let dirty = Cell::new(false);
+        let flags = (self.watched, self.recorded);
+        let guard = Guard::new(&self.snapshots, flags, &dirty, &entry.key, address, self.epoch, self.seed);
         let result = then(&entry.key, S::access(entry.value.row_mut(), Cell::from_mut(&mut entry.epoch), guard));
-        if entry.value.row().is_empty() {
+        let useless = entry.value.row().is_empty();
+        if self.recorded && dirty.get() {
+            // Whatever changed in the row: increments look for it by the epoch of the entry.
+            entry.epoch = touched(entry.epoch, self.epoch);
+            self.rows.mark(place, self.epoch);
+            self.snapshots.get_mut().tombstones.limit(self.epoch, self.rows.len());
+        }
+        if useless {
             self.remove_at(place);
         }
         result

@@ -9,9 +9,9 @@ use crate::record::Record;
 
 use super::descriptor::{StateDescriptor, StateKind};
 use super::encode::{EncodeKey, put};
-use super::row::{Decoder, RestoreError, Restoring, decode};
+use super::row::{Burial, Decoder, RestoreError, Restoring, decode};
 use super::set::{Content, Guard, State};
-use super::slots::Epoch;
+use super::slots::{Epoch, FRESH, touched};
 use super::snapshot::{Capture, EncodeError};
 
 /// Declares a state that holds at most one `T` per key.
@@ -76,7 +76,7 @@ impl<T: Record> Content for ValueContent<T> {
     ) -> Result<Option<u64>, EncodeError> {
         capture.spend(1);
         if let Some(value) = &self.0
-            && changed <= capture.epoch
+            && capture.wants(changed)
         {
             capture.entry(state, |room| {
                 key.encode(room)?;
@@ -86,12 +86,25 @@ impl<T: Record> Content for ValueContent<T> {
         Ok(None)
     }
 
-    fn restore(&mut self, entry: &mut Decoder<'_>, _: Restoring) -> Result<(), RestoreError> {
-        if self.0.is_some() {
+    fn restore(&mut self, entry: &mut Decoder<'_>, context: Restoring) -> Result<(), RestoreError> {
+        if self.0.is_some() && !context.newer {
             return Err(RestoreError::Duplicate);
         }
         self.0 = Some(decode(entry)?);
         Ok(())
+    }
+
+    fn forget(content: Option<&mut Self>, _: &mut Decoder<'_>, _: Restoring) -> Result<(), RestoreError> {
+        if let Some(content) = content {
+            content.0 = None;
+        }
+        Ok(())
+    }
+
+    fn bury<K: EncodeKey + ?Sized>(&self, key: &K, state: u16, stamp: Epoch, burial: &mut Burial<'_>) {
+        if self.0.is_some() {
+            burial.unit(state, stamp, |room| key.encode(room));
+        }
     }
 }
 
@@ -119,13 +132,23 @@ impl<T: Record> ValueAccess<'_, T> {
     /// The value, to change; a new one if there is none.
     pub fn get_or_insert_with(&mut self, new: impl FnOnce() -> T) -> &mut T {
         self.preserve();
+        self.exists();
         self.value.get_or_insert_with(new)
     }
 
     /// Replaces the value.
     pub fn set(&mut self, value: T) {
         self.preserve();
+        self.exists();
         *self.value = Some(value);
+    }
+
+    /// Puts in the place of what is there, if anything is, what `change` makes of it.
+    pub(super) fn replace_with(&mut self, change: impl FnOnce(Option<T>) -> T) -> &mut T {
+        self.preserve();
+        self.exists();
+        let changed = change(self.value.take());
+        self.value.insert(changed)
     }
 
     /// Changes the value in place, starting from the default if there is none.
@@ -138,6 +161,10 @@ impl<T: Record> ValueAccess<'_, T> {
 
     /// Takes the value away.
     pub fn take(&mut self) -> Option<T> {
+        if self.value.is_some() {
+            let (stamp, Guard { key, state, .. }) = (self.changed.get(), self.guard);
+            self.guard.bury(|burial| burial.unit(state, stamp, |room| key.encode(room)));
+        }
         self.preserve();
         self.value.take()
     }
@@ -154,6 +181,13 @@ impl<T: Record> ValueAccess<'_, T> {
                 put(room, value)
             });
         }
-        self.changed.set(self.guard.epoch);
+        self.changed.set(touched(self.changed.get(), self.guard.changing()));
+    }
+
+    /// There is a value from now on. One that was not there before is fresh.
+    fn exists(&mut self) {
+        if self.value.is_none() {
+            self.changed.set(self.guard.changing() | FRESH);
+        }
     }
 }

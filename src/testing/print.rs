@@ -12,9 +12,9 @@ pub(crate) fn text_of_record<T: Record>(record: &T) -> String {
     encode(record).map_or_else(|error| error.to_string(), |bytes| text_of(&bytes))
 }
 
-/// The whole record as text.
+/// The whole record as text, with the entries of its maps sorted: the same for every run, and easy to compare by eye.
 pub(crate) fn whole_text_of_record<T: Record>(record: &T) -> String {
-    encode(record).map_or_else(|error| error.to_string(), |bytes| whole_text(&bytes, Order::AsEncoded))
+    encode(record).map_or_else(|error| error.to_string(), |bytes| whole_text(&bytes, Order::MapsSorted))
 }
 
 /// A number that is the same for two runs of equal records, whatever the hash order of the maps and sets in them, and another one, as good as always, for others.
@@ -29,6 +29,7 @@ pub(crate) fn fingerprint<T: Record>(records: &[T]) -> u32 {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     AsEncoded,
+    MapsSorted,
     Sorted,
 }
 
@@ -143,7 +144,7 @@ impl Reader<'_> {
             self.value(&mut element)?;
             elements.push(element);
         }
-        if self.order == Order::Sorted {
+        if self.order == Order::Sorted || map && self.order == Order::MapsSorted {
             elements.sort_unstable();
         }
         text.push(if map { '{' } else { '[' });

@@ -1,4 +1,4 @@
-//! The command that repeats a run: one for everything that tells one.
+//! The command that repeats a run: of tests of jobs, and of explorations.
 
 use std::thread;
 

@@ -1,7 +1,7 @@
 //! Values whose type nobody knows, read from what was encoded: to compare them and to show them to people.
 //!
 //! MessagePack says itself what stands in it. A map becomes a sorted list of its entries, so that two `HashMap`s with the same content are equal; a
-//! `HashSet` is a list to whoever reads it, in its own random order. Nothing is left out: two values are equal exactly when what is encoded of them is.
+//! `HashSet` is a list to whoever reads it, in its own random order. Nothing is left out: two values are equal when what is encoded of them is, but for the order of maps and the width of numbers.
 
 use std::fmt;
 

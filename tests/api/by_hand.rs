@@ -22,7 +22,7 @@ use alluvium_actors::ports::store::{
     CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot, Piece, PieceContent, PublishOutcome, SubtaskSnapshot,
 };
 use alluvium_actors::ports::task::{
-    Cut, Failure, OperatorTask, SourceStep, SourceTask, Task, TaskContext, TaskFactory,
+    Cut, Failure, OperatorTask, SLICE_RECORDS, SourceStep, SourceTask, Task, TaskContext, TaskFactory, TaskSnapshot,
 };
 
 pub(crate) const SEED: u64 = 0x5eed;
@@ -201,6 +201,7 @@ impl Running {
                 store: Arc::clone(&self.store) as Arc<dyn CheckpointStore>,
                 files: Arc::new(SystemFiles::new()),
                 fence: self.fence.clone(),
+                inputs: Arc::default(),
                 restored: self.restored.clone(),
             };
             let body = match &node.factory {
@@ -355,7 +356,7 @@ impl Running {
         index: usize,
         checkpoint: u64,
         budget: usize,
-    ) -> Poll<Result<Vec<OperatorSnapshot>, Failure>> {
+    ) -> Poll<Result<TaskSnapshot, Failure>> {
         let mut context = Context::from_waker(Waker::noop());
         self.subtasks[index].task().poll_snapshot(CheckpointId(checkpoint), budget, &mut context)
     }
@@ -364,14 +365,14 @@ impl Running {
     pub(crate) fn write(&mut self, checkpoint: u64) -> Result<Manifest, Failure> {
         let mut subtasks = Vec::new();
         for index in 0..self.subtasks.len() {
-            let operators = loop {
+            let TaskSnapshot { operators, in_flight } = loop {
                 match self.poll_snapshot(index, checkpoint, 100) {
-                    Poll::Ready(operators) => break operators?,
+                    Poll::Ready(snapshot) => break snapshot?,
                     Poll::Pending => self.do_work(),
                 }
             };
             let Subtask { id, ended, .. } = self.subtasks[index];
-            subtasks.push(SubtaskSnapshot { subtask: id, finished: ended, operators });
+            subtasks.push(SubtaskSnapshot { subtask: id, finished: ended, operators, in_flight });
         }
         let mut enumerators = Vec::new();
         for (source, (_, enumerator)) in self.plan.sources.iter().zip(&mut self.enumerators) {
@@ -454,7 +455,7 @@ fn step(subtask: &mut Subtask) -> Result<bool, Failure> {
     let mut moved = false;
     let finished = match body {
         Body::Source(_) if !*reading => false,
-        Body::Source(task) => match task.poll_records(outputs, &mut context) {
+        Body::Source(task) => match task.poll_records(SLICE_RECORDS, outputs, &mut context) {
             Poll::Pending => {
                 task.flush(outputs);
                 false
@@ -467,7 +468,7 @@ fn step(subtask: &mut Subtask) -> Result<bool, Failure> {
         Body::Operator(task) => {
             if let Some(channel) = *holds {
                 moved = true;
-                if let Some(emptied) = task.step(outputs)? {
+                if let Some(emptied) = task.step(SLICE_RECORDS, outputs)? {
                     inputs[channel].1.give_back(emptied);
                     *holds = None;
                 }

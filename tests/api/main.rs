@@ -11,6 +11,7 @@ mod keyed;
 mod large;
 mod one_operator;
 mod one_operator_restores;
+mod operator_state;
 mod operators;
 mod partitioning;
 mod planning;

@@ -14,11 +14,25 @@ use crate::measure::{cpu_nanoseconds, percentile};
 use crate::record::{W0, W1};
 use crate::sink::{Counting, Seen};
 
+/// How long the sink of W4 is busy with a record.
+const SLOW_RECORD: Duration = Duration::from_millis(1);
+
 /// What is run.
 #[derive(Clone, Copy, Debug)]
 pub enum Work {
     W0(W0),
     W1(W1),
+    /// The sums of W1 behind an exchange in front of a sink that takes a millisecond for a record.
+    W4(W1),
+}
+
+/// When barriers overtake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlignmentKind {
+    /// Never.
+    Aligned,
+    /// After this time: zero for at once.
+    Unaligned(Duration),
 }
 
 /// How it is run.
@@ -30,6 +44,7 @@ pub struct Setup {
     /// Other than the default: for figures of a second column.
     pub credits: Option<u32>,
     pub workers: Option<usize>,
+    pub alignment: AlignmentKind,
 }
 
 /// What one run showed.
@@ -105,6 +120,25 @@ pub fn graph(work: Work, parallelism: u32, credits: Option<u32>, seen: &Arc<Seen
                 .sink("count", Counting { seen, number: |record: &crate::record::Record| record.value });
             job
         }
+        Work::W4(work) => {
+            let job = with_credits(Job::new("w4").parallelism(parallelism), credits);
+            let slow = |emitted: &(u64, u64)| {
+                let began = Instant::now();
+                while began.elapsed() < SLOW_RECORD {
+                    std::hint::spin_loop();
+                }
+                emitted.1
+            };
+            job.source("records", Generator::unbounded(move |index| work.record(index)).splits(parallelism))
+                .key_by(|record| &record.key)
+                .aggregate("sum", 0_u64, |key, sum, record| {
+                    *sum = sum.wrapping_add(record.value);
+                    (*key, *sum)
+                })
+                .rebalance()
+                .sink("slow", Counting { seen, number: slow });
+            job
+        }
         Work::W1(work) => {
             let job = with_credits(Job::new("w1").parallelism(parallelism), credits);
             job.source("records", Generator::unbounded(move |index| work.record(index)).splits(parallelism))
@@ -132,6 +166,9 @@ fn start(work: Work, setup: Setup, store: &Path, seen: &Arc<Seen>, windows: &Arc
     if let Some(interval) = setup.interval {
         options = options.checkpoint_every(interval);
     }
+    if let AlignmentKind::Unaligned(after) = setup.alignment {
+        options = options.unaligned().aligned_checkpoint_timeout(after);
+    }
     if let Some(workers) = setup.workers {
         options = options.workers(workers);
     }
@@ -142,7 +179,7 @@ fn start(work: Work, setup: Setup, store: &Path, seen: &Arc<Seen>, windows: &Arc
 pub fn run(work: Work, setup: Setup) -> EngineRun {
     let store = tempfile::tempdir().expect("a temporary directory");
     let fill = match work {
-        Work::W0(_) => 1,
+        Work::W0(_) | Work::W4(_) => 1,
         Work::W1(work) => work.keys,
     };
     let seen = Seen::new(fill);

@@ -64,6 +64,7 @@ impl Partition {
             store: Arc::new(store),
             files: Arc::new(SystemFiles::new()),
             fence: fence.clone(),
+            inputs: Arc::default(),
             restored: None,
             calls: Arc::default(),
         };
@@ -104,7 +105,10 @@ impl Partition {
         let began = Instant::now();
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..slices {
-            assert!(self.task.poll_records(&mut self.outputs, &mut context).is_ready(), "a generator has always more");
+            assert!(
+                self.task.poll_records(SLICE_RECORDS, &mut self.outputs, &mut context).is_ready(),
+                "a generator has always more"
+            );
             assert!(self.outputs.poll_drained(&mut context), "what an edge takes is taken out of it at once");
             for edge in &self.edges {
                 while let Poll::Ready(frame) = edge.poll_frame(&mut context) {

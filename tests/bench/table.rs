@@ -86,8 +86,11 @@ fn median(mut figures: Vec<f64>) -> (f64, f64) {
     (figures[figures.len() / 2], figures[figures.len() - 1])
 }
 
-fn fill(keys: u64) -> (Sums, Duration, Duration) {
+fn fill(keys: u64, recorded: bool) -> (Sums, Duration, Duration) {
     let (mut table, mut feeder) = (new_table(), Feeder::new());
+    if recorded {
+        table.record_changes();
+    }
     let (start, mut longest) = (Instant::now(), Duration::ZERO);
     let mut last = start;
     for first in (0..keys).step_by(SLICE) {
@@ -174,7 +177,7 @@ fn snapshot(table: &mut Sums, keys: u64, checkpoint: u64, updates: u64) -> (Dura
 }
 
 fn run(keys: u64, updates: u64, rounds: u64) {
-    let (mut table, filled, longest) = fill(keys);
+    let (mut table, filled, longest) = fill(keys, false);
     println!("K = {keys}");
     println!(
         "  fill                {:7.1} M/s   longest slice of {SLICE}: {:.2} ms",
@@ -241,6 +244,46 @@ fn run(keys: u64, updates: u64, rounds: u64) {
     println!("  restore             {:7.1} ns an entry", per_entry(elapsed));
 }
 
+/// Full and incremental snapshots of a table that records changes: one key in a hundred changed, spread evenly, and as many neighbours in the order of their numbers, which the
+/// hash scatters too.
+fn increments(keys: u64, updates: u64, rounds: u64) {
+    let (mut table, _, _) = fill(keys, true);
+    let rates = (0..rounds).map(|round| rate(updates, table_updates(&mut table, keys, round * updates, updates).0));
+    let (median, best) = median(rates.collect());
+    println!("  recorded updates    {median:7.1} M/s, best {best:7.1}");
+    let (_, _, _, full) = snapshot(&mut table, keys, 1, 0);
+    let full = full.bytes;
+    table.completed(CheckpointId(1));
+    for (checkpoint, changed) in [(2, keys / 100), (3, keys / 1_000), (4, 0)] {
+        let mut feeder = Feeder::new();
+        let changes: Vec<u64> = (0..changed).map(|number| number.wrapping_mul(7_919 * 13) % keys).collect();
+        for slice in changes.chunks(SLICE) {
+            feeder.feed(&mut table, slice.iter().map(|key| Sample { key: *key, value: 1 }));
+        }
+        let (checkpoint, mut kept) = (CheckpointId(checkpoint), Kept::default());
+        let (start, mut slices, mut longest) = (Instant::now(), 0, Duration::ZERO);
+        assert!(table.close_epoch_on(checkpoint, CheckpointId(checkpoint.0 - 1)).expect("a new checkpoint"));
+        loop {
+            let slice = Instant::now();
+            let progress = table.advance(checkpoint, 1_024, &mut kept).expect("integers encode");
+            longest = longest.max(slice.elapsed());
+            slices += 1;
+            if progress == Progress::Done {
+                break;
+            }
+        }
+        let elapsed = start.elapsed();
+        table.completed(checkpoint);
+        println!(
+            "  increment, {changed:>7} {:7.2} ms in {slices} slices of 1024, longest {:.2} ms; {} B, {:.2} % of the full one",
+            elapsed.as_secs_f64() * 1e3,
+            longest.as_secs_f64() * 1e3,
+            kept.bytes,
+            kept.bytes as f64 * 100.0 / full as f64
+        );
+    }
+}
+
 fn main() {
     let (mut keys, mut updates, mut rounds) = (Vec::new(), 20_000_000, 3);
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
@@ -264,5 +307,8 @@ fn main() {
     println!("hash of a u64: {:.2} ns", start.elapsed().as_secs_f64() * 10.0);
     for keys in keys {
         run(keys, updates, rounds);
+        if keys >= 100_000 {
+            increments(keys, updates, rounds);
+        }
     }
 }

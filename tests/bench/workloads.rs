@@ -4,6 +4,8 @@
 //! cargo bench --bench workloads -- W1 --keys 1000000 --parallelism 1 --checkpoint-interval 1s [--seconds 12] [--json]
 //! ```
 //!
+//! `W4 --alignment aligned|unaligned|timeout:100ms` is for checkpoints under back-pressure, and has no loop beside it.
+//!
 //! Engine and loops run in turn, five pairs in one process; a ratio is the ratio of medians. A line is valid only if at least 10 checkpoints completed in each
 //! engine run and at least 90 % of those that were due; otherwise its ratios are null and the exit status is 1. `docs/performance.md` says what is measured, and how.
 
@@ -23,7 +25,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 
-use engine::{EngineRun, Setup, Work, run};
+use engine::{AlignmentKind, EngineRun, Setup, Work, run};
 use measure::{median, percentile};
 use progress::Progress;
 use record::{W0, W1};
@@ -57,6 +59,9 @@ struct Arguments {
     /// On how many threads subtasks run, if not the default. Published figures are with the default.
     #[arg(long)]
     workers: Option<usize>,
+    /// When the barriers of W4 overtake what waits in front of them: `aligned` (never), `unaligned` (at once), or `timeout:100ms` (after that time).
+    #[arg(long, value_parser = alignment, default_value = "unaligned")]
+    alignment: Alignment,
     /// Prints JSON objects instead of tables.
     #[arg(long)]
     json: bool,
@@ -76,6 +81,9 @@ enum Workload {
     /// A running sum per key; against the map loop and the vec loop.
     #[value(name = "W1")]
     W1,
+    /// The sums of W1 behind an exchange in front of a sink that is busy for a millisecond with each record.
+    #[value(name = "W4")]
+    W4,
     /// W1 with checkpoints, relative to W1 without; one line per interval.
     #[value(name = "W6")]
     W6,
@@ -99,6 +107,25 @@ fn interval(text: &str) -> Result<Interval, String> {
     }
 }
 
+/// When barriers overtake, with the text that said so.
+#[derive(Clone, Debug)]
+struct Alignment {
+    kind: AlignmentKind,
+    text: String,
+}
+
+fn alignment(text: &str) -> Result<Alignment, String> {
+    let kind = match text.split_once(':') {
+        None if text == "aligned" => AlignmentKind::Aligned,
+        None if text == "unaligned" => AlignmentKind::Unaligned(Duration::ZERO),
+        Some(("timeout", after)) => AlignmentKind::Unaligned(
+            humantime::parse_duration(after).map_err(|error| format!("{error}; give a duration such as 100ms"))?,
+        ),
+        _ => return Err("give aligned, unaligned, or timeout: and a duration, such as timeout:100ms".to_owned()),
+    };
+    Ok(Alignment { kind, text: text.to_owned() })
+}
+
 impl Arguments {
     fn interval(&self) -> Option<Duration> {
         self.checkpoint_interval.map_or(Some(Duration::from_secs(1)), |interval| interval.0)
@@ -110,7 +137,11 @@ impl Arguments {
 
     fn setup(&self, interval: Option<Duration>) -> Setup {
         let (seconds, credits, workers) = (self.seconds(), self.credits, self.workers);
-        Setup { parallelism: self.parallelism, interval, seconds, credits, workers }
+        let alignment = match self.workload {
+            Workload::W4 => self.alignment.kind,
+            Workload::W0 | Workload::W1 | Workload::W6 | Workload::FirstRecord => AlignmentKind::Aligned,
+        };
+        Setup { parallelism: self.parallelism, interval, seconds, credits, workers, alignment }
     }
 
     fn line(
@@ -133,6 +164,7 @@ fn main() -> ExitCode {
     let valid = match arguments.workload {
         Workload::W0 => w0(&arguments),
         Workload::W1 => w1(&arguments),
+        Workload::W4 => w4(&arguments),
         Workload::W6 => w6(&arguments),
         Workload::FirstRecord => first_record(&arguments),
     };
@@ -182,6 +214,20 @@ fn w1(arguments: &Arguments) -> bool {
     line.set("vec_loop_records_per_second", json!(median(&vecs).round()));
     line.ratio("ratio_to_map_loop", &maps);
     line.ratio("ratio_to_vec_loop", &vecs);
+    line.print(arguments.json)
+}
+
+fn w4(arguments: &Arguments) -> bool {
+    let (work, interval) = (Work::W4(W1 { keys: arguments.keys }), arguments.interval());
+    let progress = Progress::new(arguments.pairs as usize);
+    let runs: Vec<EngineRun> = (1..=arguments.pairs)
+        .map(|number| progress.step(format!("engine {number}"), || run(work, arguments.setup(interval))))
+        .collect();
+    drop(progress);
+    let durations: Vec<f64> = runs.iter().flat_map(|run| run.checkpoint_ms.clone()).collect();
+    let mut line = arguments.line("W4", interval, &runs.iter().collect::<Vec<_>>(), None, measure::peak_rss_bytes());
+    line.set("alignment", json!(arguments.alignment.text));
+    line.set("checkpoint_ms_max", round(percentile(&durations, 100.0)));
     line.print(arguments.json)
 }
 

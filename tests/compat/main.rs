@@ -64,6 +64,7 @@ fn manifest(checkpoint: u64, kind: CheckpointKind, keyed: PieceContent) -> Manif
         subtask: SubtaskId::new(node, index),
         finished,
         operators,
+        in_flight: None,
     };
     Manifest {
         job: "flights of 2013".to_owned(),

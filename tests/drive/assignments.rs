@@ -115,7 +115,7 @@ impl Listener for Reasons {
 }
 
 /// A coordinator of a job with one source of two readers, running.
-struct Rig {
+pub(crate) struct Rig {
     driver: CoordinatorDriver,
     host: Rc<Recorder>,
     enumerator: Script,
@@ -123,7 +123,7 @@ struct Rig {
     store: Arc<Store>,
 }
 
-fn running(concurrent: usize) -> Rig {
+pub(crate) fn running(concurrent: usize) -> Rig {
     let mut rig = deployed(concurrent, None);
     rig.tell(Control::Running { attempt: ATTEMPT });
     rig.sent();
@@ -149,16 +149,18 @@ fn manifest(uid: &str, state: Vec<u8>) -> Manifest {
 }
 
 /// The same before its subtasks run.
-fn deployed(concurrent: usize, restored: Option<Manifest>) -> Rig {
+pub(crate) fn deployed(concurrent: usize, restored: Option<Manifest>) -> Rig {
     let enumerator = Script::default();
     let built = enumerator.clone();
     let source = TaskFactory::Source(Arc::new(|_| Err(Failure::retryable("numbers", "no subtask is built here"))));
     let node = Node {
+        max_parallelism_is_given: false,
         name: "numbers".to_owned(),
         parallelism: 2,
         max_parallelism: 128,
         first_worker: None,
         uids: vec![OperatorUid::new("numbers")],
+        union_lists: Vec::new(),
         factory: source,
         inputs: 0,
     };
@@ -210,7 +212,7 @@ impl Rig {
         }
     }
 
-    fn tell(&mut self, message: Control) {
+    pub(crate) fn tell(&mut self, message: Control) {
         self.driver.receive(message);
         self.step();
     }
@@ -220,13 +222,13 @@ impl Rig {
         self.step();
     }
 
-    fn take_checkpoint(&mut self) {
+    pub(crate) fn take_checkpoint(&mut self) {
         self.tell(Control::TakeCheckpoint(Reply(Box::new(|_| {}))));
     }
 
     fn acknowledge(&mut self, checkpoint: u64, reader: u32) {
         let subtask = SubtaskId::new(0, reader);
-        let snapshot = Box::new(SubtaskSnapshot { subtask, finished: false, operators: Vec::new() });
+        let snapshot = Box::new(SubtaskSnapshot { subtask, finished: false, operators: Vec::new(), in_flight: None });
         let (checkpoint, figures) = (CheckpointId(checkpoint), SubtaskFigures::default());
         self.tell(Control::Acknowledge { attempt: ATTEMPT, checkpoint, snapshot, figures });
     }
@@ -243,7 +245,7 @@ impl Rig {
     }
 
     /// What reader 0 was sent since the last call, and what the supervisor was.
-    fn sent(&self) -> Vec<String> {
+    pub(crate) fn sent(&self) -> Vec<String> {
         let sent = self.host.take_sent().into_iter();
         sent.filter_map(|(to, message)| match (to, message) {
             (Address::Subtask(subtask, _), _) if subtask.index > 0 => None,
@@ -253,7 +255,9 @@ impl Rig {
             (_, Control::EnumeratorEvent(_)) => Some("event".to_owned()),
             (_, Control::Completed { checkpoint, .. }) => Some(format!("completed {checkpoint}")),
             (_, Control::Aborted { checkpoint, .. }) => Some(format!("aborted {checkpoint}")),
-            (Address::Supervisor, Control::Failed { failure, .. }) => Some(format!("failed {failure}")),
+            (Address::Supervisor, Control::Failed { attempt, origin, failure }) => {
+                Some(format!("attempt {} of {origin:?} failed: {failure}", attempt.0))
+            }
             (_, other) => Some(format!("{other:?}")),
         })
         .collect()
@@ -321,7 +325,7 @@ fn a_snapshot_of_an_enumerator_that_fails_triggers_nothing_and_fails_the_attempt
         rig.enumerator.0.lock().unwrap().panics_in = panics.then_some("snapshot");
         rig.take_checkpoint();
         let sent = rig.sent();
-        assert!(sent.iter().any(|line| line.starts_with("failed numbers: ")), "{sent:?}");
+        assert!(sent.iter().any(|line| line.contains("failed: numbers: ")), "{sent:?}");
         assert!(!sent.iter().any(|line| line.starts_with("trigger")), "{sent:?}");
     }
 }
@@ -353,7 +357,7 @@ fn an_enumerator_that_cannot_be_restored_fails_the_attempt() {
         let restored = Some(Arc::new(manifest("numbers", vec![7])));
         rig.tell(Control::Resume(Box::new(resume(run, restored, fence))));
         let sent = rig.sent();
-        assert!(sent.len() == 1 && sent[0].starts_with("failed numbers: "), "{sent:?}");
+        assert!(sent.len() == 1 && sent[0].contains("failed: numbers: "), "{sent:?}");
     }
 }
 
@@ -365,7 +369,7 @@ fn an_enumerator_that_fails_in_a_notice_fails_the_attempt() {
     rig.acknowledge(1, 0);
     rig.acknowledge(1, 1);
     let sent = rig.sent();
-    assert!(sent.contains(&"failed numbers: panicked: the user's completed 1".to_owned()), "{sent:?}");
+    assert!(sent.iter().any(|line| line.ends_with("failed: numbers: panicked: the user's completed 1")), "{sent:?}");
     assert!(sent.contains(&"completed 1".to_owned()), "the readers hear of it all the same: {sent:?}");
 }
 

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -10,8 +10,10 @@ use alluvium_actors::drive::outputs::Outputs;
 use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::payload::{Batch, Payload, PayloadError};
 use alluvium_actors::ports::source::ReaderEvent;
-use alluvium_actors::ports::store::OperatorSnapshot;
-use alluvium_actors::ports::task::{CommitRequest, Cut, Failure, OperatorTask, SourceStep, SourceTask, Task};
+use alluvium_actors::ports::task::{
+    CommitRequest, Cut, Failure, OperatorTask, SourceStep, SourceTask, Task, TaskSnapshot,
+};
+use alluvium_actors::protocol::align::Channel;
 
 /// A batch of one number.
 pub(crate) struct Number(pub(crate) u64);
@@ -70,6 +72,12 @@ struct State {
     /// What a reader gives; pending if empty.
     reads: VecDeque<SourceStep>,
     events: Vec<ReaderEvent>,
+    /// The checkpoints whose in-flight records are being captured.
+    captures: BTreeSet<u64>,
+    /// Its sink takes nothing.
+    held: bool,
+    /// What was in flight when the restored checkpoint was taken.
+    restored: VecDeque<u64>,
 }
 
 impl Script {
@@ -91,6 +99,14 @@ impl Script {
 
     pub(crate) fn read(&self, step: SourceStep) {
         self.0.borrow_mut().reads.push_back(step);
+    }
+
+    pub(crate) fn hold(&self) {
+        self.0.borrow_mut().held = true;
+    }
+
+    pub(crate) fn restore(&self, number: u64) {
+        self.0.borrow_mut().restored.push_back(number);
     }
 
     pub(crate) fn say(&self, event: ReaderEvent) {
@@ -121,7 +137,7 @@ impl Task for Chain {
     }
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
+        if self.0.0.borrow().held { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     fn flush(&mut self, _: &mut Outputs) {}
@@ -144,9 +160,12 @@ impl Task for Chain {
         checkpoint: CheckpointId,
         _: usize,
         _: &mut Context<'_>,
-    ) -> Poll<Result<Vec<OperatorSnapshot>, Failure>> {
+    ) -> Poll<Result<TaskSnapshot, Failure>> {
+        if self.0.0.borrow().captures.contains(&checkpoint.0) {
+            return Poll::Pending;
+        }
         match self.0.0.borrow().parts.get(&checkpoint.0) {
-            None => Poll::Ready(Ok(Vec::new())),
+            None => Poll::Ready(Ok(TaskSnapshot::default())),
             Some(Part::Hangs) => Poll::Pending,
             Some(Part::Fails(failure)) => Poll::Ready(Err(failure.clone())),
         }
@@ -181,13 +200,43 @@ impl OperatorTask for Chain {
         self.0.note("record", Some(number.0));
     }
 
-    fn step(&mut self, _: &mut Outputs) -> Result<Option<Payload>, Failure> {
+    fn step(&mut self, _: usize, _: &mut Outputs) -> Result<Option<Payload>, Failure> {
         Ok(Some(Box::new(Number(0))))
+    }
+
+    fn take_restored(&mut self) -> Result<Option<(usize, Payload)>, Failure> {
+        let number = self.0.0.borrow_mut().restored.pop_front();
+        Ok(number.map(|number| (0, Box::new(Number(number)) as Payload)))
+    }
+
+    fn has_restored(&self) -> bool {
+        !self.0.0.borrow().restored.is_empty()
+    }
+
+    fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure> {
+        let line = working.map_or_else(|| "capture".to_owned(), |channel| format!("capture rest of channel {channel}"));
+        self.0.note(&line, Some(checkpoint.0));
+        self.0.0.borrow_mut().captures.insert(checkpoint.0);
+        Ok(())
+    }
+
+    fn capture(&mut self, checkpoint: CheckpointId, channel: Channel, batch: &dyn Batch) -> Result<(), Failure> {
+        let mut bytes = Vec::new();
+        let encoded = batch.encode(&mut bytes);
+        encoded.map_err(|error| Failure::unrecoverable("the user's operator", error))?;
+        let number = u64::from_le_bytes(bytes.try_into().expect("these tests send nothing else"));
+        self.0.note(&format!("{number} of channel {channel} into"), Some(checkpoint.0));
+        Ok(())
+    }
+
+    fn end_capture(&mut self, checkpoint: CheckpointId) {
+        self.0.note("captured", Some(checkpoint.0));
+        self.0.0.borrow_mut().captures.remove(&checkpoint.0);
     }
 }
 
 impl SourceTask for Chain {
-    fn poll_records(&mut self, _: &mut Outputs, _: &mut Context<'_>) -> Poll<Result<SourceStep, Failure>> {
+    fn poll_records(&mut self, _: usize, _: &mut Outputs, _: &mut Context<'_>) -> Poll<Result<SourceStep, Failure>> {
         self.0.note("read", None);
         let step = self.0.0.borrow_mut().reads.pop_front();
         step.map_or(Poll::Pending, |step| Poll::Ready(Ok(step)))

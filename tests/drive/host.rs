@@ -36,6 +36,13 @@ impl Recorder {
     }
 }
 
+impl Recorder {
+    /// The clock shows at least this moment from now on.
+    pub(crate) fn pass_to(&self, moment: Moment) {
+        self.now.set(self.now.get().max(moment.0));
+    }
+}
+
 impl Host for Recorder {
     fn now(&self) -> Moment {
         self.now.set(self.now.get() + 1);

@@ -4,9 +4,12 @@
 mod assignments;
 mod chain;
 mod figures;
+mod declines;
+mod finished;
 mod host;
 mod modes;
 mod notices;
+mod overtaking;
 mod parts;
 mod rig;
 mod sources;

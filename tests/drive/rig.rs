@@ -42,7 +42,17 @@ pub(crate) fn producer(channel: u32) -> SubtaskId {
 }
 
 pub(crate) fn barrier(checkpoint: u64) -> Barrier {
-    Barrier { checkpoint: CheckpointId(checkpoint), kind: CheckpointKind::Periodic, triggered: Moment(0) }
+    Barrier {
+        checkpoint: CheckpointId(checkpoint),
+        kind: CheckpointKind::Periodic,
+        triggered: Moment(0),
+        overtakes: None,
+    }
+}
+
+/// One that overtakes from this moment on.
+pub(crate) fn overtaking(checkpoint: u64, from: u64) -> Barrier {
+    Barrier { overtakes: Some(Moment(from)), ..barrier(checkpoint) }
 }
 
 /// An operator with so many channels, started.
@@ -122,13 +132,14 @@ impl Rig {
         self.driver.receive(message);
     }
 
-    /// Puts frames into a channel and runs: `5` is a record, `B1` a barrier, `X1` a cancel marker, `end` the end of data, `close` that of the channel.
+    /// Puts frames into a channel and runs.
     pub(crate) fn send(&mut self, channel: usize, frames: &str) -> bool {
         self.put(channel, frames);
         self.run()
     }
 
-    /// Puts frames into a channel, and lets nobody look.
+    /// Puts frames into a channel, and lets nobody look: `5` is a record, `B1` a barrier, `U1` one that overtakes, `X1` a cancel marker, `end` the end of data,
+    /// `close` that of the channel.
     pub(crate) fn put(&self, channel: usize, frames: &str) {
         for word in frames.split_whitespace() {
             let id = |digits: &str| digits.parse::<u64>().unwrap();
@@ -136,6 +147,7 @@ impl Rig {
                 "end" => Frame::EndOfData,
                 "close" => Frame::EndOfChannel,
                 word if word.starts_with('B') => Frame::Barrier(barrier(id(&word[1..]))),
+                word if word.starts_with('U') => Frame::Barrier(overtaking(id(&word[1..]), 0)),
                 word if word.starts_with('X') => Frame::Cancel(CheckpointId(id(&word[1..]))),
                 word => Frame::Batch(Box::new(Number(id(word)))),
             };
@@ -156,6 +168,15 @@ impl Rig {
             _ => None,
         })
         .collect()
+    }
+
+    pub(crate) fn put_barrier(&mut self, channel: usize, barrier: Barrier) {
+        self.inputs[channel].force_send(Frame::Barrier(barrier));
+    }
+
+    /// Lets the host's clock show this moment, in nanoseconds.
+    pub(crate) fn pass_to(&self, moment: u64) {
+        self.host.pass_to(Moment(moment));
     }
 
     pub(crate) fn trigger(&mut self, checkpoint: u64) -> bool {

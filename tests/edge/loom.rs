@@ -99,6 +99,7 @@ fn barrier(checkpoint: u64) -> Frame {
         checkpoint: CheckpointId(checkpoint),
         kind: CheckpointKind::Periodic,
         triggered: Moment::default(),
+        overtakes: None,
     })
 }
 

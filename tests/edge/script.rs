@@ -104,6 +104,7 @@ pub(crate) fn frame(number: u64, planned: Planned, sender: &EdgeSender, alive: &
             checkpoint: CheckpointId(number),
             kind: CheckpointKind::Periodic,
             triggered: Moment(number),
+            overtakes: None,
         }),
         Planned::Cancel => Frame::Cancel(CheckpointId(number)),
         Planned::EndOfData => Frame::EndOfData,

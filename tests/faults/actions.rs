@@ -82,13 +82,16 @@ fn try_fault(point: Point, what: &What) -> Option<String> {
     let (options, heard) = heard_options(&drill);
     // A checkpoint that has lost something is given up soon.
     let handle = numbers.start(&options.checkpoint_timeout(Duration::from_millis(300)));
+    let mut wrong = None;
     if !ends && has_struck(&drill, &fault) {
         // What follows from it is over when two checkpoints more are complete, or when the job has failed for good.
         let is_over = |event: &JobEvent| matches!(event, JobEvent::State(state) if state.is_terminal());
         let from = heard.count();
-        heard.wait_for(from, 2, |event| is_completed(event) || is_over(event));
+        if heard.wait_for(from, 2, |event| is_completed(event) || is_over(event)).is_none() {
+            wrong = Some(format!("no two checkpoints were completed within {PATIENCE:?} after it"));
+        }
     }
-    let wrong = numbers.try_finish(&handle);
+    let wrong = numbers.try_finish(&handle).or(wrong);
     let struck = drill.strikes().iter().any(|struck| struck.fault == fault);
     let wrong = wrong.or_else(|| (!struck).then(|| "it never struck".to_owned()));
     wrong.map(|wrong| format!("{plan}: {wrong}"))

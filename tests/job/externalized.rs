@@ -152,7 +152,8 @@ fn a_start_that_fails_deletes_nothing_whatever_the_setting() {
     let (output, store) = (place.path().join("output"), place.path().join("store"));
     let options = options(&store, NoExternalizedCheckpoints);
     run_until_completed(&numbers(&output, Some(40_000)), &options).stop_blocking().unwrap();
-    let handle = numbers_named("numbers", &output, None, 2).start(&options).unwrap();
+    // Wider than the state in the checkpoint can be shared out.
+    let handle = numbers_named("numbers", &output, None, 200).start(&options).unwrap();
     let error = handle.wait_blocking().unwrap_err();
     assert!(matches!(error, JobError::Failed(_)), "{error}");
     let left = handle.status().checkpoints_left.unwrap();

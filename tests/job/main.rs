@@ -10,8 +10,10 @@ mod nodes;
 mod push;
 mod refusals;
 mod regions;
+mod rescaling;
 mod shared_sinks;
 mod tolerance;
+mod union_lists;
 
 use std::path::Path;
 use std::time::Duration;

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use alluvium::connect::{AtLeastOnce, Collect, Generator, Lines};
-use alluvium::{
-    CheckpointMode, Job, JobError, JobEvent, JobOutcome, OptionError, Options, RestartStrategy, StartError,
-};
+use alluvium::{CheckpointMode, Job, JobEvent, JobOutcome, OptionError, Options, RestartStrategy, StartError};
 
 use crate::{assert_exact, every_20_ms, lines, numbers, numbers_named, wait_for};
 
@@ -23,11 +21,14 @@ fn options_that_contradict_each_other_are_reported_all_at_once() {
         .cancellation_timeout(Duration::ZERO)
         .workers(0)
         .inline_limit(2 << 20)
+        .max_increments(0)
+        .max_space_amplification(0.9)
+        .incremental(true)
         .accept_repeats()
         .restart(RestartStrategy::FailureRate { failures: 0, interval: Duration::ZERO, delay: Duration::ZERO })
         .check()
         .unwrap_err();
-    assert_eq!(errors.len(), 12, "{errors:?}");
+    assert_eq!(errors.len(), 14, "{errors:?}");
     assert!(errors.iter().any(|error| matches!(error, OptionError::PauseWithConcurrency { .. })));
     let mut words: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert!(words.iter().all(|words| words.contains(": ")), "each with its mend: {words:?}");
@@ -43,6 +44,13 @@ fn options_without_effect_are_refused_with_what_is_missing() {
         [error] => error.clone(),
         errors => panic!("{errors:?}"),
     };
+    for (options, option) in [
+        (Options::default().max_increments(5), "max_increments(..)"),
+        (Options::default().max_space_amplification(2.0), "max_space_amplification(..)"),
+    ] {
+        assert_eq!(refused(options.clone()), OptionError::WithoutIncrements { option });
+        assert!(options.incremental(true).check().is_ok());
+    }
     let option = "tolerable_checkpoint_failures(..)";
     let error = refused(Options::default().tolerable_checkpoint_failures(0));
     assert_eq!(error, OptionError::ToleranceWithoutInterval { option });
@@ -115,24 +123,6 @@ fn a_store_of_another_job_is_refused_by_both_names() {
     let error = numbers_named("others", &output, None, 1).start(&every_20_ms(&store)).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("`numbers`") && text.contains("`others`"), "{text}");
-}
-
-#[test]
-fn another_parallelism_is_refused_by_the_operators_name() {
-    let place = tempfile::tempdir().unwrap();
-    let (output, store) = (place.path().join("output"), place.path().join("store"));
-    let handle = numbers(&output, Some(20_000)).start(&every_20_ms(&store)).unwrap();
-    wait_for(&handle, |event| matches!(event, JobEvent::Completed { .. }));
-    handle.stop_blocking().unwrap();
-    let handle = numbers_named("numbers", &output, None, 2).start(&every_20_ms(&store)).unwrap();
-    let error = handle.wait_blocking().unwrap_err();
-    assert!(
-        matches!(&error, JobError::Failed(failure) if failure.message.contains("`counts` has parallelism 2 and had 1")),
-        "{error}"
-    );
-    // Nothing was changed: the right width goes on.
-    numbers(&output, None).start(&every_20_ms(&store)).unwrap().wait_blocking().unwrap();
-    assert_exact(&lines(&output));
 }
 
 #[test]

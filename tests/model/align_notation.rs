@@ -13,16 +13,22 @@
 //! | `Nn` | the coordinator's notice that n is aborted |
 //! | `Rn` | from here the driver refuses the cut of n |
 //! | `tn` | the coordinator triggers n now (the moment that its barriers carry; 0 if not said) |
-//! | `+m` | m milliseconds pass |
+//! | `Un`, `Un:m` | the barriers of n overtake: at once, or from m milliseconds after its trigger on |
+//! | `+m` | m milliseconds pass, and the alarm of the machine rings |
+//! | `~m` | m milliseconds pass, and the alarm is late: nothing rings |
+//! | `S`, `G` | the subtask stands still from here on, taking messages only; it goes on |
 //! | `[c,c]` | not an event: the channels that must be blocked here |
 //!
-//! What arrives on a blocked channel waits in that channel until it is unblocked, as in an edge; messages never wait.
+//! What arrives on a blocked channel waits in that channel until it is unblocked, as in an edge; messages never wait. When a barrier has overtaken, what
+//! waits in front of its markers is shown to the machine of the capture at once, and what is taken first, then.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alluvium_actors::ids::{CheckpointId, Moment};
-use alluvium_actors::protocol::align::{Aligner, Alignment, CancelReason, Channel, Effect, Event, Timing, Tracker};
+use alluvium_actors::protocol::align::{
+    Aligner, Alignment, CancelReason, Capture, Captured, Channel, Effect, Event, Seen, Timing, Tracker,
+};
 use alluvium_actors::protocol::invariant;
 use alluvium_actors::protocol::machine::Machine;
 
@@ -43,6 +49,11 @@ pub(crate) struct Gate {
     now: Moment,
     trigger_moments: BTreeMap<u64, Moment>,
     refused: BTreeSet<u64>,
+    overtakes: BTreeMap<u64, Duration>,
+    stands: bool,
+    capture: Option<Capture>,
+    /// How many frames at the head of each channel the capture has seen.
+    looked: Vec<usize>,
     arrivals: usize,
     records: usize,
     last_resolution: CheckpointId,
@@ -52,6 +63,12 @@ pub(crate) struct Gate {
     pub cancelled: Vec<(u64, CancelReason)>,
     /// The timing of each cut.
     pub timings: Vec<Timing>,
+    /// The records that each checkpoint captured.
+    pub captured: BTreeMap<u64, Vec<usize>>,
+    /// The checkpoints that have all that they had to capture.
+    pub complete: Vec<u64>,
+    /// The checkpoints of which something will not come, and why.
+    pub given_up: Vec<(u64, CancelReason)>,
     /// What left to the outputs, in order: `D0` a record, `B1` a barrier, `X2` a cancel marker.
     pub out: Vec<String>,
 }
@@ -81,6 +98,13 @@ impl Gate {
             now: Moment(0),
             trigger_moments: BTreeMap::new(),
             refused: BTreeSet::new(),
+            overtakes: BTreeMap::new(),
+            stands: false,
+            capture: None,
+            looked: vec![0; channels as usize],
+            captured: BTreeMap::new(),
+            complete: Vec::new(),
+            given_up: Vec::new(),
             arrivals: 0,
             records: 0,
             last_resolution: CheckpointId(0),
@@ -135,15 +159,35 @@ impl Gate {
             ("B", id, Some(channel)) => self.arrive(channel, Frame::Marker(number(word, id))),
             ("X", id, Some(channel)) => self.arrive(channel, Frame::Cancel(number(word, id))),
             ("E", "", Some(channel)) => self.arrive(channel, Frame::End),
-            ("A", id, None) => self.handle(Event::Announcement { checkpoint: checkpoint(word, id) }),
+            ("A", id, None) => {
+                self.handle(Event::Announcement { checkpoint: checkpoint(word, id) });
+                self.overtake(number(word, id));
+            }
             ("M", id, None) => {
                 let triggered = self.trigger_moment(number(word, id));
                 self.handle(Event::Trigger { checkpoint: checkpoint(word, id), triggered });
+                self.overtake(number(word, id));
             }
+            ("U", id, None) => {
+                let (id, after) = id.split_once(':').unwrap_or((id, "0"));
+                self.overtakes.insert(number(word, id), Duration::from_millis(number(word, after)));
+            }
+            ("S", "", None) => self.stands = true,
+            ("G", "", None) => self.stands = false,
+            ("~", milliseconds, None) => self.now = self.now + Duration::from_millis(number(word, milliseconds)),
             ("N", id, None) => self.handle(Event::AbortNotice { checkpoint: checkpoint(word, id) }),
             ("R", id, None) => drop(self.refused.insert(number(word, id))),
             ("t", id, None) => drop(self.trigger_moments.insert(number(word, id), self.now)),
-            ("+", milliseconds, None) => self.now = self.now + Duration::from_millis(number(word, milliseconds)),
+            ("+", milliseconds, None) => {
+                let until = self.now + Duration::from_millis(number(word, milliseconds));
+                while let Some(deadline) = self.alignment.next_deadline().filter(|deadline| *deadline <= until) {
+                    self.now = self.now.max(deadline);
+                    self.handle(Event::Deadline);
+                    let next = self.alignment.next_deadline();
+                    assert!(next.is_none_or(|next| next > self.now), "the machine spins at {deadline:?}");
+                }
+                self.now = until;
+            }
             ("[", list, None) => {
                 let list = list.trim_end_matches(']').split(',').filter(|channel| !channel.is_empty());
                 let expected: Vec<u32> = list.map(|channel| number(word, channel)).collect();
@@ -151,7 +195,52 @@ impl Gate {
             }
             _ => panic!("`{word}` is no event"),
         }
+        self.look();
         self.take_all();
+    }
+
+    /// The barrier of a checkpoint that was just heard of may be one that overtakes.
+    fn overtake(&mut self, id: u64) {
+        if let Some(after) = self.overtakes.get(&id) {
+            let triggered = self.trigger_moment(id);
+            self.handle(Event::Overtakes { checkpoint: CheckpointId(id), triggered, from: triggered + *after });
+        }
+    }
+
+    /// Shows the capture what waits and was not shown yet.
+    fn look(&mut self) {
+        for channel in 0..self.channels.len() {
+            while let Some(&(_, frame)) = self.channels[channel].get(self.looked[channel]) {
+                if !self.capture.as_ref().is_some_and(|capture| capture.owes(Channel(channel as u32))) {
+                    break;
+                }
+                self.looked[channel] += 1;
+                self.see(Channel(channel as u32), frame);
+            }
+        }
+    }
+
+    fn see(&mut self, channel: Channel, frame: Frame) {
+        let Some(capture) = &mut self.capture else { return };
+        let id = capture.checkpoint().0;
+        let seen = match frame {
+            Frame::Record(_) => Seen::Records(channel),
+            Frame::Marker(id) => Seen::Marker(channel, CheckpointId(id)),
+            Frame::Cancel(id) => Seen::CancelMarker(channel, CheckpointId(id)),
+            Frame::End => Seen::EndOfChannel(channel),
+        };
+        let mut effects = Vec::new();
+        capture.handle(self.now, seen, &mut effects);
+        capture.check().unwrap_or_else(|violation| panic!("after {seen:?}: {violation}"));
+        for effect in effects {
+            match (effect, frame) {
+                (Captured::Keep(_), Frame::Record(record)) => self.captured.entry(id).or_default().push(record),
+                (Captured::Keep(_), _) => panic!("{frame:?} is no record"),
+                (Captured::Ended(ended), _) => assert_eq!(ended, channel),
+                (Captured::Complete, _) => self.complete.push(id),
+                (Captured::GivenUp(reason), _) => self.given_up.push((id, reason)),
+            }
+        }
     }
 
     fn arrive(&mut self, channel: usize, frame: Frame) {
@@ -161,17 +250,23 @@ impl Gate {
 
     /// Takes from the unblocked channels, earliest arrival first, until nothing can be taken.
     fn take_all(&mut self) {
-        loop {
+        while !self.stands {
             let open = (0_u32..).zip(&self.channels).filter(|(channel, _)| !self.blocked.contains(channel));
             let heads = open.filter_map(|(channel, frames)| frames.front().map(|&(arrival, _)| (arrival, channel)));
             let Some((_, channel)) = heads.min() else { return };
             let (_, frame) = self.channels[channel as usize].pop_front().expect("it has a head");
             let channel = Channel(channel);
+            match self.looked[channel.position()].checked_sub(1) {
+                Some(less) => self.looked[channel.position()] = less,
+                None => self.see(channel, frame),
+            }
             match frame {
                 Frame::Record(record) => self.out.push(format!("D{record}")),
                 Frame::Marker(id) => {
                     let triggered = self.trigger_moment(id);
                     self.handle(Event::Marker { channel, checkpoint: CheckpointId(id), triggered });
+                    self.overtake(id);
+                    self.look();
                 }
                 Frame::Cancel(id) => self.handle(Event::CancelMarker { channel, checkpoint: CheckpointId(id) }),
                 Frame::End => self.handle(Event::ChannelEnded { channel }),
@@ -184,14 +279,22 @@ impl Gate {
         let mut effects = Vec::new();
         self.alignment.handle(self.now, event, &mut effects);
         self.alignment.check().unwrap_or_else(|violation| panic!("after {event:?}: {violation}"));
-        assert_eq!(self.alignment.next_deadline(), None);
+        if self.overtakes.is_empty() {
+            assert_eq!(self.alignment.next_deadline(), None);
+        }
         let mut failed = None;
+        let mut captures = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Block(channel) => assert!(self.blocked.insert(channel.0), "{channel} is blocked twice"),
                 Effect::Unblock(channel) => assert!(self.blocked.remove(&channel.0), "{channel} was not blocked"),
+                Effect::Capture(channel) => captures.push(channel),
                 Effect::Cut { checkpoint, timing } => {
                     self.resolved(checkpoint);
+                    if !captures.is_empty() {
+                        self.capture = Some(Capture::new(checkpoint, captures.drain(..)));
+                        self.looked.fill(0);
+                    }
                     if self.refused.contains(&checkpoint.0) {
                         failed = Some(checkpoint);
                     } else {

@@ -65,6 +65,7 @@ fn random_alignment(seed: u64, steps: u32, mut aligner: Aligner) -> Result<u64, 
             match effect {
                 Effect::Block(channel) => blocked[channel.position()] = true,
                 Effect::Unblock(channel) => blocked[channel.position()] = false,
+                Effect::Capture(channel) => return Err(format!("seed {seed}, step {step}: {channel} was overtaken")),
                 Effect::Cut { checkpoint, .. } => {
                     if checkpoint.0 != cuts + 1 {
                         return Err(format!("seed {seed}, step {step}: cut {checkpoint} after {cuts}"));

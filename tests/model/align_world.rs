@@ -351,6 +351,7 @@ impl World {
             match effect {
                 Effect::Block(channel) => self.subtasks[subtask].blocked |= 1 << channel.0,
                 Effect::Unblock(channel) => self.subtasks[subtask].blocked &= !(1 << channel.0),
+                Effect::Capture(channel) => panic!("no barrier of these worlds overtakes, and channel {channel} was"),
                 Effect::Cut { checkpoint, .. } => {
                     self.resolved(subtask, checkpoint);
                     let id = u8::try_from(checkpoint.0).expect("few checkpoints");
@@ -522,8 +523,11 @@ fn on_one_channel(event: Event) -> Event {
         Event::Marker { channel: _, checkpoint, triggered } => Event::Marker { channel, checkpoint, triggered },
         Event::CancelMarker { channel: _, checkpoint } => Event::CancelMarker { channel, checkpoint },
         Event::ChannelEnded { channel: _ } => Event::ChannelEnded { channel },
-        Event::Announcement { .. } | Event::Trigger { .. } | Event::AbortNotice { .. } | Event::CutFailed { .. } => {
-            event
-        }
+        Event::Announcement { .. }
+        | Event::Overtakes { .. }
+        | Event::Deadline
+        | Event::Trigger { .. }
+        | Event::AbortNotice { .. }
+        | Event::CutFailed { .. } => event,
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Flights {
     pub(crate) scratch: Scratch,
     pub(crate) input: String,
     pub(crate) parallelism: u32,
+    /// Each start has a parallelism of its own.
+    pub(crate) rescales: bool,
     pub(crate) rate: u64,
     pub(crate) interval: u64,
     /// The bytes from which a piece of state is a blob, if not as many as is usual.
@@ -41,7 +43,17 @@ impl Flights {
         let witness = Witness::new(scratch.output());
         let oracle = FlightsOracle::new(text, usize::MAX);
         let (input, rate, interval) = (input.to_owned(), 15_000, 20);
-        Flights { scratch, input, parallelism, rate, interval, memory_threshold: None, oracle, witness }
+        Flights {
+            scratch,
+            input,
+            parallelism,
+            rescales: false,
+            rate,
+            interval,
+            memory_threshold: None,
+            oracle,
+            witness,
+        }
     }
 
     /// The same job, as it is now, in another directory.
@@ -102,6 +114,12 @@ impl Victim for Flights {
         &self.scratch
     }
 
+    fn change(&mut self, seed: &mut Seed) {
+        if self.rescales {
+            self.parallelism = seed.within(1..7) as u32;
+        }
+    }
+
     fn start(&self) -> Process {
         Process::start(&program("flights"), self.arguments())
     }
@@ -148,4 +166,12 @@ fn compressed_flights_survive_kills_at_random_moments() {
 #[test]
 fn compressed_flights_survive_the_loss_of_the_catalogue_between_kills() {
     kill_flights("compressed flights, damaged catalogue", "flights.csv.gz", 1, Catalogue::Damaged);
+}
+
+#[test]
+fn flights_survive_kills_at_random_moments_and_go_on_at_other_parallelisms() {
+    let mut seed = Seed::draw("flights, rescaled");
+    let mut flights = Flights::new(&real_input(), "flights.csv", 1);
+    (flights.rescales, flights.interval) = (true, seed.within(10..50));
+    kill_again_and_again(&mut flights, Catalogue::Kept, 12, &mut seed);
 }

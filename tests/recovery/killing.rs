@@ -13,6 +13,9 @@ pub(crate) trait Victim {
     /// Where it lives.
     fn scratch(&self) -> &Scratch;
 
+    /// Before each start: what may be another one than before.
+    fn change(&mut self, _seed: &mut Seed) {}
+
     /// Starts it, for the first time or once more.
     fn start(&self) -> Process;
 
@@ -45,6 +48,7 @@ pub(crate) fn kill_again_and_again(victim: &mut dyn Victim, catalogue: Catalogue
     let mut useful = 0;
     let mut former_catalogue = Tree::new();
     for kill in 1..=kills {
+        victim.change(seed);
         let mut process = victim.start();
         victim.watch(&mut process, seed);
         // The kill itself: after a random time, wherever the job is then.
@@ -65,6 +69,7 @@ pub(crate) fn kill_again_and_again(victim: &mut dyn Victim, catalogue: Catalogue
         }
     }
     println!("{useful} kills after something new was committed, {committed} lines at the last of them");
+    victim.change(seed);
     let ended = victim.start().wait();
     ended.expect_success("the start after the last kill");
     // A kill while the finished job cleaned up leaves what it had not removed: a start after the end changes nothing.

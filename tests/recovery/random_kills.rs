@@ -13,6 +13,8 @@ pub(crate) struct SecondJob {
     pub(crate) scratch: Scratch,
     pub(crate) input: Input,
     pub(crate) parallelism: u32,
+    /// Each start has a parallelism of its own.
+    pub(crate) rescales: bool,
     pub(crate) interval: u64,
     pub(crate) work: u64,
     pub(crate) speed: u64,
@@ -26,7 +28,8 @@ impl SecondJob {
         let scratch = Scratch::new();
         let input = Input { seed: seed.within(0..1_000_000), percent };
         let oracle = SecondJobOracle::new(input, &scratch.output());
-        SecondJob { scratch, input, parallelism, interval: 20, work: 500, speed: 100, oracle, more: Vec::new() }
+        let (rescales, more) = (false, Vec::new());
+        SecondJob { scratch, input, parallelism, rescales, interval: 20, work: 500, speed: 100, oracle, more }
     }
 
     /// One that does not come to its end while somebody waits for something else in one of its first two starts: its sources take longer than that.
@@ -73,6 +76,12 @@ impl Victim for SecondJob {
         &self.scratch
     }
 
+    fn change(&mut self, seed: &mut Seed) {
+        if self.rescales {
+            self.parallelism = seed.within(1..5) as u32;
+        }
+    }
+
     fn start(&self) -> Process {
         self.start_with(&[])
     }
@@ -117,4 +126,12 @@ fn the_second_job_in_two_instances_survives_kills_at_random_moments() {
 #[test]
 fn the_second_job_survives_the_loss_of_its_catalogue_between_kills() {
     kill_the_second_job("second job, damaged catalogue", 2, Catalogue::Damaged);
+}
+
+#[test]
+fn the_second_job_survives_kills_at_random_moments_and_goes_on_at_other_parallelisms() {
+    let mut seed = Seed::draw("second job, rescaled");
+    let mut job = SecondJob::new(&mut seed, 100, 1);
+    (job.rescales, job.interval, job.speed) = (true, seed.within(10..50), 50);
+    kill_again_and_again(&mut job, Catalogue::Kept, 10, &mut seed);
 }

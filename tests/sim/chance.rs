@@ -26,14 +26,20 @@ pub(crate) fn tolerant_options(boot: &mut Boot<'_>) -> Options {
 }
 
 fn tolerance_left_open(boot: &mut Boot<'_>) -> Options {
+    let drawn = boot.random() as usize;
     let options = Options::default()
         .store("/store")
         // The state is small; so that some of it goes into blobs all the same, little of it fits into a manifest.
-        .inline_limit([64, 500, 20_000][boot.random() as usize % 3])
+        .inline_limit([64, 500, 20_000][drawn % 3])
         .checkpoint_every(Duration::from_millis([10, 10, 25][boot.random() as usize % 3]))
         .checkpoint_timeout(Duration::from_millis([15, 100, 10_000][boot.random() as usize % 3]))
         .retained_checkpoints(1 + boot.random() as usize % 3)
         .restart(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(3) });
+    let options = match drawn / 3 % 4 {
+        0 | 1 => options,
+        2 => options.incremental(true).max_increments(1 + drawn / 12 % 3),
+        _ => options.incremental(true).max_space_amplification(3.0),
+    };
     match boot.random() % 4 {
         0 => options.minimum_pause(Duration::from_millis(5)),
         more => options.maximum_concurrent_checkpoints(more as usize),

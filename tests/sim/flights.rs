@@ -38,6 +38,8 @@ pub(crate) struct Flights {
     catalogue: SimulatedCatalogue,
     promises: chance::Promises,
     disk_lies: bool,
+    /// Each process has a parallelism of its own.
+    rescales: bool,
 }
 
 impl Flights {
@@ -48,6 +50,7 @@ impl Flights {
             catalogue: SimulatedCatalogue::new(),
             promises: chance::Promises::default(),
             disk_lies: false,
+            rescales: false,
         }
     }
 }
@@ -102,7 +105,8 @@ impl Scenario for Flights {
     }
 
     fn boot(&mut self, boot: &mut Boot<'_>) -> Result<SupervisorSetup, String> {
-        let job = Job::new("flights").parallelism(self.parallelism);
+        let parallelism = if self.rescales { 1 + (boot.random() % 5) as u32 } else { self.parallelism };
+        let job = Job::new("flights").parallelism(parallelism);
         let (parsing, counting) = (chance::Fuse::new(boot, 200), chance::Fuse::new(boot, 200));
         // At the slowest a process takes more checkpoints than its run record has ids.
         let rate = [10_000, 2_000, 500][boot.random() as usize % 3];
@@ -156,6 +160,12 @@ fn flights_survive_a_crash_at_every_event() {
 #[test]
 fn flights_survive_random_crashes_and_faults() {
     schedules::run("flights, random", schedules::random(0, 400), || Flights::new(100, 2));
+}
+
+#[test]
+fn flights_survive_random_crashes_and_faults_and_go_on_at_other_parallelisms() {
+    let build = || Flights { rescales: true, ..Flights::new(100, 1) };
+    schedules::run("flights, rescaled", schedules::random(1_000, 300), build);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 
 use crate::model::{Model, run};
-use crate::support::{Kept, SEED, finish, keys_at_few_positions, owned_hash, restore};
+use crate::support::{Kept, SEED, finish, keys_at_few_positions, owned_hash, restart, restore, restore_chain};
 
 struct Greatest;
 
@@ -108,7 +108,7 @@ fn a_change_keeps_the_old_content_once_and_reading_keeps_nothing() {
 /// Greatest, count and sum, last.
 type Contents = (Option<i64>, Option<(u64, u64)>, Option<u8>);
 
-struct Combined {
+pub(crate) struct Combined {
     table: Table<u64, Row>,
     model: BTreeMap<u64, Contents>,
     groups: Range<u32>,
@@ -117,9 +117,15 @@ struct Combined {
 }
 
 impl Combined {
-    fn new(groups: Range<u32>, max_parallelism: u32, keys: Vec<u64>) -> Combined {
+    pub(crate) fn new(groups: Range<u32>, max_parallelism: u32, keys: Vec<u64>) -> Combined {
         let table = Table::new(groups.clone(), max_parallelism, SEED, states().descriptors());
         Combined { table, model: BTreeMap::new(), groups, max_parallelism, keys }
+    }
+
+    /// Its table can be asked for increments.
+    pub(crate) fn recorded(mut self) -> Combined {
+        self.table.record_changes();
+        self
     }
 
     fn contents(&self, table: &mut Table<u64, Row>) -> BTreeMap<u64, Contents> {
@@ -182,8 +188,20 @@ impl Model for Combined {
         assert_eq!(self.table.len(), self.model.len());
     }
 
-    fn close(&mut self, checkpoint: CheckpointId) {
-        self.table.close_epoch(checkpoint).unwrap();
+    fn close(&mut self, checkpoint: CheckpointId, base: Option<CheckpointId>) -> bool {
+        match base {
+            None => self.table.close_epoch(checkpoint).map(|()| false).unwrap(),
+            Some(base) => self.table.close_epoch_on(checkpoint, base).unwrap(),
+        }
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) {
+        self.table.completed(checkpoint);
+    }
+
+    fn restart(&mut self, chain: &[Vec<Vec<u8>>], checkpoint: CheckpointId, expected: BTreeMap<u64, Contents>) {
+        self.table = restart(&self.table, chain, checkpoint);
+        self.model = expected;
     }
 
     fn advance(&mut self, checkpoint: CheckpointId, budget: usize, kept: &mut Kept) -> Progress {
@@ -194,8 +212,9 @@ impl Model for Combined {
         self.table.abort(checkpoint);
     }
 
-    fn restored(&self, chunks: &[Vec<u8>]) -> BTreeMap<u64, Contents> {
-        let mut table = restore(self.groups.clone(), self.max_parallelism, &states().descriptors(), chunks).unwrap();
+    fn restored(&self, chain: &[Vec<Vec<u8>>]) -> BTreeMap<u64, Contents> {
+        let states = states().descriptors();
+        let mut table = restore_chain(self.groups.clone(), self.max_parallelism, &states, chain).unwrap();
         self.contents(&mut table)
     }
 }

@@ -5,7 +5,9 @@
 mod chunks;
 mod combining;
 mod golden;
+mod increments;
 mod large;
 mod model;
+mod operator;
 mod rows;
 mod support;

@@ -10,7 +10,7 @@ use alluvium_actors::ids::CheckpointId;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::support::{Kept, SEED, keys_at_few_positions, owned_hash, restore};
+use crate::support::{Kept, SEED, keys_at_few_positions, owned_hash, restart, restore_chain};
 
 /// What a model has, to be driven by [`run`].
 pub(crate) trait Model {
@@ -18,10 +18,16 @@ pub(crate) trait Model {
     fn operate(&mut self, random: &mut SmallRng);
     fn content(&self) -> Self::Content;
     fn check(&mut self);
-    fn close(&mut self, checkpoint: CheckpointId);
+    /// Closes the epoch; answers whether what follows is an increment on the base.
+    fn close(&mut self, checkpoint: CheckpointId, base: Option<CheckpointId>) -> bool;
+    /// The checkpoint is complete.
+    fn completed(&mut self, checkpoint: CheckpointId);
+    /// Goes on from a checkpoint that is stored so, with what was in it.
+    fn restart(&mut self, chain: &[Vec<Vec<u8>>], checkpoint: CheckpointId, expected: Self::Content);
     fn advance(&mut self, checkpoint: CheckpointId, budget: usize, kept: &mut Kept) -> Progress;
     fn abort(&mut self, checkpoint: CheckpointId);
-    fn restored(&self, chunks: &[Vec<u8>]) -> Self::Content;
+    /// What a full snapshot and the increments over it hold.
+    fn restored(&self, chain: &[Vec<Vec<u8>>]) -> Self::Content;
 }
 
 /// Operations, and snapshots of which several are open, from a seed. Answers how many snapshots completed.
@@ -38,7 +44,7 @@ pub(crate) fn run<M: Model>(mut model: M, seed: u64, steps: u32) -> u32 {
                 }
             }
             90..93 if open.len() < 4 => {
-                model.close(next);
+                model.close(next, None);
                 open.push((next, model.content()));
                 next = next.next();
             }
@@ -69,10 +75,10 @@ pub(crate) fn run<M: Model>(mut model: M, seed: u64, steps: u32) -> u32 {
 
 fn compare<M: Model>(model: &M, kept: &mut Kept, seed: u64, checkpoint: CheckpointId, expected: &M::Content) {
     let chunks = kept.0.remove(&checkpoint).unwrap_or_default();
-    assert_eq!(model.restored(&chunks), *expected, "seed {seed}, checkpoint {checkpoint}");
+    assert_eq!(model.restored(&[chunks]), *expected, "seed {seed}, checkpoint {checkpoint}");
 }
 
-struct Plains<H> {
+pub(crate) struct Plains<H> {
     table: Table<u64, Plain<i64>, H>,
     model: BTreeMap<u64, i64>,
     groups: Range<u32>,
@@ -81,10 +87,16 @@ struct Plains<H> {
 }
 
 impl<H: Hold<Plain<i64>>> Plains<H> {
-    fn new(groups: Range<u32>, max_parallelism: u32, keys: Vec<u64>) -> Plains<H> {
+    pub(crate) fn new(groups: Range<u32>, max_parallelism: u32, keys: Vec<u64>) -> Plains<H> {
         let states = vec![StateDescriptor::new(StateKind::Value, "sum", &["i64"])];
         let table = Table::new(groups.clone(), max_parallelism, SEED, states);
         Plains { table, model: BTreeMap::new(), groups, max_parallelism, keys }
+    }
+
+    /// Its table can be asked for increments.
+    pub(crate) fn recorded(mut self) -> Plains<H> {
+        self.table.record_changes();
+        self
     }
 }
 
@@ -161,9 +173,21 @@ impl<H: Hold<Plain<i64>>> Model for Plains<H> {
         assert_eq!(self.table.len(), self.model.len());
     }
 
-    fn close(&mut self, checkpoint: CheckpointId) {
+    fn close(&mut self, checkpoint: CheckpointId, base: Option<CheckpointId>) -> bool {
         assert_eq!(content(&self.table, &self.keys, &self.groups, self.max_parallelism), self.model);
-        self.table.close_epoch(checkpoint).unwrap();
+        match base {
+            None => self.table.close_epoch(checkpoint).map(|()| false).unwrap(),
+            Some(base) => self.table.close_epoch_on(checkpoint, base).unwrap(),
+        }
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) {
+        self.table.completed(checkpoint);
+    }
+
+    fn restart(&mut self, chain: &[Vec<Vec<u8>>], checkpoint: CheckpointId, expected: BTreeMap<u64, i64>) {
+        self.table = restart(&self.table, chain, checkpoint);
+        self.model = expected;
     }
 
     fn advance(&mut self, checkpoint: CheckpointId, budget: usize, kept: &mut Kept) -> Progress {
@@ -175,10 +199,10 @@ impl<H: Hold<Plain<i64>>> Model for Plains<H> {
         assert!(!self.table.open_snapshots().contains(&checkpoint));
     }
 
-    fn restored(&self, chunks: &[Vec<u8>]) -> BTreeMap<u64, i64> {
+    fn restored(&self, chain: &[Vec<Vec<u8>>]) -> BTreeMap<u64, i64> {
         let states = self.table.descriptors();
         let table: Table<u64, Plain<i64>, H> =
-            restore(self.groups.clone(), self.max_parallelism, states, chunks).unwrap();
+            restore_chain(self.groups.clone(), self.max_parallelism, states, chain).unwrap();
         content(&table, &self.keys, &self.groups, self.max_parallelism)
     }
 }
@@ -206,7 +230,7 @@ type Row = <States as StateSet>::Row;
 /// Value, list and map of one key.
 type Contents = (Option<i64>, Vec<u32>, BTreeMap<u16, String>);
 
-struct Sets {
+pub(crate) struct Sets {
     table: Table<u64, Row>,
     states: States,
     model: BTreeMap<u64, Contents>,
@@ -216,10 +240,16 @@ struct Sets {
 }
 
 impl Sets {
-    fn new(groups: Range<u32>, max_parallelism: u32, keys: Vec<u64>) -> Sets {
+    pub(crate) fn new(groups: Range<u32>, max_parallelism: u32, keys: Vec<u64>) -> Sets {
         let states: States = (Value::named("sum"), List::named("seen"), Map::named("names"));
         let table = Table::new(groups.clone(), max_parallelism, SEED, states.descriptors());
         Sets { table, states, model: BTreeMap::new(), groups, max_parallelism, keys }
+    }
+
+    /// Its table can be asked for increments.
+    pub(crate) fn recorded(mut self) -> Sets {
+        self.table.record_changes();
+        self
     }
 }
 
@@ -336,9 +366,21 @@ impl Model for Sets {
         assert_eq!(self.table.len(), self.model.len());
     }
 
-    fn close(&mut self, checkpoint: CheckpointId) {
+    fn close(&mut self, checkpoint: CheckpointId, base: Option<CheckpointId>) -> bool {
         assert_eq!(contents(&mut self.table, &self.keys, &self.groups, self.max_parallelism), self.model);
-        self.table.close_epoch(checkpoint).unwrap();
+        match base {
+            None => self.table.close_epoch(checkpoint).map(|()| false).unwrap(),
+            Some(base) => self.table.close_epoch_on(checkpoint, base).unwrap(),
+        }
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) {
+        self.table.completed(checkpoint);
+    }
+
+    fn restart(&mut self, chain: &[Vec<Vec<u8>>], checkpoint: CheckpointId, expected: BTreeMap<u64, Contents>) {
+        self.table = restart(&self.table, chain, checkpoint);
+        self.model = expected;
     }
 
     fn advance(&mut self, checkpoint: CheckpointId, budget: usize, kept: &mut Kept) -> Progress {
@@ -349,9 +391,10 @@ impl Model for Sets {
         self.table.abort(checkpoint);
     }
 
-    fn restored(&self, chunks: &[Vec<u8>]) -> BTreeMap<u64, Contents> {
+    fn restored(&self, chain: &[Vec<Vec<u8>>]) -> BTreeMap<u64, Contents> {
         let states = self.states.descriptors();
-        let mut table: Table<u64, Row> = restore(self.groups.clone(), self.max_parallelism, &states, chunks).unwrap();
+        let mut table: Table<u64, Row> =
+            restore_chain(self.groups.clone(), self.max_parallelism, &states, chain).unwrap();
         contents(&mut table, &self.keys, &self.groups, self.max_parallelism)
     }
 }

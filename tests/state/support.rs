@@ -54,6 +54,48 @@ pub(crate) fn restore<K: Key, R: Row, H: Hold<R>>(
     Ok(table)
 }
 
+/// A table with what a snapshot and the increments over it hold, restored.
+pub(crate) fn restore_chain<K: Key, R: Row, H: Hold<R>>(
+    groups: Range<u32>,
+    max_parallelism: u32,
+    states: &[StateDescriptor],
+    chain: &[Vec<Vec<u8>>],
+) -> Result<Table<K, R, H>, StateError> {
+    let mut table = Table::new(groups, max_parallelism, SEED, states.to_vec());
+    fill(&mut table, chain)?;
+    Ok(table)
+}
+
+/// A table that goes on from a checkpoint, with increments over it.
+pub(crate) fn restart<K: Key, R: Row, H: Hold<R>>(
+    before: &Table<K, R, H>,
+    chain: &[Vec<Vec<u8>>],
+    checkpoint: CheckpointId,
+) -> Table<K, R, H> {
+    let max_parallelism = before.max_parallelism();
+    let mut table = Table::new(before.key_groups(), max_parallelism, SEED, before.descriptors().to_vec());
+    table.record_changes();
+    fill(&mut table, chain).expect("a chain that was restored before");
+    table.restored_from(checkpoint).expect("a table that has counted no epochs");
+    table
+}
+
+fn fill<K: Key, R: Row, H: Hold<R>>(table: &mut Table<K, R, H>, chain: &[Vec<Vec<u8>>]) -> Result<(), StateError> {
+    let (full, increments) = chain.split_first().expect("a chain begins with a full snapshot");
+    let mapping = StateMapping::new(table.descriptors(), table.descriptors())?;
+    table.reserve(full.iter().map(|chunk| ChunkHeader::read(chunk).expect("a header").count as usize).sum());
+    for chunk in full {
+        table.restore_chunk(&mapping, chunk)?;
+    }
+    for increment in increments {
+        let removes = |chunk: &&Vec<u8>| ChunkHeader::read(chunk).expect("a header").removals;
+        for chunk in increment.iter().filter(removes).chain(increment.iter().filter(|chunk| !removes(chunk))) {
+            table.apply_chunk(&mapping, chunk)?;
+        }
+    }
+    Ok(())
+}
+
 /// Finds the key of a hash: XXH3 of eight bytes can be run backwards.
 pub(crate) struct KeysByHash {
     mask: u64,

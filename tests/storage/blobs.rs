@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alluvium::snapshot::{PieceReader, PieceWriter, StateReader, StateWriter, Store, StoreOptions};
+use alluvium::snapshot::{ChunkKind, PieceReader, PieceWriter, StateReader, StateWriter, Store, StoreOptions};
 use alluvium::testing::disk::SimulatedDisk;
 use alluvium_actors::ids::{CheckpointId, OperatorUid, RunNumber};
 use alluvium_actors::ports::store::{CheckpointStore, PieceContent, StoreError, blob_name};
@@ -86,6 +86,42 @@ fn state_is_read_back_by_key_group_from_a_blob_and_inline_alike() {
         assert_eq!(state.chunks_of(0..2).len(), 2);
         assert_eq!(state.chunks_of(8..300).len(), 0);
         assert_eq!(state.chunks_of(5..5).len(), 0);
+    }
+}
+
+#[test]
+fn an_increment_gives_its_removals_before_the_entries_of_their_key_group() {
+    let (_disk, store, run) = store_with_limit(100_000);
+    let mut full = StateWriter::begin(writer(&store, run, 1), &[b"value".to_vec()]).unwrap();
+    assert!(
+        matches!(full.removals(0, 1, 1, b"gone"), Err(StoreError::Refused { .. })),
+        "nothing is below a full piece"
+    );
+    let mut state = StateWriter::begin_increment(writer(&store, run, 2), &[b"a".to_vec(), b"b".to_vec()]).unwrap();
+    state.chunk(0, 7, 1, b"new").unwrap();
+    state.chunk(0, 3, 1, b"other group").unwrap();
+    state.removals(1, 7, 2, b"gone").unwrap();
+    state.removals(0, 7, 1, b"gone too").unwrap();
+    let content = state.finish().unwrap();
+    let state = StateReader::open(PieceReader::new(store.clone(), &content)).unwrap();
+    assert!(state.is_increment());
+    let found: Vec<(u32, ChunkKind, u32, Vec<u8>)> = state
+        .chunks()
+        .iter()
+        .map(|chunk| (chunk.key_group, chunk.kind, chunk.state, state.read(chunk).unwrap()))
+        .collect();
+    let expected = [
+        (3, ChunkKind::Entries, 0, b"other group".to_vec()),
+        (7, ChunkKind::Removals, 0, b"gone too".to_vec()),
+        (7, ChunkKind::Removals, 1, b"gone".to_vec()),
+        (7, ChunkKind::Entries, 0, b"new".to_vec()),
+    ];
+    assert_eq!(found, expected);
+    let PieceContent::Inline(whole) = content else { panic!("it is short") };
+    for bit in 0..whole.len() * 8 {
+        let mut flipped = whole.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(read_everything(&store, &PieceContent::Inline(flipped)).is_err(), "bit {bit}");
     }
 }
 

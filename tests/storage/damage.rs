@@ -286,12 +286,12 @@ fn a_manifest_of_a_later_version_is_refused_as_such() {
     let disk = filled(1, true);
     let file = manifest_file(1, 1);
     let mut later = disk.content(&file).unwrap();
-    later[10] = 2;
+    later[10] = 3;
     let checksum = crc32c::crc32c(&later[..24]);
     later[24..28].copy_from_slice(&checksum.to_le_bytes());
     disk.set_content(&file, &later);
     let fall_back = StoreOptions { fall_back_to_older: true, accept_repeats: true, ..options() };
     let error = start(&disk, fall_back).unwrap_err();
-    assert!(matches!(error, StoreError::TooNew { found: 2, supported: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::TooNew { found: 3, supported: 2, .. }), "{error}");
     assert_names(&error, &file);
 }

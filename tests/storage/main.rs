@@ -16,4 +16,5 @@ mod failures;
 mod history;
 mod lock;
 mod runs;
+mod shared;
 mod wrong_files;

@@ -173,7 +173,7 @@ fn blobs_of_a_completed_checkpoint_are_not_deleted_as_late_ones() {
     let run = begin(&store, None).run;
     let completed = checkpoint(&store, run, 1, false);
     let handles: Vec<_> = completed.blobs().cloned().collect();
-    assert!(matches!(store.delete_blobs(&fence(), &handles), Err(StoreError::Refused { .. })));
+    store.delete_blobs(&fence(), &handles).unwrap();
     store.verify_blob(&handles[0]).unwrap();
     let aborted = blob(&store, &fence(), run, CheckpointId(2), b"late").unwrap();
     store.delete_blobs(&fence(), std::slice::from_ref(&aborted)).unwrap();

@@ -10,6 +10,7 @@ use super::{Ending, Phase, Rights, SupervisorDriver};
 use crate::drive::attempt::WorkCount;
 use crate::drive::control::{Control, Resume, ResumedRegion};
 use crate::drive::deploy::Deployment;
+use crate::drive::finished::finished_before;
 use crate::drive::recovery::{self, Recovered, Trouble};
 use crate::ids::{Attempt, RegionId, SubtaskId};
 use crate::ports::blocking::{Lane, Promise};
@@ -68,6 +69,8 @@ impl SupervisorDriver {
             let restored = manifest.as_ref().map(|manifest| manifest.checkpoint);
             self.setup.listener.event(JobEvent::RunBegan { run: run.run, restored });
         }
+        let finished = manifest.as_ref().map(|manifest| finished_before(&self.setup.plan, manifest));
+        let finished = Arc::new(finished.unwrap_or_default());
         let mut waiting = BTreeSet::new();
         for region in &regions {
             let Rights { fence, work, .. } = &self.rights[region];
@@ -81,6 +84,7 @@ impl SupervisorDriver {
                 run: number.expect("a run without a record has a manifest"),
                 hash_seed: seed.expect("a run without a record has a manifest"),
                 restored: manifest.clone(),
+                finished: Arc::clone(&finished),
                 store: Arc::clone(&self.setup.store),
                 files: Arc::clone(&self.setup.files),
                 fence: fence.clone(),

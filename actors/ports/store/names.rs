@@ -32,6 +32,23 @@ pub fn parse_blob_name(name: &str) -> Option<BlobNameParts<'_>> {
     Some(BlobNameParts { checkpoint, operator, subtask })
 }
 
+/// What stands between the name of a piece and the checkpoint of an increment over it.
+const INCREMENT: &str = "-increment-";
+
+/// The name of the piece that holds what `checkpoint` changed in the piece `piece`: they are in the order of their names.
+#[must_use]
+pub fn increment_name(piece: &str, checkpoint: CheckpointId) -> String {
+    format!("{piece}{INCREMENT}{:020}", checkpoint.0)
+}
+
+/// The piece and the checkpoint of an increment, from its name. Nothing for a piece that stands by itself.
+#[must_use]
+pub fn parse_increment(name: &str) -> Option<(&str, CheckpointId)> {
+    let (piece, checkpoint) = name.split_once(INCREMENT)?;
+    let parsed = CheckpointId(checkpoint.parse().ok()?);
+    (increment_name(piece, parsed) == name).then_some((piece, parsed))
+}
+
 /// The longest part of a name that is taken over as it is.
 const LONGEST_NAME_PART: usize = 60;
 
@@ -72,6 +89,16 @@ mod tests {
         assert_eq!(parse_blob_name(&name), Some(parts));
         assert_eq!(parse_blob_name(&format!("blobs/{name}")), Some(parts));
         assert_eq!(parse_blob_name("manifests/r1-c2"), None);
+    }
+
+    #[test]
+    fn the_name_of_an_increment_says_of_what_and_increments_ascend() {
+        let name = increment_name("keyed", CheckpointId(7));
+        assert_eq!(parse_increment(&name), Some(("keyed", CheckpointId(7))));
+        assert!("keyed" < name.as_str() && name < increment_name("keyed", CheckpointId(10)));
+        for other in ["keyed", "keyed-increment-7", "keyed-increment-", "keyed-increment-0000000000000000000x"] {
+            assert_eq!(parse_increment(other), None, "{other}");
+        }
     }
 
     #[test]

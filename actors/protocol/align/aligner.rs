@@ -1,7 +1,7 @@
 //! The machine of one subtask's alignment.
 
 use super::channels::Channels;
-use super::heard::Heard;
+use super::heard::{Heard, Overtaking};
 use super::{CancelReason, Channel, Effect, Event, Timing};
 use crate::ids::{CheckpointId, Moment};
 use crate::protocol::invariant;
@@ -32,6 +32,8 @@ struct Pending {
     triggered: Moment,
     heard: Moment,
     first_marker: Moment,
+    /// From when on its barrier overtakes.
+    overtakes: Option<Moment>,
 }
 
 impl Aligner {
@@ -46,6 +48,13 @@ impl Aligner {
             heard: Heard::default(),
             last_cut: None,
         }
+    }
+
+    /// The same, with channels that no barrier may overtake: the cut waits for their markers, however late they are.
+    #[must_use]
+    pub fn keeping_order(mut self, channels: impl IntoIterator<Item = Channel>) -> Aligner {
+        self.channels.keep_order(channels);
+        self
     }
 
     /// An aligner that cuts as always but never blocks a channel, so that records behind a barrier slip into the cut.
@@ -96,7 +105,13 @@ impl Aligner {
                     self.cancel(checkpoint, CancelReason::AbortedByCoordinator, effects);
                     return;
                 }
-                Pending { checkpoint, triggered, heard: notice.map_or(now, |notice| notice.at), first_marker: now }
+                Pending {
+                    checkpoint,
+                    triggered,
+                    heard: notice.map_or(now, |notice| notice.at),
+                    first_marker: now,
+                    overtakes: notice.and_then(|notice| notice.overtakes).map(|overtakes| overtakes.from),
+                }
             }
         };
         // The last channel, and so a single one, is never blocked: its marker is the cut.
@@ -189,11 +204,42 @@ impl Aligner {
             return;
         }
         let heard = notice.map_or(now, |notice| notice.at);
-        self.cut(now, Pending { checkpoint, triggered, heard, first_marker: now }, effects);
+        self.cut(now, Pending { checkpoint, triggered, heard, first_marker: now, overtakes: None }, effects);
+    }
+
+    fn overtakes(&mut self, now: Moment, checkpoint: CheckpointId, overtaking: Overtaking) {
+        if let Some(pending) = self.pending.as_mut().filter(|pending| pending.checkpoint == checkpoint) {
+            pending.overtakes = Some(overtaking.from);
+        } else if !self.is_settled(checkpoint) {
+            self.heard.note(now, checkpoint, |notice| notice.overtakes = Some(overtaking));
+        }
+    }
+
+    /// Cuts if the time of an overtaking barrier has come: the newest one, which passes over all others.
+    fn overtake(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        if self.channels.may_be_overtaken_by_message()
+            && let Some((checkpoint, Overtaking { triggered, .. })) = self.heard.newest_overtaking(now)
+        {
+            self.pass_over(checkpoint, effects);
+            let heard = self.heard.take(checkpoint).map_or(now, |notice| notice.at);
+            let pending = Pending { checkpoint, triggered, heard, first_marker: now, overtakes: None };
+            self.cut_overtaking(now, pending, effects);
+        } else if let Some(pending) = self.pending
+            && pending.overtakes.is_some_and(|from| from <= now)
+            && self.channels.may_be_overtaken()
+        {
+            self.cut_overtaking(now, pending, effects);
+        }
+    }
+
+    /// Cuts although some channels owe the marker: what comes in front of it is captured.
+    fn cut_overtaking(&mut self, now: Moment, pending: Pending, effects: &mut Vec<Effect>) {
+        effects.extend(self.channels.owed().map(Effect::Capture));
+        self.cut(now, pending, effects);
     }
 
     fn cut(&mut self, now: Moment, pending: Pending, effects: &mut Vec<Effect>) {
-        let Pending { checkpoint, triggered, heard, first_marker } = pending;
+        let Pending { checkpoint, triggered, heard, first_marker, overtakes: _ } = pending;
         let timing = Timing {
             notice_delay: heard.since(triggered),
             start_delay: first_marker.since(triggered),
@@ -261,17 +307,25 @@ impl Machine for Aligner {
                 self.marker(now, channel, (checkpoint, triggered), effects);
             }
             Event::Announcement { checkpoint } => self.announcement(now, checkpoint),
+            Event::Overtakes { checkpoint, triggered, from } => {
+                self.overtakes(now, checkpoint, Overtaking { from, triggered });
+            }
+            Event::Deadline => {}
             Event::CancelMarker { channel, checkpoint } => self.cancel_marker(channel, checkpoint, effects),
             Event::ChannelEnded { channel } => self.channel_ended(now, channel, effects),
             Event::Trigger { checkpoint, triggered } => self.trigger(now, checkpoint, triggered, effects),
             Event::AbortNotice { checkpoint } => self.abort_notice(now, checkpoint, effects),
             Event::CutFailed { checkpoint } => self.cut_failed(checkpoint, effects),
         }
+        self.overtake(now, effects);
     }
 
-    /// None: an aligned checkpoint that takes too long is given up by the coordinator.
+    /// The first moment at which a barrier overtakes, if nothing but time is in its way. None where all are aligned: a checkpoint that takes
+    /// too long is then given up by the coordinator.
     fn next_deadline(&self) -> Option<Moment> {
-        None
+        let pending = self.pending.and_then(|pending| pending.overtakes).filter(|_| self.channels.may_be_overtaken());
+        let heard = self.heard.next_overtaking().filter(|_| self.channels.may_be_overtaken_by_message());
+        pending.into_iter().chain(heard).min()
     }
 
     fn check(&self) -> Result<(), Violation> {

@@ -17,13 +17,38 @@ enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Channels {
     standing: Vec<Standing>,
+    /// Those that no barrier may overtake, in ascending order.
+    ordered: Vec<Channel>,
     delivered: u32,
     ended: u32,
 }
 
 impl Channels {
     pub(super) fn new(channels: u32) -> Channels {
-        Channels { standing: vec![Standing::Open; channels as usize], delivered: 0, ended: 0 }
+        Channels { standing: vec![Standing::Open; channels as usize], ordered: Vec::new(), delivered: 0, ended: 0 }
+    }
+
+    /// Lets no barrier overtake these channels.
+    pub(super) fn keep_order(&mut self, channels: impl IntoIterator<Item = Channel>) {
+        self.ordered.extend(channels);
+        self.ordered.sort_unstable();
+        self.ordered.dedup();
+    }
+
+    /// Whether no channel that may not be overtaken owes the marker.
+    pub(super) fn may_be_overtaken(&self) -> bool {
+        self.ordered.iter().all(|channel| self.standing.get(channel.position()) != Some(&Standing::Open))
+    }
+
+    /// Whether no channel that may not be overtaken is open, so that a barrier that nobody delivered may overtake.
+    pub(super) fn may_be_overtaken_by_message(&self) -> bool {
+        self.ordered.iter().all(|channel| self.standing.get(channel.position()) == Some(&Standing::Ended))
+    }
+
+    /// The channels that owe the marker, in ascending order.
+    pub(super) fn owed(&self) -> impl Iterator<Item = Channel> + '_ {
+        let open = |(_, standing): &(u32, &Standing)| **standing == Standing::Open;
+        (0..).zip(&self.standing).filter(open).map(|(number, _)| Channel(number))
     }
 
     /// How many channels have not ended.

@@ -23,6 +23,15 @@
 //! * Every id that the subtask heard of is resolved once, and the resolutions leave in ascending order: on each output
 //!   the barriers and cancel markers therefore ascend too, which is what the subsuming rule of the next subtask builds on.
 //!
+//! A barrier may *overtake* from a moment on ([`Event::Overtakes`], rules 3, 26 and 28):
+//!
+//! * From that moment the subtask no longer waits: it cuts at once, on the message alone if no marker came, and every open channel that
+//!   still owes the marker is captured: the frames in front of its marker belong to the checkpoint ([`Effect::Capture`], [`Capture`]).
+//!   Until that moment all is as above, and a channel that delivered is blocked.
+//! * A channel whose order is kept ([`Aligner::keeping_order`]: what it brings could not be shared out anew) is never overtaken: the cut
+//!   waits for its marker.
+//! * An overtaking barrier subsumes every older checkpoint as soon as it cuts, since nothing of them can be captured any more.
+//!
 //! The tracker keeps these, but for what it means to wait:
 //!
 //! * It never blocks a channel. It cuts when every open channel has come to the marker; records that came behind a marker are in the cut too.
@@ -32,6 +41,7 @@
 
 mod aligner;
 mod alignment;
+mod capture;
 mod channels;
 mod heard;
 mod tracker;
@@ -44,6 +54,7 @@ use crate::protocol::coordinator::DeclineReason;
 
 pub use aligner::Aligner;
 pub use alignment::{Alignment, CheckpointMode};
+pub use capture::{Capture, Captured, Seen};
 pub use heard::REMEMBERED_IDS;
 pub use tracker::{TRACKED_CHECKPOINTS, Tracker};
 
@@ -82,6 +93,18 @@ pub enum Event {
         /// The checkpoint of the barrier.
         checkpoint: CheckpointId,
     },
+    /// The barrier of `checkpoint` may overtake from a moment on. Follows directly on the [`Event::Marker`], the [`Event::Announcement`] or the
+    /// [`Event::Trigger`] of such a barrier.
+    Overtakes {
+        /// The checkpoint of the barrier.
+        checkpoint: CheckpointId,
+        /// When the coordinator triggered the checkpoint.
+        triggered: Moment,
+        /// From when on.
+        from: Moment,
+    },
+    /// The time is [`next_deadline`](crate::protocol::machine::Machine::next_deadline).
+    Deadline,
     /// A cancel marker reached the head of `channel`: the producer will not deliver the barrier of `checkpoint`.
     CancelMarker {
         /// Where.
@@ -124,6 +147,8 @@ pub enum Effect {
     Block(Channel),
     /// Take from this channel again.
     Unblock(Channel),
+    /// The checkpoint that is cut next, and directly after this, holds of this channel what comes in front of its marker.
+    Capture(Channel),
     /// Take the snapshot now, before anything else is taken from any channel, and forward the barrier.
     Cut {
         /// The checkpoint.

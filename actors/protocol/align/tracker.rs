@@ -290,6 +290,8 @@ impl Machine for Tracker {
                 self.marker(now, channel, (checkpoint, triggered), effects);
             }
             Event::Announcement { checkpoint } => self.announcement(now, checkpoint),
+            // Where no channel waits there is nothing to overtake.
+            Event::Overtakes { .. } | Event::Deadline => {}
             Event::CancelMarker { channel, checkpoint } => self.cancel_marker(now, channel, checkpoint, effects),
             Event::ChannelEnded { channel } => self.channel_ended(now, channel, effects),
             Event::Trigger { checkpoint, triggered } => self.trigger(now, checkpoint, triggered, effects),

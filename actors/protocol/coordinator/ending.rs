@@ -49,9 +49,23 @@ impl Coordinator {
             Acknowledgement::UnknownSubtask | Acknowledgement::UnknownCheckpoint => true,
             Acknowledgement::Duplicate | Acknowledgement::Ignored => false,
         };
+        let refused = self.pending.get(&checkpoint).is_some_and(|pending| self.is_partly_finished(pending, subtask));
+        if refused {
+            self.abort(now, checkpoint, FailureReason::PartlyFinishedUnionState, effects);
+        }
         if discard {
             effects.push(Effect::DiscardSnapshot { subtask, checkpoint });
         }
+    }
+
+    /// Whether `subtask` has acknowledged as finished and another of its node as not finished, or the other way round, and an operator there keeps a union list.
+    fn is_partly_finished(&self, pending: &Pending, subtask: SubtaskId) -> bool {
+        if !self.settings.union_nodes.contains(&subtask.node) || pending.may_be_stored() {
+            return false;
+        }
+        let Some(acknowledged) = pending.acknowledged.get(&subtask) else { return false };
+        let mut of_node = pending.acknowledged.iter().filter(|(other, _)| other.node == subtask.node);
+        of_node.any(|(_, other)| other.finished != acknowledged.finished)
     }
 
     pub(super) fn declined(

@@ -52,6 +52,12 @@ pub enum FailureReason {
     /// The manifest could not be written.
     #[error("the checkpoint could not be finalized: its manifest was not written")]
     FinalizeCheckpointFailure,
+    /// An operator with a union list has subtasks that have come to the end of their data beside others that have not. With union list state every instance
+    /// gets what all hold, so Apache Flink refuses such a checkpoint, and so does this runtime.
+    #[error(
+        "an operator with union list state has finished in some of its subtasks and not in others; the next checkpoint can be taken when all of them have"
+    )]
+    PartlyFinishedUnionState,
     /// It stayed unknown whether the manifest was written; the job was failed and nothing was touched.
     #[error("it is unknown whether the checkpoint was stored")]
     CheckpointUnsettled,
@@ -65,7 +71,7 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// Every reason.
-    pub const ALL: [FailureReason; 17] = [
+    pub const ALL: [FailureReason; 18] = [
         FailureReason::TooManyCheckpointRequests,
         FailureReason::MinimumTimeBetweenCheckpoints,
         FailureReason::NotAllRequiredTasksRunning,
@@ -80,6 +86,7 @@ impl FailureReason {
         FailureReason::TaskCheckpointFailure,
         FailureReason::IoException,
         FailureReason::FinalizeCheckpointFailure,
+        FailureReason::PartlyFinishedUnionState,
         FailureReason::CheckpointUnsettled,
         FailureReason::CheckpointCoordinatorSuspend,
         FailureReason::CheckpointCoordinatorShutdown,
@@ -87,7 +94,7 @@ impl FailureReason {
 
     /// Whether a checkpoint that failed for this reason counts among the tolerable ones. Five do, as in Apache Flink: they
     /// say that snapshots cannot be taken or stored. The others say that none was due, that a better one came, that the
-    /// attempt ends anyway, or they follow from the failure of another checkpoint.
+    /// attempt ends anyway, that some subtasks have ended (a bounded job whose subtasks end one after the other would fail for it, again after each restart), or they follow from the failure of another checkpoint.
     #[must_use]
     pub fn counts(self) -> bool {
         match self {
@@ -105,6 +112,7 @@ impl FailureReason {
             | FailureReason::CheckpointDeclinedSubsumed
             | FailureReason::CheckpointDeclinedOnCancellationBarrier
             | FailureReason::TaskCheckpointFailure
+            | FailureReason::PartlyFinishedUnionState
             | FailureReason::CheckpointUnsettled
             | FailureReason::CheckpointCoordinatorSuspend
             | FailureReason::CheckpointCoordinatorShutdown => false,

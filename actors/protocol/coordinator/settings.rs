@@ -1,7 +1,10 @@
 //! What the coordinator is told about when and how often to take a checkpoint.
 
+use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
+
+use crate::ids::NodeId;
 
 /// The settings of a [`Coordinator`](super::Coordinator). They are checked where a job is built; the machine takes
 /// them as they are.
@@ -16,6 +19,9 @@ pub struct Settings {
     /// The time from the completion of a checkpoint to the next periodic trigger, at least. If it is longer than the
     /// interval it takes the interval's place. Requests of a user do not wait for it.
     pub minimum_pause: Duration,
+    /// The time from the trigger of a periodic or manual checkpoint after which its barriers overtake what waits in front of them; zero for at once. None
+    /// aligns always. Needs one checkpoint at a time.
+    pub overtake_after: Option<Duration>,
     /// The most checkpoints that may be under way at one time.
     pub maximum_concurrent: NonZeroUsize,
     /// How many completed checkpoints are kept; older ones are deleted.
@@ -40,6 +46,8 @@ pub struct Settings {
     pub records: usize,
     /// Of how many checkpoints the statistics are kept, those under way included.
     pub history: usize,
+    /// The nodes with an operator that keeps a union list: no checkpoint may hold some of their subtasks as finished and others as not. The plan says which they are.
+    pub union_nodes: BTreeSet<NodeId>,
 }
 
 impl Default for Settings {
@@ -51,6 +59,7 @@ impl Default for Settings {
             interval: None,
             timeout: Duration::from_secs(600),
             minimum_pause: Duration::ZERO,
+            overtake_after: None,
             maximum_concurrent: NonZeroUsize::MIN,
             retained: NonZeroUsize::MIN,
             maximum_queued_requests: NonZeroUsize::new(1_000).expect("1,000 is not zero"),
@@ -62,6 +71,7 @@ impl Default for Settings {
             slow_after: None,
             records: 0,
             history: 10,
+            union_nodes: BTreeSet::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alluvium_actors::protocol::align::CheckpointMode;
 use alluvium_actors::protocol::supervise::{RestartStrategy, RestartStrategyError};
 
 use super::Options;
@@ -10,6 +11,9 @@ use crate::snapshot::LARGEST_INLINE_LIMIT;
 
 /// The shortest interval between periodic checkpoints, and the shortest timeout.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The highest value of [`Options::max_space_amplification`].
+pub const GREATEST_AMPLIFICATION: f64 = 1_000.0;
 
 impl Options {
     /// Everything that is wrong with these options, apart from what depends on the graph.
@@ -48,6 +52,16 @@ impl Options {
         if self.maximum_concurrent > 1 && !self.minimum_pause.is_zero() {
             errors.push(OptionError::PauseWithConcurrency { maximum_concurrent: self.maximum_concurrent });
         }
+        if self.unaligned {
+            if self.mode == CheckpointMode::AtLeastOnce {
+                errors.push(OptionError::UnalignedAtLeastOnce);
+            }
+            if self.maximum_concurrent > 1 {
+                errors.push(OptionError::UnalignedWithConcurrency { maximum_concurrent: self.maximum_concurrent });
+            }
+        } else if let Some(timeout) = self.aligned_timeout {
+            errors.push(OptionError::TimeoutWithoutUnaligned { timeout });
+        }
         if self.interval.is_none() && !self.minimum_pause.is_zero() {
             errors.push(OptionError::PauseWithoutInterval { pause: self.minimum_pause });
         }
@@ -85,6 +99,20 @@ impl Options {
         if self.inline_limit > LARGEST_INLINE_LIMIT {
             errors.push(OptionError::InlineLimit { bytes: self.inline_limit });
         }
+        if self.max_increments == Some(0) {
+            errors.push(OptionError::NoIncrement);
+        }
+        if let Some(amplification) = self.max_space_amplification
+            && !(amplification > 1.0 && amplification <= GREATEST_AMPLIFICATION)
+        {
+            errors.push(OptionError::SpaceAmplification { amplification });
+        }
+        let chains = [
+            ("max_increments(..)", self.max_increments.is_some()),
+            ("max_space_amplification(..)", self.max_space_amplification.is_some()),
+        ];
+        let given = chains.into_iter().filter(|(_, given)| *given && !self.incremental);
+        errors.extend(given.map(|(option, _)| OptionError::WithoutIncrements { option }));
         if self.accept_repeats && !self.fall_back_to_older {
             errors.push(OptionError::RepeatsWithoutFallBack);
         }
@@ -133,6 +161,27 @@ pub enum OptionError {
     PauseWithConcurrency {
         /// What was given.
         maximum_concurrent: usize,
+    },
+    /// Where no channel waits there is nothing to overtake.
+    #[error(
+        "unaligned() and CheckpointMode::AtLeastOnce exclude each other: at least once, no barrier waits for another; leave one of them out"
+    )]
+    UnalignedAtLeastOnce,
+    /// What is in flight belongs to one checkpoint.
+    #[error(
+        "unaligned() and maximum_concurrent_checkpoints({maximum_concurrent}) exclude each other: allow one checkpoint at a time, or leave out unaligned()"
+    )]
+    UnalignedWithConcurrency {
+        /// What was given.
+        maximum_concurrent: usize,
+    },
+    /// Without unaligned checkpoints nothing ever overtakes.
+    #[error(
+        "aligned_checkpoint_timeout({timeout:?}) has no effect without unaligned(): give that too, or leave it out"
+    )]
+    TimeoutWithoutUnaligned {
+        /// What was given.
+        timeout: Duration,
     },
     /// A pause between periodic checkpoints that are off.
     #[error(
@@ -197,6 +246,23 @@ pub enum OptionError {
     InlineLimit {
         /// What was given.
         bytes: usize,
+    },
+    /// A chain without increments.
+    #[error("max_increments(0) leaves no room for an increment: give at least 1, or incremental(false)")]
+    NoIncrement,
+    /// A chain is never smaller than its full piece.
+    #[error(
+        "max_space_amplification({amplification}) is not above 1 and at most {GREATEST_AMPLIFICATION}: give 1.5 for half as much again as the full state"
+    )]
+    SpaceAmplification {
+        /// What was given.
+        amplification: f64,
+    },
+    /// What is to be done about increments that there are not.
+    #[error("{option} has no effect where every checkpoint is self-contained: give incremental(true), or leave it out")]
+    WithoutIncrements {
+        /// Which option was given.
+        option: &'static str,
     },
     /// Repeats are accepted, but only a fall-back causes them.
     #[error("accept_repeats() has no effect without fall_back_to_older(): give both, or neither")]

@@ -12,7 +12,8 @@ use super::{Check, Scene, Verdict, Violation, few};
 use crate::snapshot::{checkpoint_of_blob, stored_manifest};
 
 /// The store on the simulated disk: while the job runs, every blob that a manifest names is there in its length, and those of an aborted checkpoint are gone
-/// when a later one is complete, if nothing has failed since; when it has finished, one final checkpoint is left, and no blob that it does not name.
+/// when a later one is complete, if nothing has failed since; no blob of a complete checkpoint stays for long that no manifest names any more; when the job has finished, one final checkpoint is left, and no
+/// blob that it does not name.
 #[derive(Debug, Default)]
 pub struct StoreFiles {
     /// What the manifests that are there name, as far as they were read.
@@ -23,7 +24,14 @@ pub struct StoreFiles {
     triggered: CheckpointId,
     /// Aborted checkpoints since anything failed, each with the newest that had been triggered. What a failure leaves behind, the next run removes.
     aborted: BTreeMap<CheckpointId, CheckpointId>,
+    /// How many checkpoints were completed.
+    completed: u64,
+    /// Blobs that no manifest names, each with how many checkpoints were complete when it was first seen so.
+    unnamed: BTreeMap<String, u64>,
 }
+
+/// A blob of a chain that was folded waits for the next complete checkpoint, and what is shared with a pending one for that. So many later ones are enough for anything.
+const PATIENCE: u64 = 4;
 
 impl StoreFiles {
     /// Of the job's own store.
@@ -62,6 +70,7 @@ impl StoreFiles {
         let (processes, events) = (scene.history.processes().len(), scene.history.events());
         if processes > self.heard.0 || !scene.world.calm {
             self.aborted.clear();
+            self.unnamed.clear();
         }
         for (_, event) in &events[self.heard.1..] {
             match event {
@@ -69,7 +78,11 @@ impl StoreFiles {
                 JobEvent::Aborted { checkpoint, .. } if scene.world.calm => {
                     self.aborted.insert(*checkpoint, self.triggered);
                 }
-                JobEvent::Failed(_) | JobEvent::Restarting { .. } | JobEvent::RunBegan { .. } => self.aborted.clear(),
+                JobEvent::Completed { .. } => self.completed += 1,
+                JobEvent::Failed(_) | JobEvent::Restarting { .. } | JobEvent::RunBegan { .. } => {
+                    self.aborted.clear();
+                    self.unnamed.clear();
+                }
                 _ => {}
             }
         }
@@ -101,6 +114,32 @@ impl StoreFiles {
     }
 }
 
+impl StoreFiles {
+    /// A blob that no manifest names any more, and that is there all the same after several further checkpoints.
+    fn orphaned(&mut self, store: &Path, files: &BTreeSet<PathBuf>) -> Result<(), Violation> {
+        let named: BTreeSet<&str> =
+            self.read.iter().flat_map(|(_, manifest)| manifest.blobs().map(|blob| blob.name.as_str())).collect();
+        let newest = self.read.iter().map(|(_, manifest)| manifest.checkpoint).max().unwrap_or_default();
+        let unnamed: BTreeSet<&str> = files
+            .iter()
+            .filter_map(|path| path.strip_prefix(store).ok()?.to_str())
+            .filter(|name| !named.contains(name) && !name.ends_with(".tmp"))
+            .filter(|name| checkpoint_of_blob(name).is_some_and(|(checkpoint, _)| checkpoint <= newest))
+            .collect();
+        self.unnamed.retain(|name, _| unnamed.contains(name.as_str()));
+        for name in unnamed {
+            let since = *self.unnamed.entry(name.to_owned()).or_insert(self.completed);
+            if self.completed - since > PATIENCE {
+                let later = self.completed - since;
+                return Err(Violation::new(format!(
+                    "no checkpoint names the blob {name}, {later} checkpoints were completed since that is so, nothing has failed meanwhile, and it is still there: the store fills up"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn is_lost(manifest: &Manifest, blob: &BlobHandle, found: &str) -> Violation {
     let (checkpoint, name, length) = (manifest.checkpoint, &blob.name, blob.length);
     Violation::new(format!(
@@ -122,6 +161,9 @@ impl Check for StoreFiles {
             }
         }
         self.hear(scene);
+        if scene.world.calm {
+            self.orphaned(store, &files)?;
+        }
         self.lingering(store, &files)
     }
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use alluvium_actors::ports::files::FileOperation;
 
-use crate::fault::Random;
-use crate::fault::{CERTAIN, DiskFault, DiskRule, OPERATIONS, is_effect, operation_name};
+use crate::fault::{CERTAIN, DiskFault, DiskRule, OPERATIONS, Random, is_effect, operation_name};
 
 /// Something that went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]

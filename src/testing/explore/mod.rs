@@ -22,8 +22,7 @@ use self::workers::{Crew, Gathered};
 use super::job_test::JobTest;
 use super::repeat::{name_of_test, repeat_command};
 use super::simulation::{Faults, Report, Scenario, Simulation, Trouble};
-use crate::fault::Random;
-use crate::fault::{Fault, FaultPlan, Point};
+use crate::fault::{Fault, FaultPlan, Point, Random};
 
 pub use self::enumerate::Hits;
 pub use self::file::{EXTENSION, ScheduleFile, ScheduleFileError};
@@ -441,8 +440,8 @@ impl fmt::Display for Found {
         match shrunk.schedule() {
             None => writeln!(
                 formatter,
-                "{runs} runs were made until then; the first that failed did not fail again when everything that went wrong in it was named one by one: something in it depends on more than \
-                 the run"
+                "{runs} runs were made until then; the first that failed did not fail in the same way again when everything that went wrong in it was named one by one: something in it depends on \
+                 more than the run"
             )?,
             Some(schedule) => {
                 writeln!(
@@ -460,6 +459,8 @@ impl fmt::Display for Found {
                 writeln!(formatter, "it is saved in {}: keep the file, and `Replay` runs it for ever", path.display())?
             }
             Some(Err(error)) => writeln!(formatter, "it could not be saved: {error}")?,
+            // What does not come again cannot be kept.
+            None if shrunk.schedule().is_none() => {}
             None => writeln!(
                 formatter,
                 "to save it as a regression test, run again with ALLUVIUM_SIMULATION_SAVE=directory"

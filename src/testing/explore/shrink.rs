@@ -300,6 +300,25 @@ mod tests {
     }
 
     #[test]
+    fn every_way_of_a_violation_is_said_so_by_a_checker() {
+        let checkers = [
+            include_str!("../check/effects.rs"),
+            include_str!("../check/lineage.rs"),
+            include_str!("../check/exactly_once.rs"),
+            include_str!("../check/at_least_once.rs"),
+            include_str!("../check/cut.rs"),
+            include_str!("../check/output.rs"),
+            include_str!("../check/commits.rs"),
+            include_str!("../check/store_files.rs"),
+            include_str!("../models/ledger.rs"),
+        ]
+        .concat();
+        for words in WAYS.concat() {
+            assert!(checkers.contains(words), "no checker says `{words}`");
+        }
+    }
+
+    #[test]
     fn of_several_faults_those_are_left_that_it_takes() {
         let drop_and_crash = shrunk(SHRINKING_RUNS, |_, faults| {
             let has = |text: &str| faults.iter().any(|fault| fault.to_string().contains(text));

@@ -1,5 +1,6 @@
 //! One process of a run, as the function that builds the job sees it.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::job::Options;
@@ -35,6 +36,34 @@ impl<'a, 'b> TestProcess<'a, 'b> {
     /// A number that the seed decides.
     pub fn random(&mut self) -> u64 {
         self.boot.random()
+    }
+
+    /// A parallelism in this range, decided by the seed for each process anew: so that the job, after a stop or a crash, goes on wider or narrower than before.
+    ///
+    /// ```
+    /// use alluvium::Job;
+    /// use alluvium::testing::JobTest;
+    /// use alluvium::testing::check::ExactlyOnce;
+    ///
+    /// JobTest::new(|run| {
+    ///     let numbers = run.records("numbers", 60, |index| index).splits(3).rate(2_000);
+    ///     let copies = run.ledger("copies");
+    ///     run.check(ExactlyOnce::new(&numbers, |number| *number, &copies, |copy: &u64| *copy));
+    ///     run.job(move |process| {
+    ///         let job = Job::new("copies").parallelism(process.parallelism(1..=4));
+    ///         job.source("numbers", numbers.clone()).sink("copies", copies.clone());
+    ///         job.build()
+    ///     });
+    /// })
+    /// .seeds(0..5);
+    /// ```
+    ///
+    /// # Panics
+    /// When the range is empty or begins with 0.
+    pub fn parallelism(&mut self, range: RangeInclusive<u32>) -> u32 {
+        let (least, most) = (*range.start(), *range.end());
+        assert!((1..=most).contains(&least), "{least}..={most} is no range of parallelisms: give one from 1 on");
+        least + (self.boot.random() % (u64::from(most - least) + 1)) as u32
     }
 
     /// Runs the job with these options in this process.

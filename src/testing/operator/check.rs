@@ -66,7 +66,8 @@ pub enum RestoreError {
     /// The operator does not do the same when the same is done with it, so that nothing can be compared: it takes something from a clock, from chance, or from what an earlier instance
     /// left in memory that both share.
     #[error(
-        "{course}, done twice, does not end the same: take time, chance and memory from the operator's context and state\n  {}", differences.join("\n  ")
+        "{course}, done twice, does not end the same: take time, chance and memory from the operator's context and state, and keep there what has an order (a `HashSet` is stored in a random \
+         one, a `BTreeSet` is not)\n  {}", differences.join("\n  ")
     )]
     NotDeterministic {
         /// How it was run, both times.
@@ -105,7 +106,8 @@ struct Outcome {
 
 impl<I: Clone, U: Record> OperatorTest<I, U> {
     /// Runs `records` through the operator, one after the other, with cuts and restores that a seed decides, at parallelism before and after that it decides
-    /// too: the keyed state must end as it does in one subtask without any of that, and all together the same records must come out, in any order.
+    /// too: the state must end as it does in one subtask without any of that, and all together the same records must come out, in any order. Of operator state the
+    /// elements count, whichever instance holds them and in whatever order, and broadcast maps, which must be the same in all instances.
     ///
     /// It finds what an operator keeps where no checkpoint sees it, in a plain field for example, and what depends on other keys of the same subtask. An operator
     /// that emits [where it runs](crate::operator::KeyedContext::subtask) differs by intent. State is compared as it is encoded, maps without regard to
@@ -330,7 +332,8 @@ fn differences(found: &Outcome, expected: &Outcome) -> Vec<String> {
 
 impl fmt::Display for Entry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "state `{}` of `{}`, key {}", self.state, self.uid, self.key)
+        write!(formatter, "state `{}` of `{}`", self.state, self.uid)?;
+        self.key.as_ref().map_or(Ok(()), |key| write!(formatter, ", key {key}"))
     }
 }
 

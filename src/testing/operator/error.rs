@@ -58,6 +58,14 @@ pub enum OperatorTestError {
         /// The uids of the operators with keyed state.
         stored: Vec<String>,
     },
+    /// The operator keeps no operator state, or there is none of that uid.
+    #[error("there is no operator state of `{uid}`; there is some of {}", listed(stored))]
+    NoSuchStatefulOperator {
+        /// The uid that was asked for.
+        uid: String,
+        /// The uids of the operators with operator state.
+        stored: Vec<String>,
+    },
     /// A state was read as of another kind, or its keys or values as of another type.
     #[error("the state of `{uid}` is read as something else than was stored: {error}")]
     StateOfOtherType {

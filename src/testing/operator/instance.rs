@@ -218,6 +218,8 @@ impl Instance {
             store: Arc::clone(&self.store) as Arc<dyn CheckpointStore>,
             files: Arc::new(SystemFiles::new()),
             fence: self.fence.clone(),
+            // One operator by hand has no neighbours: nothing is ever in flight in front of it.
+            inputs: Arc::default(),
             restored: restored.cloned(),
             calls: Arc::default(),
         };
@@ -365,7 +367,7 @@ impl Instance {
         let checkpoint = self.next_checkpoint;
         self.next_checkpoint = checkpoint.next();
         self.store.reserve_ids(&self.fence, self.run, checkpoint.next())?;
-        let barrier = Barrier { checkpoint, kind: CheckpointKind::Manual, triggered: self.host.now() };
+        let barrier = Barrier { checkpoint, kind: CheckpointKind::Manual, triggered: self.host.now(), overtakes: None };
         for (edge, subtask) in &self.inputs {
             edge.force_send(Frame::Barrier(barrier));
             self.subtasks[*subtask].driver.receive(Control::BarrierAnnounced { channel: 0, barrier });

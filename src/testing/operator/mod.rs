@@ -53,6 +53,7 @@
 mod check;
 mod error;
 mod instance;
+mod operator_state;
 mod running;
 mod snapshot;
 mod state;
@@ -73,6 +74,7 @@ use crate::storage::MemoryStorage;
 
 pub use self::check::{RestoreCheck, RestoreError};
 pub use self::error::OperatorTestError;
+pub use self::operator_state::OperatorStateView;
 pub use self::running::RunningOperator;
 pub use self::snapshot::Snapshot;
 pub use self::state::KeyedStateView;

@@ -13,13 +13,14 @@ use alluvium_actors::ports::task::Failure;
 use super::Either;
 use super::error::OperatorTestError;
 use super::instance::{Emitted, Instance};
+use super::operator_state::OperatorStateView;
 use super::snapshot::Snapshot;
 use super::state::KeyedStateView;
 use crate::graph::SideTap;
 use crate::operator::SideOutput;
 use crate::record::batch::{Batch, Slice};
 use crate::record::{Key, Record};
-use crate::state::StateSet;
+use crate::state::{OperatorStateSet, StateSet};
 use crate::testing::tree::Tree;
 
 /// An instance of an [`OperatorTest`](super::OperatorTest), with all its subtasks. After each call everything has happened that follows from it.
@@ -154,6 +155,23 @@ impl<I, U: Record> RunningOperator<I, U> {
         let cut = self.instance.cut();
         let manifest = self.collect(cut)?;
         let view = KeyedStateView::read(self.instance.store(), &manifest, uid, &states);
+        self.instance.discard(&manifest)?;
+        view
+    }
+
+    /// Reads operator states of operator `uid` as they are now: one, or all of those that it declares (`MyOperator.state()`). For that a checkpoint is cut, read, and
+    /// aborted.
+    ///
+    /// # Errors
+    /// When there is no such operator or state, or it is of another kind or type; when an operator fails, or had failed before.
+    pub fn operator_state<S: OperatorStateSet>(
+        &mut self,
+        uid: &str,
+        states: S,
+    ) -> Result<OperatorStateView<S>, OperatorTestError> {
+        let cut = self.instance.cut();
+        let manifest = self.collect(cut)?;
+        let view = OperatorStateView::read(self.instance.store(), &manifest, uid, &states);
         self.instance.discard(&manifest)?;
         view
     }

@@ -7,10 +7,11 @@ use alluvium_actors::ports::store::{CheckpointStore, Manifest, StoreError};
 
 use super::JOB;
 use super::error::OperatorTestError;
-use super::state::{Contents, KeyedStateView, uids};
+use super::operator_state::OperatorStateView;
+use super::state::{Contents, KeyedStateView, has_operator_state, uids};
 use crate::record::Key;
 use crate::snapshot::{Archive, Store, StoreOptions};
-use crate::state::StateSet;
+use crate::state::{OperatorStateSet, StateSet};
 
 /// What a checkpoint holds of an operator, of all its subtasks: the very bytes that a store would hold. A value: it can be restored any number of times,
 /// and kept as a file.
@@ -76,10 +77,14 @@ impl Snapshot {
         self.manifest.shapes.iter().find(|shape| shape.uid.as_str() == uid).map(|shape| shape.parallelism)
     }
 
-    /// The uids of the operators with keyed state.
+    /// The uids of the operators with keyed or operator state.
     #[must_use]
     pub fn operators(&self) -> Vec<String> {
-        uids(&self.manifest)
+        let mut all = uids(&self.manifest);
+        all.extend(has_operator_state(&self.manifest));
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// Reads states of operator `uid`: one, or all of those that it declares (`MyOperator.state()`).
@@ -88,6 +93,18 @@ impl Snapshot {
     /// When there is no such operator or state, or it is of another kind or type.
     pub fn state<K: Key, S: StateSet>(&self, uid: &str, states: S) -> Result<KeyedStateView<K, S>, OperatorTestError> {
         KeyedStateView::read(&Arc::new(self.unpack(0)?), &self.manifest, uid, &states)
+    }
+
+    /// Reads operator states of operator `uid`: one, or all of those that it declares (`MyOperator.state()`).
+    ///
+    /// # Errors
+    /// When there is no such operator or state, or it is of another kind or type.
+    pub fn operator_state<S: OperatorStateSet>(
+        &self,
+        uid: &str,
+        states: S,
+    ) -> Result<OperatorStateView<S>, OperatorTestError> {
+        OperatorStateView::read(&Arc::new(self.unpack(0)?), &self.manifest, uid, &states)
     }
 
     pub(super) fn contents(&self) -> Result<Contents, OperatorTestError> {
@@ -100,7 +117,7 @@ impl Snapshot {
     }
 }
 
-/// The keyed state, one entry a line: operator, state, key and what stands under it.
+/// The keyed and the operator state, one entry a line: operator, state, key and what stands under it.
 impl fmt::Display for Snapshot {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.contents() {

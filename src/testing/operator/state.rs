@@ -9,6 +9,8 @@ use alluvium_actors::ids::OperatorUid;
 use alluvium_actors::ports::store::{CheckpointStore, Manifest};
 
 use super::error::OperatorTestError;
+use super::operator_state;
+use crate::operator::operator_backend::OPERATOR;
 use crate::operator::state_reading::descriptors;
 use crate::operator::state_writing::KEYED;
 use crate::record::{Key, Record, hash_key};
@@ -57,7 +59,7 @@ impl<K: Key, S: StateSet> KeyedStateView<K, S> {
         let of_other_type = |error| OperatorTestError::StateOfOtherType { uid: uid.to_owned(), error };
         let max_parallelism = max_parallelism(manifest, uid)?;
         let mut table = Table::new(0..max_parallelism, max_parallelism, manifest.hash_seed, wanted.clone());
-        for (reader, stored) in pieces(store, manifest, uid)? {
+        for (_, reader, stored) in pieces(store, manifest, uid)? {
             if let Some(missing) = wanted.iter().find(|state| stored.iter().all(|found| found.name != state.name)) {
                 let (uid, state) = (uid.to_owned(), missing.name.clone());
                 let stored = stored.into_iter().map(|state| state.name).collect();
@@ -65,7 +67,13 @@ impl<K: Key, S: StateSet> KeyedStateView<K, S> {
             }
             let mapping = StateMapping::selecting(&stored, &wanted).map_err(of_other_type)?;
             for chunk in reader.chunks().iter().filter(|chunk| mapping.current(chunk.state as u16).is_some()) {
-                table.restore_chunk(&mapping, &reader.read(chunk)?).map_err(of_other_type)?;
+                let content = reader.read(chunk)?;
+                let restored = if reader.is_increment() {
+                    table.apply_chunk(&mapping, &content)
+                } else {
+                    table.restore_chunk(&mapping, &content)
+                };
+                restored.map_err(of_other_type)?;
             }
         }
         Ok(KeyedStateView { table: RefCell::new(table) })
@@ -157,7 +165,7 @@ impl<K: Key, S: StateSet> fmt::Debug for KeyedStateView<K, S> {
     }
 }
 
-/// All keyed state of a checkpoint, whatever its types are.
+/// All keyed and operator state of a checkpoint, whatever its types are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents(pub(super) BTreeMap<Entry, Tree>);
 
@@ -166,7 +174,8 @@ pub(super) struct Contents(pub(super) BTreeMap<Entry, Tree>);
 pub(super) struct Entry {
     pub(super) uid: String,
     pub(super) state: String,
-    pub(super) key: Tree,
+    /// Nothing for operator state.
+    pub(super) key: Option<Tree>,
 }
 
 impl Contents {
@@ -174,29 +183,48 @@ impl Contents {
     pub(super) fn read(store: &Arc<impl CheckpointStore>, manifest: &Manifest) -> Result<Contents, OperatorTestError> {
         let mut contents = BTreeMap::new();
         for uid in uids(manifest) {
-            for (reader, states) in pieces(store, manifest, &uid)? {
+            for (_, reader, states) in pieces(store, manifest, &uid)? {
                 for chunk in reader.chunks() {
                     let state = &states[chunk.state as usize];
-                    read_chunk(&reader.read(chunk)?, state, |key, content| {
-                        let entry = Entry { uid: uid.clone(), state: state.name.clone(), key };
-                        put(contents.entry(entry), content, state.kind).map_err(|Twice| StateError::Duplicate {
-                            state: state.name.clone(),
-                            group: chunk.key_group,
-                        })
+                    read_chunk(&reader.read(chunk)?, state, |key, found| {
+                        let entry = Entry { uid: uid.clone(), state: state.name.clone(), key: Some(key) };
+                        match found {
+                            Found::Content(content) => {
+                                put(contents.entry(entry), content, state.kind, reader.is_increment()).map_err(
+                                    |Twice| StateError::Duplicate { state: state.name.clone(), group: chunk.key_group },
+                                )?;
+                            }
+                            Found::Removed => _ = contents.remove(&entry),
+                            Found::RemovedFromMap(user_key) => remove_from_map(&mut contents, entry, &user_key),
+                        }
+                        Ok(())
                     })
                     .map_err(|error| OperatorTestError::StateOfOtherType { uid: uid.clone(), error })?;
                 }
             }
         }
+        for uid in has_operator_state(manifest) {
+            contents.extend(operator_state::contents(store, manifest, &uid)?);
+        }
         Ok(Contents(contents))
     }
 }
 
-/// Reads the entries of one chunk: each a key, and what stands under it.
+/// What a chunk says of a key.
+enum Found {
+    /// This stands under it.
+    Content(Tree),
+    /// Nothing stands under it any more.
+    Removed,
+    /// Its map holds nothing under this user key any more.
+    RemovedFromMap(Tree),
+}
+
+/// Reads the entries of one chunk: each a key, and what stands under it, or what was removed.
 fn read_chunk(
     bytes: &[u8],
     state: &StateDescriptor,
-    mut take: impl FnMut(Tree, Tree) -> Result<(), StateError>,
+    mut take: impl FnMut(Tree, Found) -> Result<(), StateError>,
 ) -> Result<(), StateError> {
     let (header, entries) = ChunkHeader::open(bytes)?;
     let mut decoder = rmp_serde::Deserializer::from_read_ref(entries);
@@ -206,11 +234,21 @@ fn read_chunk(
     };
     for _ in 0..header.count {
         let key = next()?;
-        let content = match state.kind {
-            StateKind::Map => Tree::Map(vec![(next()?, next()?)]),
-            StateKind::Value | StateKind::List | StateKind::Reducing | StateKind::Aggregating => next()?,
+        let found = match (state.kind, header.removals) {
+            (StateKind::Map, true) if next()? == Tree::Truth(true) => Found::RemovedFromMap(next()?),
+            (_, true) => Found::Removed,
+            (StateKind::Map | StateKind::BroadcastMap, false) => Found::Content(Tree::Map(vec![(next()?, next()?)])),
+            (
+                StateKind::Value
+                | StateKind::List
+                | StateKind::Reducing
+                | StateKind::Aggregating
+                | StateKind::SplitList
+                | StateKind::UnionList,
+                false,
+            ) => Found::Content(next()?),
         };
-        take(key, content)?;
+        take(key, found)?;
     }
     Ok(())
 }
@@ -219,11 +257,21 @@ fn read_chunk(
 #[derive(Debug, PartialEq, Eq)]
 struct Twice;
 
-/// Adds an entry: long lists and maps stand in several, everything else in one.
+fn remove_from_map(contents: &mut BTreeMap<Entry, Tree>, entry: Entry, user_key: &Tree) {
+    if let Some(Tree::Map(entries)) = contents.get_mut(&entry) {
+        entries.retain(|(key, _)| key != user_key);
+        if entries.is_empty() {
+            contents.remove(&entry);
+        }
+    }
+}
+
+/// Adds an entry: long lists and maps stand in several, everything else in one; what an increment says is newer than what is there.
 fn put(
     place: std::collections::btree_map::Entry<'_, Entry, Tree>,
     content: Tree,
     kind: StateKind,
+    newer: bool,
 ) -> Result<(), Twice> {
     use std::collections::btree_map::Entry as Place;
     let mut occupied = match place {
@@ -239,10 +287,17 @@ fn put(
             Ok(())
         }
         (StateKind::Map, Tree::Map(entries), Tree::Map(more)) => {
+            if newer {
+                entries.retain(|(key, _)| more.iter().all(|(newer, _)| newer != key));
+            }
             entries.extend(more);
             entries.sort();
             let is_twice = entries.windows(2).any(|pair| pair[0].0 == pair[1].0);
             if is_twice { Err(Twice) } else { Ok(()) }
+        }
+        (_, stored, content) if newer => {
+            *stored = content;
+            Ok(())
         }
         _ => Err(Twice),
     }
@@ -250,8 +305,17 @@ fn put(
 
 /// The uids of the operators with keyed state.
 pub(super) fn uids(manifest: &Manifest) -> Vec<String> {
-    let keyed = manifest.operators().filter(|snapshot| snapshot.piece(KEYED).is_some());
-    let mut uids: Vec<String> = keyed.map(|snapshot| snapshot.uid.to_string()).collect();
+    with_piece(manifest, KEYED)
+}
+
+/// The uids of the operators with operator state.
+pub(super) fn has_operator_state(manifest: &Manifest) -> Vec<String> {
+    with_piece(manifest, OPERATOR)
+}
+
+fn with_piece(manifest: &Manifest, piece: &str) -> Vec<String> {
+    let found = manifest.operators().filter(|snapshot| snapshot.piece(piece).is_some());
+    let mut uids: Vec<String> = found.map(|snapshot| snapshot.uid.to_string()).collect();
     uids.sort();
     uids.dedup();
     uids
@@ -268,18 +332,33 @@ fn pieces(
     store: &Arc<impl CheckpointStore>,
     manifest: &Manifest,
     uid: &str,
-) -> Result<Vec<(StateReader, Vec<StateDescriptor>)>, OperatorTestError> {
-    let key = OperatorUid::new(uid);
-    let mut pieces = Vec::new();
-    for piece in manifest.operators().filter(|snapshot| snapshot.uid == key).filter_map(|found| found.piece(KEYED)) {
-        let store = Arc::clone(store) as Arc<dyn CheckpointStore>;
-        let reader = StateReader::open(PieceReader::new(store, &piece.content))?;
-        let states = descriptors(&reader, uid)?;
-        pieces.push((reader, states));
-    }
+) -> Result<Vec<(u32, StateReader, Vec<StateDescriptor>)>, OperatorTestError> {
+    let pieces = stored(store, manifest, uid, KEYED)?;
     if pieces.is_empty() {
         return Err(OperatorTestError::NoSuchOperator { uid: uid.to_owned(), stored: uids(manifest) });
     }
+    Ok(pieces)
+}
+
+/// The pieces of that name of an operator, of all its subtasks, each with the states in it, and behind it the increments that stand on it; sorted by the subtasks.
+pub(super) fn stored(
+    store: &Arc<impl CheckpointStore>,
+    manifest: &Manifest,
+    uid: &str,
+    piece: &str,
+) -> Result<Vec<(u32, StateReader, Vec<StateDescriptor>)>, OperatorTestError> {
+    let key = OperatorUid::new(uid);
+    let mut pieces = Vec::new();
+    for snapshot in manifest.operators().filter(|snapshot| snapshot.uid == key) {
+        for piece in snapshot.chain(piece) {
+            let store = Arc::clone(store) as Arc<dyn CheckpointStore>;
+            let reader = StateReader::open(PieceReader::new(store, &piece.content))?;
+            let states = descriptors(&reader, uid)?;
+            pieces.push((snapshot.subtask, reader, states));
+        }
+    }
+    // Stable: a chain keeps its order.
+    pieces.sort_by_key(|(subtask, ..)| *subtask);
     Ok(pieces)
 }
 
@@ -290,8 +369,8 @@ mod tests {
     /// What stands under one key when these are read one after the other.
     fn read(kind: StateKind, contents: &[Tree]) -> Result<Tree, Twice> {
         let mut all = BTreeMap::new();
-        let entry = Entry { uid: "bills".to_owned(), state: "value".to_owned(), key: Tree::Number(1) };
-        contents.iter().try_for_each(|content| put(all.entry(entry.clone()), content.clone(), kind))?;
+        let entry = Entry { uid: "bills".to_owned(), state: "value".to_owned(), key: Some(Tree::Number(1)) };
+        contents.iter().try_for_each(|content| put(all.entry(entry.clone()), content.clone(), kind, false))?;
         Ok(all.remove(&entry).unwrap())
     }
 

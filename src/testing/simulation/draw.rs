@@ -5,8 +5,7 @@ use std::time::Duration;
 use alluvium_actors::ports::files::FileOperation;
 
 use super::schedule::{EventFault, Schedule, ScheduledFault};
-use crate::fault::Random;
-use crate::fault::{Action, End, Fault, Point, What};
+use crate::fault::{Action, End, Fault, Point, Random, What};
 use crate::testing::disk::{DiskFault, DiskRule};
 
 /// How far into a process its faults lie, at most: about as far as small jobs come.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use alluvium_actors::ids::{CheckpointId, Moment};
 use alluvium_actors::ports::host::Address;
@@ -15,8 +14,7 @@ use alluvium_actors::protocol::align::{Channel, CheckpointMode};
 use super::Place;
 use super::story::{Story, What as Told};
 use super::suspended;
-use crate::fault::Random;
-use crate::fault::{Armed, End, FaultPlan, LONGEST_HOLD, Names, Spot, Strike, What};
+use crate::fault::{Armed, End, Fault, FaultPlan, LONGEST_HOLD, Names, Random, Spot, Strike, What};
 use crate::testing::disk::SimulatedDisk;
 
 /// What stands still, until a moment or until it is released.
@@ -241,8 +239,8 @@ impl SimulatedFaults {
     }
 
     /// The faults of the plan that never struck.
-    pub(super) fn unstruck(&self) -> Vec<String> {
-        self.state().armed.unstruck().map(ToString::to_string).collect()
+    pub(super) fn unstruck(&self) -> Vec<Fault> {
+        self.state().armed.unstruck().cloned().collect()
     }
 
     /// Notes that a point is reached, and answers what strikes.
@@ -269,8 +267,7 @@ impl SimulatedFaults {
         }
         if let Some(Strike { what, .. }) = &strike {
             *struck.entry((hit.point, what.action())).or_default() += 1;
-            let lasts = if let What::Delay(delay) = what { *delay } else { Duration::ZERO };
-            *last_fault = (*last_fault).max(Some(*now + lasts));
+            *last_fault = (*last_fault).max(Some(*now));
         }
         let told = Told::Reached {
             point: hit.point,
@@ -284,7 +281,11 @@ impl SimulatedFaults {
     /// What a delay or a hold makes somebody wait for: from `from` on.
     fn gate(&self, what: &What, from: Moment) -> Option<Gate> {
         match what {
-            What::Delay(delay) => Some(Gate { at: from + *delay, held: None }),
+            What::Delay(delay) => {
+                let mut state = self.state();
+                state.last_fault = state.last_fault.max(Some(from + *delay));
+                Some(Gate { at: from + *delay, held: None })
+            }
             What::Hold(until) => {
                 let mut state = self.state();
                 state.holds += 1;
@@ -435,6 +436,11 @@ mod tests {
         assert_eq!(
             faults.deliver(&sent),
             Delivery::Waits(Gate { at: after(5) + longest + Duration::from_millis(1), held: None })
+        );
+        assert_eq!(
+            faults.last_fault(after(5)),
+            Some(after(5) + longest + Duration::from_millis(1)),
+            "as long as anybody waits"
         );
         // The delay is over, the hold is not.
         assert_eq!(faults.stands_until(actor(), after(20)), Some(after(5) + longest));

@@ -13,11 +13,11 @@ use super::course::{Course, Ended};
 use super::outside::Outside;
 use super::points::SimulatedFaults;
 use super::process::Process;
+use super::schedule::ScheduledFault;
 use super::story::{Story, What};
 use super::watch::Watch;
 use super::{Boot, Faults, Next, Report, Scenario, Simulation, World};
-use crate::fault::Random;
-use crate::fault::{FaultPlan, Names};
+use crate::fault::{FaultPlan, Names, Random};
 use crate::testing::disk::SimulatedDisk;
 
 /// How many processes a run may start before it counts as hanging.
@@ -87,7 +87,7 @@ impl<'a> Run<'a> {
             unstruck: Vec::new(),
             exactly: simulation.clone(),
         };
-        // The schedule once drew from here; the rest of a seed's chances stays where it was.
+        // One number is passed over: so the seeds that tests and files name mean the runs that they were kept for.
         let _ = random.next();
         let course = Course::new(simulation.seed, simulation.faults.clone());
         let plan = course.points();
@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
                 self.report.places = self.faults.places();
                 self.report.struck_at = self.faults.struck();
                 self.report.struck = self.report.struck_at.values().sum();
-                self.report.unstruck = self.faults.unstruck();
+                self.report.unstruck = self.faults.unstruck().iter().map(ToString::to_string).collect();
                 self.report.unstruck.extend(self.disk.unstruck().iter().map(ToString::to_string));
                 self.report.unstruck.extend(self.course.unstruck(&self.disk).map(ToString::to_string));
                 self.report.time = self.now.since(Moment::default());
@@ -158,9 +158,17 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The same run with everything that goes wrong in it named one by one.
+    /// The same run with everything that goes wrong in it named one by one. What did not come to it is left out, unless numbers were drawn for it, since those decide about others.
     pub(super) fn exactly(&self) -> Simulation {
-        self.simulation.clone().with(Faults::Exactly(self.course.exactly(&self.disk)))
+        let points = self
+            .faults
+            .unstruck()
+            .into_iter()
+            .filter(|fault| fault.without_probability().is_none())
+            .map(ScheduledFault::Point);
+        let rules = self.disk.unstruck().into_iter().filter(|rule| !rule.has_a_chance()).map(ScheduledFault::Disk);
+        let schedule = self.course.exactly(&self.disk).without(points.chain(rules));
+        self.simulation.clone().with(Faults::Exactly(schedule))
     }
 
     /// Whether the job may fail in the current process: its disk did, or more went wrong than it may restart for.

@@ -108,6 +108,17 @@ impl Schedule {
         Schedule { faults: faults.into_iter().collect() }
     }
 
+    /// The same without these; of several equal ones the last go.
+    #[must_use]
+    pub(super) fn without(mut self, faults: impl Iterator<Item = ScheduledFault>) -> Schedule {
+        for fault in faults {
+            if let Some(position) = self.faults.iter().rposition(|listed| *listed == fault) {
+                self.faults.remove(position);
+            }
+        }
+        self
+    }
+
     /// The faults.
     #[must_use]
     pub fn faults(&self) -> &[ScheduledFault] {

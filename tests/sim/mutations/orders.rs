@@ -46,13 +46,17 @@ fn parse(line: &str) -> Result<Bill, String> {
 
 /// How the job is run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// With options by chance.
     Usual,
     /// The first processes are also stopped or cancelled by chance.
     Stopped,
+    /// With barriers that overtake, from the beginning or after a while, and a second exchange by key behind the count.
+    Overtaking,
     /// For seconds, with few checkpoints, many of which expire: what is forgotten piles up, and ids beyond those of a run record are used.
     Slow,
+    /// As [`Kind::Stopped`], and each process runs the job at another parallelism.
+    Rescaled,
 }
 
 fn slow_options(process: &mut TestProcess<'_, '_>) -> Options {
@@ -65,9 +69,11 @@ fn slow_options(process: &mut TestProcess<'_, '_>) -> Options {
 }
 
 fn options(process: &mut TestProcess<'_, '_>) -> Options {
+    let drawn = process.random() as usize;
     let mut any = |of: &[u64]| of[process.random() as usize % of.len()];
     let options = Options::default()
-        .inline_limit(any(&[1, 64, 20_000]) as usize)
+        .inline_limit([1, 64, 20_000][drawn % 3])
+        .incremental(drawn / 3 % 2 == 1)
         .checkpoint_every(Duration::from_millis(any(&[10, 10, 25])))
         .checkpoint_timeout(Duration::from_millis(any(&[15, 60, 10_000])))
         .retained_checkpoints(any(&[1, 2, 3]) as usize)
@@ -76,8 +82,13 @@ fn options(process: &mut TestProcess<'_, '_>) -> Options {
     if any(&[0, 1]) == 0 { options.continue_on_checkpoint_errors() } else { options.tolerable_checkpoint_failures(1) }
 }
 
+fn overtaking_options(process: &mut TestProcess<'_, '_>) -> Options {
+    let after = Duration::from_micros([0, 0, 100, 2_000][process.random() as usize % 4]);
+    options(process).maximum_concurrent_checkpoints(1).unaligned().aligned_checkpoint_timeout(after)
+}
+
 /// The test.
-pub(super) fn billing(kind: Kind) -> JobTest<'static> {
+pub(crate) fn billing(kind: Kind) -> JobTest<'static> {
     JobTest::new(move |run| {
         let slower = if kind == Kind::Slow { 80 } else { 1 };
         let web = run.records("web", WEB, order).splits(4).uneven_rate(8_000 / slower);
@@ -88,15 +99,21 @@ pub(super) fn billing(kind: Kind) -> JobTest<'static> {
         let number = |order: &Order| order.number;
         run.check(ExactlyOnce::new(&web, number, &bills, |bill: &Bill| bill.order).and_from(&shop, number));
         run.check(ExactlyOnce::new(&web, number, &files, |bill| bill.order).and_from(&shop, number));
-        run.check(CutConsistency::new(&web, number, &bills, |bill: &Bill| bill.order).and_from(&shop, number));
+        let cut = CutConsistency::new(&web, number, &bills, |bill: &Bill| bill.order).and_from(&shop, number);
+        // What is in flight takes its effect in a later checkpoint.
+        run.check(if kind == Kind::Overtaking { cut.effects_may_lag() } else { cut });
         run.check(PerKeyOrder::new(&bills, |bill| bill.customer, |bill| bill.sequence).without_gaps());
         run.check(SinkFiles::new(FILES, ".csv"));
         run.check(MonotoneIds::new());
         run.check(Progress::within(Duration::from_secs(30)));
         run.job(move |process| {
-            let chosen = if kind == Kind::Slow { slow_options(process) } else { options(process) };
+            let chosen = match kind {
+                Kind::Usual | Kind::Stopped | Kind::Rescaled => options(process),
+                Kind::Overtaking => overtaking_options(process),
+                Kind::Slow => slow_options(process),
+            };
             process.options(chosen);
-            if kind == Kind::Stopped && process.number() <= 5 {
+            if matches!(kind, Kind::Stopped | Kind::Rescaled) && process.number() <= 5 {
                 let after = Duration::from_micros(process.random() % 40_000);
                 match process.random() % 4 {
                     0 => process.cancel_after(after),
@@ -104,7 +121,8 @@ pub(super) fn billing(kind: Kind) -> JobTest<'static> {
                     _ => {}
                 }
             }
-            let job = Job::new("orders").parallelism(2).credits(2);
+            let parallelism = if kind == Kind::Rescaled { process.parallelism(1..=4) } else { 2 };
+            let job = Job::new("orders").parallelism(parallelism).credits(2);
             let orders = job.source("web", web.clone()).union(&[&job.source("shop", shop.clone())]);
             let counted = orders.rebalance().map(|order| order).key_by(|order| &order.customer).aggregate(
                 "count",
@@ -114,7 +132,15 @@ pub(super) fn billing(kind: Kind) -> JobTest<'static> {
                     Bill { customer: *customer, sequence: *count, order: order.number }
                 },
             );
-            counted.sink("bills", bills.clone());
+            if kind == Kind::Overtaking {
+                let again = counted.key_by(|bill| &bill.customer).aggregate("again", 0_u64, |_, seen, bill| {
+                    *seen += 1;
+                    bill
+                });
+                again.sink("bills", bills.clone());
+            } else {
+                counted.sink("bills", bills.clone());
+            }
             let lines = counted.map(|bill| format!("{},{},{}", bill.customer, bill.sequence, bill.order));
             lines.sink("files", Lines::exactly_once(FILES).suffix(".csv"));
             job.build()

@@ -9,7 +9,7 @@ use alluvium::connect::{AtLeastOnce, Collect, Generator, Items, Lines};
 use alluvium::graph::StreamEnd;
 use alluvium::{BuildErrors, CheckpointMode, Graph, Job, Stream};
 
-use super::operators::{BY_SIDE, Five, Join, Keyed, Listed, NodeKey, Pass, Place, Two};
+use super::operators::{BY_SIDE, Five, Join, Keyed, KeyedRuled, Listed, NodeKey, Numbered, Pass, Place, Ruled, Two};
 use super::record::{Carries, Decision, Id, Item, Note};
 use super::shape::{Carrier, Chain, Exchange, From, Input, Into, Kind, Node, Shape, States, Upstream};
 use crate::chance::Fuse;
@@ -211,6 +211,24 @@ impl Building<'_> {
                 });
                 outputs(joined, by_side)
             })),
+            Kind::Numbered => vec![with!(input(0), stream => made!(main, U => {
+                let numbered = Numbered { place, types: PhantomData::<fn(_) -> U> };
+                set(&stream.stateful_process(&uid, numbered), node)
+            }))],
+            Kind::Ruled { keys: None } => {
+                vec![with!(input(0), stream => with!(input(1), rules => made!(main, U => {
+                    let ruled = Ruled { place, types: PhantomData::<fn(_, _) -> U> };
+                    set(&stream.connect_broadcast(&rules).process(&uid, ruled), node)
+                })))]
+            }
+            Kind::Ruled { keys: Some(keys) } => {
+                let of = place.clone();
+                vec![with!(input(0), stream => with!(input(1), rules => made!(main, U => {
+                    let keyed = stream.key_by_value(move |record| of.key::<u64>(record.id(), keys));
+                    let ruled = KeyedRuled(Ruled { place, types: PhantomData::<fn(_, _) -> U> });
+                    set(&keyed.connect_broadcast(&rules).process(&uid, ruled), node)
+                })))]
+            }
             Kind::Sink { into } => {
                 match (input(0), into) {
                     (AnyStream::Items(stream), Into::Collection) => {

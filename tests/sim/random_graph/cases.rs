@@ -31,7 +31,7 @@ fn the_shapes_of_some_hundred_seeds_have_everything_there_is() {
         widths.extend(shape.nodes.iter().map(|node| node.parallelism));
     }
     println!("drawn: {seen:?}");
-    let wanted = "Generator Items Files Map Filter FlatMap Process Split Connect Keyed Join Sink Two Five List Aggregate Reduce \
+    let wanted = "Generator Items Files Map Filter FlatMap Process Split Connect Keyed Join Numbered Ruled Sink Two Five List Aggregate Reduce \
                   Collection Lines Item Note Head Never Forward Rebalance Shuffle Broadcast Global Partition ByKey \
                   ExactlyOnce AtLeastOnce Region Full";
     for name in wanted.split_whitespace() {

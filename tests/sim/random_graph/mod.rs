@@ -9,6 +9,7 @@ mod operators;
 mod oracle;
 mod record;
 mod shape;
+mod widths;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -46,6 +47,14 @@ impl RandomGraph {
             catalogue: SimulatedCatalogue::new(),
             promises: chance::Promises::default(),
         }
+    }
+
+    /// The same graph, started in each process at other parallelisms.
+    pub(crate) fn rescaled(seed: u64) -> RandomGraph {
+        let mut graph = RandomGraph::new(seed);
+        widths::set_free(&mut graph.shape);
+        graph.flows = Flows::of(&graph.shape);
+        graph
     }
 
     /// The sinks, each with where it writes.
@@ -110,7 +119,8 @@ impl Scenario for RandomGraph {
 
     fn boot(&mut self, boot: &mut Boot<'_>) -> Result<SupervisorSetup, String> {
         let fuses = self.fuses(boot);
-        let graph = build::graph(&self.shape, &self.outside, &fuses).map_err(|errors| self.told(errors.to_string()))?;
+        let shape = widths::drawn(&self.shape, || boot.random());
+        let graph = build::graph(&shape, &self.outside, &fuses).map_err(|errors| self.told(errors.to_string()))?;
         chance::users(boot, &self.promises);
         let buffers = [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(100)];
         let options = chance::options(boot)
@@ -169,6 +179,11 @@ pub(crate) fn of(simulation: &Simulation) -> RandomGraph {
     RandomGraph::new(simulation.seed())
 }
 
+/// The graph of a simulation's seed, at other parallelisms in each process.
+pub(crate) fn rescaled(simulation: &Simulation) -> RandomGraph {
+    RandomGraph::rescaled(simulation.seed())
+}
+
 #[test]
 fn random_graphs_come_to_what_their_shapes_say_when_nothing_goes_wrong() {
     let calm = (0..200).map(|seed| Simulation::new(seed).with(Faults::None));
@@ -188,6 +203,21 @@ fn random_graphs_survive_a_crash_somewhere() {
         Simulation::new(20_000 + number).with(fault)
     });
     schedules::run_each("random graphs, one crash", crashes, of);
+}
+
+#[test]
+fn random_graphs_survive_random_crashes_and_faults_and_go_on_at_other_parallelisms() {
+    schedules::run_each("random graphs, rescaled", schedules::random(30_000, 400), rescaled);
+}
+
+#[test]
+fn random_graphs_survive_a_crash_somewhere_and_go_on_at_other_parallelisms() {
+    let crashes = (0..200).map(|number| {
+        let fault =
+            if number % 2 == 0 { Faults::CrashAtEffect(1 + number / 2) } else { Faults::CrashAtEvent(number * 9) };
+        Simulation::new(40_000 + number).with(fault)
+    });
+    schedules::run_each("random graphs, rescaled, one crash", crashes, rescaled);
 }
 
 #[test]

@@ -3,11 +3,16 @@
 use std::marker::PhantomData;
 
 use alluvium::operator::{
-    Access, CoAccess, CoContext, Context, KeyedCoProcess, KeyedProcess, ProcessContext, ProcessFunction, SideOutput,
-    SideOutputs,
+    Access, BroadcastAccess, BroadcastContext, BroadcastProcess, BroadcastStateView, CoAccess, CoContext, Context,
+    KeyedBroadcastAccess, KeyedBroadcastContext, KeyedBroadcastKeyedContext, KeyedBroadcastProcess,
+    KeyedBroadcastStateAccess, KeyedBroadcastStateView, KeyedCoProcess, KeyedProcess, OpenContext, ProcessContext,
+    ProcessFunction, SideOutput, SideOutputs, StatefulAccess, StatefulContext, StatefulProcess,
 };
 use alluvium::record::Key;
-use alluvium::state::{AggregateFunction, Aggregating, List, Map, ReduceFunction, Reducing, Value};
+use alluvium::state::{
+    AggregateFunction, Aggregating, BroadcastMap, BroadcastView, List, Map, MapAccess, ReduceFunction, Reducing,
+    SplitList, UnionList, Value,
+};
 use alluvium::{OperatorError, OperatorResult};
 
 use super::record::{Carries, Decision, Id, Note, SIDE};
@@ -334,5 +339,188 @@ impl<T: Carries + Clone, R: Carries + Clone, U: Carries + Clone> KeyedCoProcess 
         let item = right.into_item();
         let (sequence, times) = self.number(&item.id.then(self.keyed.place.node, SIDE, 0), state);
         emit!(self.keyed, context, item, SIDE, times, sequence)
+    }
+}
+
+/// Numbers the records of its instance: every record stands in a split list, and how many there are in a union list and, changed each time, in the first element of another list.
+#[derive(Clone, Debug)]
+pub(crate) struct Numbered<T, U> {
+    pub(crate) place: Place,
+    pub(crate) types: PhantomData<fn(T) -> U>,
+}
+
+impl<T: Carries + Clone, U: Carries + Clone> StatefulProcess for Numbered<T, U> {
+    type In = T;
+    type Out = U;
+    type State = (SplitList<Id>, UnionList<(u32, u64)>, SplitList<u64>);
+
+    fn state(&self) -> Self::State {
+        (SplitList::named("all"), UnionList::named("counts"), SplitList::named("count"))
+    }
+
+    /// Every instance says from the first checkpoint on how many it has, so a restored one hears of all.
+    fn open(&self, (all, mut counts, mut count): StatefulAccess<'_, Self>, context: OpenContext) -> OperatorResult {
+        if context.is_restored() {
+            let told: Vec<u32> = counts.iter().map(|(instance, _)| *instance).collect();
+            counts.retain(|(instance, _)| *instance == context.subtask());
+            let own = all.len() as u64;
+            let agree = counts.iter().eq([&(context.subtask(), own)]) && count.iter().eq([&own]);
+            if !told.iter().copied().eq(0..context.parallelism()) || !agree {
+                let (counts, count) = (counts.iter().collect::<Vec<_>>(), count.iter().collect::<Vec<_>>());
+                return Err(OperatorError::unrecoverable(format!(
+                    "the lists of instance {} do not agree: {own} records, {counts:?} of {told:?}, {count:?}",
+                    context.subtask()
+                )));
+            }
+        } else {
+            counts.push((context.subtask(), 0));
+            count.push(0);
+        }
+        Ok(())
+    }
+
+    fn process(
+        &self,
+        record: T,
+        (mut all, mut counts, mut count): StatefulAccess<'_, Self>,
+        mut context: StatefulContext<'_, Self>,
+    ) -> OperatorResult {
+        self.place.fuse.burn();
+        let item = record.into_item();
+        all.push(item.id.clone());
+        let times = all.iter().filter(|id| **id == item.id).count() as u16;
+        let sequence = all.len() as u64;
+        if let Some((_, last)) = counts.get_mut(0) {
+            *last = sequence;
+        }
+        if sequence.is_multiple_of(2) {
+            count.replace([sequence]);
+        } else if let Some(last) = count.get_mut(0) {
+            *last = sequence;
+        }
+        context.emit(U::of(item.mark(self.place.node, 0, times, sequence)));
+        Ok(())
+    }
+}
+
+/// How often each rule came, and how many came.
+pub(crate) type Rules = (BroadcastMap<Id, u16>, BroadcastMap<u8, u64>);
+
+fn rules() -> Rules {
+    (BroadcastMap::named("times of rules"), BroadcastMap::named("rules"))
+}
+
+/// Adds a rule; how often it came, and the how many-th it is.
+fn add_rule(id: &Id, (mut times, mut count): (MapAccess<'_, Id, u16>, MapAccess<'_, u8, u64>)) -> (u16, u64) {
+    let times = times.get_or_insert_with(id, || 0);
+    *times += 1;
+    let count = count.get_or_insert_with(&0, || 0);
+    *count += 1;
+    (*times, *count)
+}
+
+/// Fails for good when the two maps do not agree.
+fn agree((times, count): (BroadcastView<'_, Id, u16>, BroadcastView<'_, u8, u64>)) -> OperatorResult {
+    let sum: u64 = times.iter().map(|(_, times)| u64::from(*times)).sum();
+    let count = count.get(&0).copied().unwrap_or_default();
+    if sum == count {
+        return Ok(());
+    }
+    Err(OperatorError::unrecoverable(format!(
+        "the broadcast states do not agree: {count} rules, and {sum} by their names"
+    )))
+}
+
+/// Passes records on and numbers the rules.
+#[derive(Clone, Debug)]
+pub(crate) struct Ruled<T, R, U> {
+    pub(crate) place: Place,
+    pub(crate) types: PhantomData<fn(T, R) -> U>,
+}
+
+impl<T: Carries + Clone, R: Carries + Clone, U: Carries + Clone> BroadcastProcess for Ruled<T, R, U> {
+    type In = T;
+    type Broadcast = R;
+    type Out = U;
+    type State = Rules;
+
+    fn state(&self) -> Rules {
+        rules()
+    }
+
+    fn process(
+        &self,
+        record: T,
+        state: BroadcastStateView<'_, Self>,
+        mut context: BroadcastContext<'_, Self>,
+    ) -> OperatorResult {
+        agree(state)?;
+        context.emit(self.place.map(record));
+        Ok(())
+    }
+
+    fn process_broadcast(
+        &self,
+        rule: R,
+        state: BroadcastAccess<'_, Self>,
+        mut context: BroadcastContext<'_, Self>,
+    ) -> OperatorResult {
+        let item = rule.into_item();
+        let (times, count) = add_rule(&item.id, state);
+        let detail = SIDE + context.subtask() as u16;
+        context.emit(U::of(item.mark(self.place.node, detail, times, count)));
+        Ok(())
+    }
+}
+
+/// Numbers the records of each key, and the rules.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyedRuled<T, R, U>(pub(crate) Ruled<T, R, U>);
+
+impl<T: Carries + Clone, R: Carries + Clone, U: Carries + Clone> KeyedBroadcastProcess for KeyedRuled<T, R, U> {
+    type Key = u64;
+    type In = T;
+    type Broadcast = R;
+    type Out = U;
+    type State = (Value<u64>, Map<Id, u16>);
+    type BroadcastState = Rules;
+
+    fn state(&self) -> Self::State {
+        (Value::named("sequence"), Map::named("times"))
+    }
+
+    fn broadcast_state(&self) -> Rules {
+        rules()
+    }
+
+    fn process(
+        &self,
+        record: T,
+        (mut last, mut seen): KeyedBroadcastAccess<'_, Self>,
+        broadcast: KeyedBroadcastStateView<'_, Self>,
+        mut context: KeyedBroadcastKeyedContext<'_, Self>,
+    ) -> OperatorResult {
+        self.0.place.fuse.burn();
+        agree(broadcast)?;
+        let item = record.into_item();
+        let sequence = last.get().copied().unwrap_or_default() + 1;
+        last.set(sequence);
+        let times = seen.get(&item.id).copied().unwrap_or_default() + 1;
+        seen.insert(item.id.clone(), times);
+        context.emit(U::of(item.mark(self.0.place.node, 0, times, sequence)));
+        Ok(())
+    }
+
+    fn process_broadcast(
+        &self,
+        rule: R,
+        broadcast: KeyedBroadcastStateAccess<'_, Self>,
+        mut context: KeyedBroadcastContext<'_, Self>,
+    ) -> OperatorResult {
+        let item = rule.into_item();
+        let (times, count) = add_rule(&item.id, broadcast);
+        let detail = SIDE + context.subtask() as u16;
+        context.emit(U::of(item.mark(self.0.place.node, detail, times, count)));
+        Ok(())
     }
 }

@@ -14,6 +14,9 @@ use super::shape::{Exchange, Input, Kind, Shape};
 /// How many wrong records an error shows.
 const SHOWN: usize = 6;
 
+/// What the instances of a node with broadcast rules are known by, among its keys.
+const RULES: u64 = 1 << 32;
+
 /// What passes a place.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flow(BTreeMap<Id, Passing>);
@@ -65,6 +68,11 @@ impl Expected {
     /// A record meets the state of its key, `count` times, and leaves.
     fn meet(&mut self, node: u16, (id, detail): (&Id, u16), keys: u64, side: bool, passing: Passing) {
         let key = id.decide(node, Decision::Key, keys);
+        self.meet_at(node, (id, detail), key, side, passing);
+    }
+
+    /// The same for a state that is known by another number: that of an instance.
+    fn meet_at(&mut self, node: u16, (id, detail): (&Id, u16), key: u64, side: bool, passing: Passing) {
         let way = passing.way.map(|way| mix(way, key));
         let output = usize::from(side && id.decide(node, Decision::Side, 3) == 0);
         for times in 1..=passing.count as u16 {
@@ -183,6 +191,32 @@ impl Flows {
                     }
                 }
             }
+            Kind::Numbered => {
+                for (id, passing) in &merged(arriving(0)).0 {
+                    let instance = id.decide(this, Decision::Subtask, u64::from(node.parallelism));
+                    expected.meet_at(this, (id, 0), instance, false, *passing);
+                }
+            }
+            Kind::Ruled { keys } => {
+                let records = merged(arriving(0));
+                for (id, passing) in &records.0 {
+                    match keys {
+                        Some(keys) => expected.meet(this, (id, 0), keys, false, *passing),
+                        None => expected.outputs[0].add(id.then(this, 0, 0), passing.count, passing.way),
+                    }
+                }
+                let rules = arriving(1);
+                for instance in 0..node.parallelism as u16 {
+                    let of_instance = |rule: &&Arriving<'_>| rule.subtask == Some(instance);
+                    let mut met = Flow::default();
+                    for Arriving { id, passing, .. } in rules.iter().filter(of_instance) {
+                        met.add((*id).clone(), passing.count, passing.way);
+                    }
+                    for (id, passing) in &met.0 {
+                        expected.meet_at(this, (id, SIDE + instance), RULES + u64::from(instance), false, *passing);
+                    }
+                }
+            }
             Kind::Sink { .. } => expected.outputs[0] = merged(arriving(0)),
         }
         expected
@@ -203,7 +237,7 @@ impl Flows {
                 match upstream.exchange {
                     Exchange::Automatic | Exchange::Forward if same_width => arriving.push(one(count, way, None)),
                     Exchange::Automatic | Exchange::Forward | Exchange::Rebalance | Exchange::Shuffle => {
-                        arriving.push(one(count, way.filter(|_| width == 1), None));
+                        arriving.push(one(count, way.filter(|_| width == 1 && node.is_fixed), None));
                     }
                     Exchange::Broadcast => {
                         for subtask in 0..width {
@@ -214,7 +248,8 @@ impl Flows {
                     Exchange::Global | Exchange::ByKey => arriving.push(one(count, way, None)),
                     Exchange::Partition => {
                         let subtask = id.decide(number as u16, Decision::Subtask, u64::from(width));
-                        arriving.push(one(count, way.map(|way| mix(way, subtask)), None));
+                        let way = way.filter(|_| node.is_fixed).map(|way| mix(way, subtask));
+                        arriving.push(one(count, way, None));
                     }
                 }
             }

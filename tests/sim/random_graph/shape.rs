@@ -32,6 +32,8 @@ pub(crate) struct Node {
     /// None for a source, two for a node with two sides.
     pub(crate) inputs: Vec<Input>,
     pub(crate) parallelism: u32,
+    /// Whether it has this parallelism in every process.
+    pub(crate) is_fixed: bool,
     pub(crate) credits: Option<u32>,
     pub(crate) chain: Chain,
     /// The types of its outputs: of the main one first.
@@ -75,6 +77,12 @@ pub(crate) enum Kind {
     Join {
         keys: u64,
         side: bool,
+    },
+    /// Without keys: each instance numbers the records that a function sends to it.
+    Numbered,
+    /// A stream, maybe with keys, by what a broadcast one says; without keys there are none.
+    Ruled {
+        keys: Option<u64>,
     },
     Sink {
         into: Into,
@@ -234,7 +242,7 @@ impl Drawing {
             _ => Chain::Free,
         };
         let credits = (!inputs.is_empty() && self.chance.one_in(4)).then(|| 1 + self.chance.below(8) as u32);
-        self.shape.nodes.push(Node { kind, inputs, parallelism, credits, chain, outputs });
+        self.shape.nodes.push(Node { kind, inputs, parallelism, is_fixed: true, credits, chain, outputs });
         let number = self.shape.nodes.len() - 1;
         let flows = self.flows.evaluate(&self.shape, number);
         let total: u64 = flows.iter().map(|flow| flow.records()).sum();
@@ -316,7 +324,7 @@ impl Drawing {
 
     fn operator(&mut self) {
         let parallelism = self.parallelism();
-        let kind = match self.chance.below(16) {
+        let kind = match self.chance.below(19) {
             0 | 1 => Kind::Map,
             2 => Kind::Filter { keep: 1 + self.chance.below(3) as u64 },
             3 => Kind::FlatMap { most: 1 + self.chance.below(3) as u64 },
@@ -336,10 +344,12 @@ impl Drawing {
                 text: self.chance.one_in(2),
                 side: self.chance.one_in(3),
             },
-            _ => Kind::Join { keys: self.chance.of(&[1, 3, 7, 20]), side: self.chance.one_in(3) },
+            14 | 15 => Kind::Join { keys: self.chance.of(&[1, 3, 7, 20]), side: self.chance.one_in(3) },
+            16 => Kind::Numbered,
+            _ => Kind::Ruled { keys: self.chance.of(&[None, Some(1), Some(7)]) },
         };
-        let by_key = matches!(kind, Kind::Keyed { .. } | Kind::Join { .. });
-        let Some((input, carrier)) = self.input(parallelism, by_key) else { return };
+        let by_key = matches!(kind, Kind::Keyed { .. } | Kind::Join { .. } | Kind::Ruled { keys: Some(_) });
+        let Some((mut input, carrier)) = self.input(parallelism, by_key) else { return };
         let other = self.carrier();
         match kind {
             Kind::Map => drop(self.add(kind, vec![input], parallelism, vec![other])),
@@ -358,6 +368,16 @@ impl Drawing {
                 let side = matches!(kind, Kind::Join { side: true, .. });
                 let outputs = if side { vec![other, Carrier::Note] } else { vec![other] };
                 self.add(kind, vec![input, right], parallelism, outputs);
+            }
+            Kind::Numbered => {
+                // So that it is known which instance gets a record.
+                input.iter_mut().for_each(|upstream| upstream.exchange = Exchange::Partition);
+                self.add(kind, vec![input], parallelism, vec![other]);
+            }
+            Kind::Ruled { .. } => {
+                let Some((mut rules, _)) = self.input(parallelism, false) else { return };
+                rules.iter_mut().for_each(|upstream| upstream.exchange = Exchange::Broadcast);
+                self.add(kind, vec![input, rules], parallelism, vec![other]);
             }
             Kind::Keyed { states, .. } => {
                 // `reduce` cannot tell a record from the same one that came before.
@@ -418,6 +438,9 @@ impl fmt::Display for Line<'_> {
                 write!(formatter, "keyed, {states:?}, {keys} {} keys", if *text { "text" } else { "number" })?;
             }
             Kind::Join { keys, .. } => write!(formatter, "join of two sides, {keys} keys")?,
+            Kind::Numbered => formatter.write_str("numbered by its instances, in lists")?,
+            Kind::Ruled { keys: None } => formatter.write_str("by broadcast rules")?,
+            Kind::Ruled { keys: Some(keys) } => write!(formatter, "keyed, by broadcast rules, {keys} keys")?,
             Kind::Sink { into } => write!(formatter, "sink, {into:?}")?,
         }
         for (side, input) in node.inputs.iter().enumerate() {

@@ -1,0 +1,98 @@
+//! Which subtasks had come to the end of their data when a checkpoint was taken, told for a plan that may have other widths than then.
+//!
+//! Where nothing changed each subtask is what it was. Otherwise subtasks are other ones and so may be the chains: a chain counts as one that had come to its end
+//! if all its former subtasks had. One of which only some had runs again, and finds that there is nothing left for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ids::{NodeId, SubtaskId};
+use crate::plan::{Edge, Plan};
+use crate::ports::store::{Manifest, OperatorSnapshot};
+use crate::protocol::mutation::{Mutation, is_active};
+
+/// The subtasks of `plan` that had come to the end of their data before `manifest`, and are not asked for anything again.
+#[must_use]
+pub fn finished_before(plan: &Plan, manifest: &Manifest) -> BTreeSet<SubtaskId> {
+    let former = Former::of(manifest);
+    if former.has_the_form_of(plan) {
+        return manifest.subtasks.iter().filter(|former| former.finished).map(|former| former.subtask).collect();
+    }
+    let finished = former.finished_nodes(plan);
+    plan.subtasks().filter(|subtask| finished.contains(&subtask.node)).collect()
+}
+
+/// The edges from a chain that runs to one that had come to its end before `manifest`: what comes by them could not be taken any more. There are none
+/// unless the graph itself was changed.
+#[must_use]
+pub fn edges_into_the_finished<'a>(plan: &'a Plan, manifest: &Manifest) -> Vec<&'a Edge> {
+    let former = Former::of(manifest);
+    if former.has_the_form_of(plan) {
+        return Vec::new();
+    }
+    let finished = former.finished_nodes(plan);
+    plan.edges.iter().filter(|edge| finished.contains(&edge.to) && !finished.contains(&edge.from)).collect()
+}
+
+/// The chains as a checkpoint knows them: by their number then, and by the operators that left something in it.
+struct Former<'a> {
+    /// For each subtask, in their order, whether it had come to its end.
+    nodes: BTreeMap<NodeId, Vec<bool>>,
+    /// Each snapshot with the chain that it is of.
+    operators: Vec<(&'a OperatorSnapshot, NodeId)>,
+}
+
+impl<'a> Former<'a> {
+    fn of(manifest: &'a Manifest) -> Former<'a> {
+        let mut former = Former { nodes: BTreeMap::new(), operators: Vec::new() };
+        for subtask in &manifest.subtasks {
+            let node = subtask.subtask.node;
+            former.nodes.entry(node).or_default().push(subtask.finished);
+            former.operators.extend(subtask.operators.iter().map(|operator| (operator, node)));
+        }
+        former
+    }
+
+    /// Whether the plan has the same chains, each as wide, with the same operators in them.
+    fn has_the_form_of(&self, plan: &Plan) -> bool {
+        let widths = plan.nodes.iter().map(|node| node.parallelism as usize);
+        let is_there = |node: NodeId, operator: &OperatorSnapshot| {
+            plan.nodes.get(node.0 as usize).is_some_and(|node| node.uids.contains(&operator.uid))
+        };
+        self.nodes.values().map(Vec::len).eq(widths)
+            && self.operators.iter().all(|(operator, node)| is_there(*node, operator))
+    }
+
+    /// The chains of the plan that had come to their end as a whole.
+    fn finished_nodes(&self, plan: &Plan) -> BTreeSet<NodeId> {
+        let mut finished = BTreeSet::new();
+        // Edges lead to later chains.
+        for (number, node) in plan.nodes.iter().enumerate() {
+            let id = NodeId(number as u32);
+            let known: BTreeSet<NodeId> = self
+                .operators
+                .iter()
+                .filter(|(found, _)| node.uids.contains(&found.uid))
+                .map(|(_, node)| *node)
+                .collect();
+            let mut before = plan.edges.iter().filter(|edge| edge.to == id).peekable();
+            let is_finished = if known.is_empty() {
+                // Nothing was kept of it. The end of all that feeds it stood in front of the barrier of that checkpoint, so it had come to its own.
+                before.peek().is_some() && before.all(|edge| finished.contains(&edge.from))
+            } else {
+                known.iter().all(|former| self.is_finished(*former))
+            };
+            if is_finished {
+                finished.insert(id);
+            }
+        }
+        finished
+    }
+
+    fn is_finished(&self, node: NodeId) -> bool {
+        let subtasks = self.nodes.get(&node).map(Vec::as_slice).unwrap_or_default();
+        if is_active(Mutation::PartlyFinishedIsFinished) {
+            return subtasks.contains(&true);
+        }
+        !subtasks.contains(&false)
+    }
+}
