@@ -252,8 +252,13 @@ impl CoordinatorDriver {
     ) -> Result<(), Failure> {
         let subtask = snapshot.subtask;
         let finished = snapshot.finished;
-        let bytes = snapshot.bytes();
-        let figures = SubtaskFigures { bytes, written_bytes: bytes, ..figures };
+        let figures = SubtaskFigures {
+            bytes: snapshot.bytes(),
+            written_bytes: snapshot.written_bytes(checkpoint),
+            in_flight_records: snapshot.in_flight_records(),
+            in_flight_bytes: snapshot.in_flight_bytes(),
+            ..figures
+        };
         match self.machine.judge(attempt, subtask, checkpoint) {
             Acknowledgement::Accepted => {
                 if let Some(collected) = self.collected.get_mut(&checkpoint) {

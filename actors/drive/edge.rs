@@ -203,7 +203,8 @@ impl EdgeReceiver {
 }
 
 impl EdgeProbe {
-    /// How many batches are in front of the marker of a checkpoint, and whether the marker is there; without it all batches.
+    /// How many batches are in front of the marker of a checkpoint, and whether the marker is there; without it all batches. What the consumer is [looking at](EdgeReceiver::look)
+    /// at this very moment is not seen.
     #[must_use]
     pub fn in_front_of(&self, checkpoint: CheckpointId) -> (u32, bool) {
         let queue = lock(&self.queue);

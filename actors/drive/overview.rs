@@ -15,7 +15,7 @@ use crate::ports::calls::CallWatch;
 use crate::ports::host::Address;
 use crate::protocol::align::{self, Channel, Timing};
 use crate::protocol::coordinator::{
-    CheckpointStatistics, CheckpointStatus, HeldUp, LastMarker, StatisticsSnapshot, SubtaskFigures,
+    CheckpointStatistics, CheckpointStatus, HeldUp, LastMarker, Overtook, StatisticsSnapshot, SubtaskFigures,
 };
 use crate::protocol::story::{self, Declined, Doing, Names, Observe, Observed, Owing, Stage, Story};
 
@@ -112,6 +112,8 @@ pub struct SubtaskWatch {
 #[derive(Debug, Default)]
 struct Notes {
     ended: Vec<Channel>,
+    /// Nothing more is to be told of checkpoints up to this one. Messages and markers of them still come.
+    over: CheckpointId,
     checkpoints: BTreeMap<CheckpointId, Part>,
     /// Who takes nothing from the subtask since when, and how many batches had been taken then.
     held_up: Option<(HeldUpBy, Moment)>,
@@ -134,12 +136,17 @@ struct HeldUpBy {
 struct Part {
     /// How long the subtask had been held up when it heard of the checkpoint.
     held_up_before: Duration,
-    /// The markers that came, in their order.
+    /// By which channel the subtask heard of it first; none where the coordinator told it.
+    heard_from: Option<Channel>,
+    /// The markers that came, or were seen where they wait, in their order.
     arrived: Vec<(Channel, Moment)>,
     /// How many batches were in front of a marker when it was announced.
     announced: Vec<(Channel, u32)>,
     cuts: Option<Moment>,
     cut: Option<Moment>,
+    /// The cut is ahead of markers, until all of them were seen.
+    collects: bool,
+    collected: Option<Moment>,
     acknowledged: Option<Moment>,
 }
 
@@ -184,13 +191,10 @@ impl SubtaskWatch {
     pub(super) fn hears(&self, now: Moment, event: &align::Event) {
         let mut notes = lock(&self.notes);
         match *event {
-            align::Event::Marker { channel, checkpoint, .. } => {
-                let part = notes.part(checkpoint, now);
-                if part.arrived.iter().all(|(arrived, _)| *arrived != channel) {
-                    part.arrived.push((channel, now));
-                }
+            align::Event::Marker { channel, checkpoint, .. } if checkpoint > notes.over => {
+                notes.heard(checkpoint, now, channel).comes(channel, now);
             }
-            align::Event::Announcement { checkpoint } | align::Event::Trigger { checkpoint, .. } => {
+            align::Event::Trigger { checkpoint, .. } if checkpoint > notes.over => {
                 notes.part(checkpoint, now);
             }
             align::Event::ChannelEnded { channel } => notes.ended.push(channel),
@@ -205,8 +209,52 @@ impl SubtaskWatch {
     pub(super) fn announced(&self, now: Moment, checkpoint: CheckpointId, channel: Channel) {
         let Some((_, edge)) = self.inputs.get(channel.position()) else { return };
         let (batches, waits) = edge.in_front_of(checkpoint);
-        if waits {
-            lock(&self.notes).part(checkpoint, now).announced.push((channel, batches));
+        let mut notes = lock(&self.notes);
+        if checkpoint > notes.over {
+            let part = notes.heard(checkpoint, now, channel);
+            if waits {
+                part.announced.push((channel, batches));
+            }
+        }
+    }
+
+    /// The cut is ahead of markers: what is in front of them is being collected.
+    pub(super) fn collects(&self, now: Moment, checkpoint: CheckpointId) {
+        lock(&self.notes).part(checkpoint, now).collects = true;
+    }
+
+    /// A marker that the cut was ahead of was seen where it waits, behind so many batches that were collected.
+    pub(super) fn collected_up_to(&self, now: Moment, checkpoint: CheckpointId, channel: Channel, batches: u32) {
+        let mut notes = lock(&self.notes);
+        let part = notes.part(checkpoint, now);
+        part.announced.retain(|(announced, _)| *announced != channel);
+        part.announced.push((channel, batches));
+        // In the order in which they were seen, also where one had come to the head of its channel before.
+        part.arrived.retain(|(arrived, _)| *arrived != channel);
+        part.arrived.push((channel, now));
+    }
+
+    /// All that the cut was ahead of was collected. What was measured of the cut, with what is known now.
+    pub(super) fn collected(
+        &self,
+        now: Moment,
+        checkpoint: CheckpointId,
+        triggered: Moment,
+        figures: SubtaskFigures,
+    ) -> SubtaskFigures {
+        let mut notes = lock(&self.notes);
+        let part = notes.part(checkpoint, now);
+        part.collected = Some(now);
+        let collecting = now.since(part.cut.unwrap_or(now));
+        // One that came before the cut decided nothing.
+        let last_marker = part.arrived.last().filter(|(_, at)| part.cut.is_some_and(|cut| *at >= cut));
+        let last_marker = last_marker.and_then(|(channel, _)| self.last_marker(part, *channel));
+        let heard_from = figures.overtook.and_then(|overtook| overtook.heard_from);
+        SubtaskFigures {
+            overtook: Some(Overtook { heard_from, collecting }),
+            last_marker,
+            busy: self.calls.busiest(triggered, now),
+            ..figures
         }
     }
 
@@ -222,6 +270,7 @@ impl SubtaskWatch {
         checkpoint: CheckpointId,
         triggered: Moment,
         timing: Timing,
+        overtook: bool,
     ) -> SubtaskFigures {
         let mut notes = lock(&self.notes);
         let held_up_for = notes.held_up_for(now);
@@ -229,12 +278,9 @@ impl SubtaskWatch {
         let part = notes.part(checkpoint, now);
         part.cut = Some(now);
         let began = part.cuts.unwrap_or(now);
-        let last_marker = part.arrived.last().and_then(|(channel, _)| {
-            let (producer, _) = self.inputs.get(channel.position())?;
-            let announced = part.announced.iter().find(|(announced, _)| announced == channel);
-            let batches = announced.map_or(0, |(_, batches)| *batches);
-            Some(LastMarker { channel: *channel, producer: *producer, batches })
-        });
+        let last_marker = part.arrived.last().and_then(|(channel, _)| self.last_marker(part, *channel));
+        let heard_from = part.heard_from.and_then(|channel| self.producer(channel));
+        let overtook = overtook.then_some(Overtook { heard_from, collecting: Duration::ZERO });
         let lasts = held_up_for.saturating_sub(part.held_up_before);
         let held_up = consumer.filter(|_| !lasts.is_zero()).map(|consumer| HeldUp { consumer, lasts });
         let Timing { notice_delay, start_delay, alignment } = timing;
@@ -243,11 +289,23 @@ impl SubtaskWatch {
             start_delay,
             alignment,
             synchronous: now.since(began),
+            unaligned: overtook.is_some(),
+            overtook,
             last_marker,
             busy: self.calls.busiest(triggered, now),
             held_up,
             ..SubtaskFigures::default()
         }
+    }
+
+    fn producer(&self, channel: Channel) -> Option<SubtaskId> {
+        self.inputs.get(channel.position()).map(|(producer, _)| *producer)
+    }
+
+    fn last_marker(&self, part: &Part, channel: Channel) -> Option<LastMarker> {
+        let announced = part.announced.iter().find(|(announced, _)| *announced == channel);
+        let batches = announced.map_or(0, |(_, batches)| *batches);
+        Some(LastMarker { channel, producer: self.producer(channel)?, batches })
     }
 
     /// The subtask's part is durable, and its acknowledgement sent.
@@ -259,6 +317,7 @@ impl SubtaskWatch {
     pub(super) fn is_over(&self, checkpoint: CheckpointId) {
         let mut notes = lock(&self.notes);
         notes.checkpoints = notes.checkpoints.split_off(&checkpoint.next());
+        notes.over = notes.over.max(checkpoint);
     }
 
     /// How far it is with a checkpoint at this moment, and what it is doing.
@@ -267,7 +326,10 @@ impl SubtaskWatch {
         let notes = lock(&self.notes);
         let part = notes.checkpoints.get(&checkpoint);
         let stage = part.map_or(Stage::Waiting, |part| part.stage(now));
-        let owing = if stage == Stage::Waiting { self.owing(&notes, part, checkpoint, now) } else { Vec::new() };
+        let owing = match stage {
+            Stage::Waiting | Stage::Collecting { .. } => self.owing(&notes, part, checkpoint, now),
+            Stage::Synchronous { .. } | Stage::Asynchronous { .. } | Stage::Acknowledged { .. } => Vec::new(),
+        };
         Observed { stage, doing: self.doing(&notes, now), owing }
     }
 
@@ -312,12 +374,25 @@ impl Notes {
         }
         self.checkpoints.entry(checkpoint).or_insert_with(|| Part {
             held_up_before,
+            heard_from: None,
             arrived: Vec::new(),
             announced: Vec::new(),
             cuts: None,
             cut: None,
+            collects: false,
+            collected: None,
             acknowledged: None,
         })
+    }
+
+    /// As [`part`](Notes::part), when a message or a marker of it came by this channel.
+    fn heard(&mut self, checkpoint: CheckpointId, now: Moment, channel: Channel) -> &mut Part {
+        let is_new = !self.checkpoints.contains_key(&checkpoint);
+        let part = self.part(checkpoint, now);
+        if is_new {
+            part.heard_from = Some(channel);
+        }
+        part
     }
 
     /// How long the subtask was held up, all times together.
@@ -327,12 +402,22 @@ impl Notes {
 }
 
 impl Part {
+    fn comes(&mut self, channel: Channel, now: Moment) {
+        if self.arrived.iter().all(|(arrived, _)| *arrived != channel) {
+            self.arrived.push((channel, now));
+        }
+    }
+
     fn stage(&self, now: Moment) -> Stage {
         let passed = |moment: Option<Moment>| moment.filter(|moment| *moment <= now);
         if let Some(at) = passed(self.acknowledged) {
             Stage::Acknowledged { at }
         } else if let Some(since) = passed(self.cut) {
-            Stage::Asynchronous { since }
+            if self.collects && passed(self.collected).is_none() {
+                Stage::Collecting { since }
+            } else {
+                Stage::Asynchronous { since }
+            }
         } else if let Some(since) = passed(self.cuts) {
             Stage::Synchronous { since }
         } else {

@@ -78,6 +78,8 @@ struct SnapshotUnderWay {
     finished: bool,
     /// Whether the asynchronous part has begun.
     began: bool,
+    /// When the coordinator triggered the checkpoint.
+    triggered: Moment,
     /// When the cut was made.
     cut: Moment,
     /// What was measured up to there.
@@ -352,6 +354,28 @@ impl SubtaskCore {
         self.abandon(checkpoint, task)
     }
 
+    /// The cut is ahead of records, which are being collected: of some in front of markers, or only of some that a restore brought back.
+    pub(super) fn collects(&mut self, checkpoint: CheckpointId, overtook: bool) {
+        if let Some(under_way) = self.snapshots.get_mut(&checkpoint) {
+            under_way.figures.unaligned = true;
+            if overtook {
+                self.watch.collects(self.host.now(), checkpoint);
+            }
+        }
+    }
+
+    /// The marker of a channel that the cut was ahead of was seen, behind so many batches.
+    pub(super) fn collected_up_to(&self, checkpoint: CheckpointId, channel: Channel, batches: u32) {
+        self.watch.collected_up_to(self.host.now(), checkpoint, channel, batches);
+    }
+
+    /// All that the cut was ahead of markers of was collected.
+    pub(super) fn collected(&mut self, checkpoint: CheckpointId) {
+        if let Some(SnapshotUnderWay { triggered, figures, .. }) = self.snapshots.get_mut(&checkpoint) {
+            *figures = self.watch.collected(self.host.now(), checkpoint, *triggered, *figures);
+        }
+    }
+
     /// Whether the snapshot of this checkpoint is still under way.
     pub(super) fn has_snapshot(&self, checkpoint: CheckpointId) -> bool {
         self.snapshots.contains_key(&checkpoint)
@@ -389,9 +413,10 @@ impl SubtaskCore {
         }
         self.outputs.send_barrier(self.host.as_ref(), self.address(), barrier);
         let cut = self.host.now();
-        let figures = self.watch.cut(cut, checkpoint, barrier.triggered, timing);
+        let triggered = barrier.triggered;
+        let figures = self.watch.cut(cut, checkpoint, triggered, timing, !self.captures.is_empty());
         let finished = self.state == SubtaskState::EndOfData;
-        self.snapshots.insert(checkpoint, SnapshotUnderWay { finished, began: false, cut, figures });
+        self.snapshots.insert(checkpoint, SnapshotUnderWay { finished, began: false, triggered, cut, figures });
         self.cut = Some(checkpoint);
         Ok(())
     }

@@ -88,6 +88,8 @@ pub struct Busy {
 struct Stretch {
     busy: Busy,
     began: Moment,
+    /// When the last call of it began.
+    last_began: Moment,
     ended: Moment,
 }
 
@@ -176,13 +178,13 @@ impl CallWatch {
         {
             last.busy.calls = last.busy.calls.saturating_add(1);
             last.busy.inside += busy.inside;
-            last.ended = ended;
+            (last.last_began, last.ended) = (began, ended);
             return;
         }
         if long.len() == REMEMBERED {
             long.pop_front();
         }
-        long.push_back(Stretch { busy, began, ended });
+        long.push_back(Stretch { busy, began, last_began: began, ended });
     }
 
     /// The user code that took the most time between two moments of the last while, calls of less than a millisecond left out.
@@ -203,7 +205,8 @@ impl CallWatch {
         }
         let long = self.long.lock().unwrap_or_else(PoisonError::into_inner);
         let running = long.iter().rev().find(|stretch| stretch.began <= now && now < stretch.ended)?;
-        Some((running.busy.call, running.busy.operator, running.began))
+        let since = if running.last_began <= now { running.last_began } else { running.began };
+        Some((running.busy.call, running.busy.operator, since))
     }
 
     /// The operator that is at work, or was last, by its position.

@@ -34,13 +34,13 @@ pub struct CheckpointRecord {
     pub story: String,
     /// The length of what was acknowledged in bytes.
     pub bytes: u64,
-    /// How much of it had to be written.
+    /// How much of it had to be written: not what an incremental one takes over from earlier ones.
     pub written_bytes: u64,
-    /// How many records barriers overtook.
+    /// How many records of it were in flight, because subtasks cut ahead of them.
     pub in_flight_records: u64,
     /// Their bytes.
     pub in_flight_bytes: u64,
-    /// Whether barriers overtook records anywhere.
+    /// Whether any subtask cut ahead of records.
     pub unaligned: bool,
     /// How many subtasks took part.
     pub subtasks: usize,
@@ -64,7 +64,7 @@ pub struct PartRecord {
     pub bytes: u64,
     /// How much of it had to be written.
     pub written_bytes: u64,
-    /// How many records a barrier overtook.
+    /// How many records of it were in flight in front of the subtask.
     pub in_flight_records: u64,
     /// Their bytes.
     pub in_flight_bytes: u64,
@@ -80,6 +80,9 @@ pub struct PartRecord {
     pub synchronous: Duration,
     /// How long its snapshot was written while it went on.
     pub asynchronous: Duration,
+    /// How much of that passed until all that its barrier overtook was collected.
+    #[serde(default)]
+    pub collecting: Duration,
 }
 
 impl CheckpointRecord {
@@ -136,6 +139,7 @@ impl PartRecord {
             alignment: figures.alignment,
             synchronous: figures.synchronous,
             asynchronous: figures.asynchronous,
+            collecting: figures.overtook.map(|overtook| overtook.collecting).unwrap_or_default(),
         }
     }
 }

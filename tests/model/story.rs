@@ -7,7 +7,7 @@ use alluvium_actors::ids::{CheckpointId, Moment, SubtaskId};
 use alluvium_actors::ports::calls::{Busy, Call};
 use alluvium_actors::protocol::align::Channel;
 use alluvium_actors::protocol::coordinator::{
-    CheckpointKind, CheckpointStatistics, CheckpointStatus, FailureReason, HeldUp, LastMarker, SubtaskFigures,
+    CheckpointKind, CheckpointStatistics, CheckpointStatus, FailureReason, HeldUp, LastMarker, Overtook, SubtaskFigures,
     SubtaskStatistics,
 };
 use alluvium_actors::protocol::story::{
@@ -208,7 +208,7 @@ fn user_code_that_took_little_of_the_time_is_no_reason() {
 #[test]
 fn figures_that_lead_in_a_circle_end_the_path() {
     let story = completed(&[(ENRICH, cut(10, 0, JOIN, 0, 0)), (JOIN, cut(20, 0, ENRICH, 0, 0))], 30);
-    assert_eq!(story.reason, "waited 10 ms for channel 0 of `join[1]` (from `enrich[0]`), behind 0 batches");
+    assert_eq!(story.reason, "waited 10 ms for channel 0 of `join[1]` (from `enrich[0]`), with nothing in front of it");
     assert_eq!(completed(&[], 5).to_string(), "checkpoint 7 took 5 ms", "a job without subtasks has no link");
 }
 
@@ -288,7 +288,7 @@ fn the_parts_of_a_snapshot_and_a_lost_acknowledgement_are_told_apart() {
 fn a_call_of_less_than_a_millisecond_and_a_circle_of_waits_are_no_reasons() {
     let brief = Doing::Inside { operator: None, call: Call::Records, since: after(812) };
     let story = under_way(&[ORDERS, ENRICH], [(JOIN, waiting(brief, &[owing(0, ENRICH, 0, true)]))]);
-    assert!(story.reason.ends_with("behind 0 batches"), "{story}");
+    assert!(story.reason.ends_with("with nothing in front of it"), "{story}");
     let scene = [
         (ENRICH, waiting(Doing::HeldUp { consumer: JOIN, since: after(0) }, &[owing(0, JOIN, 0, false)])),
         (JOIN, waiting(Doing::HeldUp { consumer: ENRICH, since: after(0) }, &[owing(0, ENRICH, 0, false)])),
@@ -324,4 +324,97 @@ fn one_that_expired_tells_who_was_in_the_way_and_one_that_was_declined_what_was_
         "checkpoint 7 failed after 812 ms (an input or output error of the checkpoint storage occurred): `join[1]` said: the disk \
          is full"
     );
+}
+
+/// What a subtask measured that cut ahead of its markers so long after the trigger, and collected for so long, up to a marker behind two batches.
+fn overtook(heard: u64, cut_after: u64, from: SubtaskId, collecting: u64, last: SubtaskId) -> SubtaskFigures {
+    SubtaskFigures {
+        unaligned: true,
+        notice_delay: milliseconds(heard),
+        overtook: Some(Overtook { heard_from: Some(from), collecting: milliseconds(collecting) }),
+        asynchronous: milliseconds(collecting + 5),
+        in_flight_records: 2_048,
+        in_flight_bytes: 40_000,
+        ..cut(cut_after, 0, last, 3, 2)
+    }
+}
+
+#[test]
+fn a_cut_that_overtakes_is_led_to_by_its_message_and_not_by_the_marker() {
+    let parts = [(ORDERS, prompt()), (ENRICH, overtook(1, 2, ORDERS, 0, ORDERS)), (JOIN, overtook(3, 4, ENRICH, 600, ENRICH))];
+    let story = completed(&parts, 610);
+    assert_eq!(
+        story.reason,
+        "collecting what the barrier overtook in front of `join[1]` took 600 ms (2048 records, 40.0 kB); the last marker came by channel \
+         3 (from `enrich[0]`), behind 2 batches"
+    );
+    let link = |kind, lasts| Link { kind, lasts: milliseconds(lasts) };
+    let overtaking = |subtask, producer| LinkKind::Overtaking { subtask, producer: Some(producer) };
+    let expected = [
+        link(LinkKind::Trigger { subtask: ORDERS }, 1),
+        link(LinkKind::Synchronous { subtask: ORDERS }, 0),
+        link(overtaking(ENRICH, ORDERS), 1),
+        link(LinkKind::Synchronous { subtask: ENRICH }, 0),
+        link(overtaking(JOIN, ENRICH), 2),
+        link(LinkKind::Synchronous { subtask: JOIN }, 0),
+        link(
+            LinkKind::Collecting { subtask: JOIN, channel: Channel(3), producer: ENRICH, batches: 2 },
+            600,
+        ),
+        link(LinkKind::Asynchronous { subtask: JOIN, bytes: Some(0) }, 5),
+        link(LinkKind::Acknowledgement { subtask: JOIN }, 0),
+        link(LinkKind::Manifest, 1),
+    ];
+    assert_eq!(story.links, expected);
+    assert_eq!(story.links.iter().map(|link| link.lasts).sum::<Duration>(), milliseconds(610));
+}
+
+#[test]
+fn a_marker_that_was_sent_behind_the_cut_leads_to_whoever_sent_it_late() {
+    let late = SubtaskFigures { busy: busy(590, 2), ..cut(600, 0, ORDERS, 0, 7) };
+    let parts = [(ORDERS, prompt()), (ENRICH, late), (JOIN, overtook(2, 2, ORDERS, 601, ENRICH))];
+    let story = completed(&parts, 608);
+    assert_eq!(
+        story.reason,
+        "waited 599 ms for channel 0 of `enrich[0]` (from `orders[0]`), behind 7 batches; `enrich` was inside 2 user calls (records) \
+         for 590 ms"
+    );
+    assert_eq!(story.links.iter().map(|link| link.lasts).sum::<Duration>(), milliseconds(608));
+}
+
+#[test]
+fn a_cut_that_had_to_wait_until_it_might_overtake_says_so_and_one_that_heard_late_says_that() {
+    let waited = [(ORDERS, prompt()), (JOIN, overtook(2, 102, ORDERS, 1, ORDERS))];
+    assert_eq!(
+        completed(&waited, 108).reason,
+        "`join[1]` waited 100 ms for its markers before its barrier overtook"
+    );
+    let heard = SubtaskFigures { busy: busy(300, 1), ..overtook(302, 302, ORDERS, 1, ORDERS) };
+    assert_eq!(
+        completed(&[(ORDERS, prompt()), (JOIN, heard)], 308).reason,
+        "`join[1]` took up the barrier of `orders[0]` after 301 ms; `join` was inside a user call (records) for 300 ms"
+    );
+}
+
+#[test]
+fn one_that_hangs_while_it_collects_leads_to_whoever_owes_the_marker() {
+    let collects = |owing: &[Owing]| Observed {
+        stage: Stage::Collecting { since: after(12) },
+        doing: Doing::Nothing,
+        owing: owing.to_vec(),
+    };
+    let scene = [
+        (ENRICH, waiting(inside(12), &[owing(0, ORDERS, 2, true)])),
+        (JOIN, collects(&[owing(3, ENRICH, 5, false)])),
+    ];
+    let story = under_way(&[ORDERS], scene.clone());
+    assert!(story.reason.ends_with("`enrich-2` has been inside a user call (records) for 800 ms"), "{story}");
+    let alone = under_way(&[ORDERS, ENRICH], [(JOIN, collects(&[owing(3, ENRICH, 5, true)]))]);
+    assert_eq!(
+        alone.reason,
+        "1 of 3 subtasks has not acknowledged; `join[1]` has collected what its barrier overtook for 800 ms, up to the marker of \
+         channel 3 (from `enrich[0]`), behind 5 batches"
+    );
+    let led = under_way(&[ORDERS], [scene[1].clone()]);
+    assert!(led.reason.ends_with("`enrich[0]` is not there: it starts, or has ended"), "{led}");
 }

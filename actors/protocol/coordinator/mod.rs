@@ -43,7 +43,7 @@ pub use self::message::{
 pub use self::reason::{DeclineReason, FailureReason, JobFailure};
 pub use self::settings::Settings;
 pub use self::statistics::{
-    CheckpointStatistics, CheckpointStatus, Counts, Figures, HeldUp, LastMarker, Measure, NodeStatistics,
+    CheckpointStatistics, CheckpointStatus, Counts, Figures, HeldUp, LastMarker, Measure, NodeStatistics, Overtook,
     RestoredCheckpoint, StatisticsSnapshot, SubtaskFigures, SubtaskStatistics, Summary,
 };
 

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::ids::{Moment, SubtaskId};
-use crate::protocol::coordinator::{CheckpointStatistics, FailureReason, SubtaskFigures};
+use crate::protocol::coordinator::{CheckpointStatistics, FailureReason, LastMarker, SubtaskFigures};
 
 use super::under_way::obstacle;
 use super::words::{length, size};
-use super::{Link, LinkKind, Names, Observe, Story, batches, was_inside};
+use super::{Link, LinkKind, Names, Observe, Story, behind, was_inside};
 
 /// A subtask refused the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,22 +66,38 @@ fn path(checkpoint: &CheckpointStatistics, figures: &BTreeMap<SubtaskId, &Subtas
     let sent = checkpoint.triggered + last.figures.acknowledged_after();
     links.push(Link { kind: LinkKind::Acknowledgement { subtask }, lasts: at.since(sent) });
     let bytes = Some(last.figures.written_bytes);
-    links.push(Link { kind: LinkKind::Asynchronous { subtask, bytes }, lasts: last.figures.asynchronous });
-    let mut seen = BTreeSet::new();
     let mut next = Some(subtask);
+    let mut writing = last.figures.asynchronous;
+    let mut collecting = None;
+    if let (Some(overtook), Some(marker)) = (last.figures.overtook, last.figures.last_marker) {
+        // Where its producer sent it after the cut, all but the way of the marker was the producer's time.
+        let sent = figures.get(&marker.producer).map_or(Duration::ZERO, |producer| producer.sent_after());
+        let late = sent.checked_sub(last.figures.sent_after()).filter(|late| *late <= overtook.collecting);
+        writing = writing.saturating_sub(overtook.collecting);
+        let LastMarker { channel, producer, batches } = marker;
+        let kind = LinkKind::Collecting { subtask, channel, producer, batches };
+        collecting = Some(Link { kind, lasts: overtook.collecting.saturating_sub(late.unwrap_or_default()) });
+        next = late.map_or(next, |_| Some(producer));
+    }
+    links.push(Link { kind: LinkKind::Asynchronous { subtask, bytes }, lasts: writing });
+    links.extend(collecting);
+    let mut seen = BTreeSet::new();
     while let Some(subtask) = next.take() {
         // Plans have no loops yet; figures of different attempts must not make one.
         let (Some(own), true) = (figures.get(&subtask), seen.insert(subtask)) else { break };
         links.push(Link { kind: LinkKind::Synchronous { subtask }, lasts: own.synchronous });
-        let Some(marker) = own.last_marker else {
-            links.push(Link { kind: LinkKind::Trigger { subtask }, lasts: own.cut_after() });
-            break;
+        let (kind, from) = match (own.overtook, own.last_marker) {
+            (Some(overtook), _) => {
+                (LinkKind::Overtaking { subtask, producer: overtook.heard_from }, overtook.heard_from)
+            }
+            (None, Some(LastMarker { channel, producer, batches })) => {
+                (LinkKind::Channel { subtask, channel, producer, batches }, Some(producer))
+            }
+            (None, None) => (LinkKind::Trigger { subtask }, None),
         };
-        let sent = figures.get(&marker.producer).map_or(Duration::ZERO, |producer| producer.sent_after());
-        let kind =
-            LinkKind::Channel { subtask, channel: marker.channel, producer: marker.producer, batches: marker.batches };
+        let sent = from.and_then(|from| figures.get(&from)).map_or(Duration::ZERO, |producer| producer.sent_after());
         links.push(Link { kind, lasts: own.cut_after().saturating_sub(sent) });
-        next = Some(marker.producer);
+        next = from;
     }
     links.reverse();
     links
@@ -96,12 +112,35 @@ fn describe(link: &Link, figures: &BTreeMap<SubtaskId, &SubtaskFigures>, names: 
             format!("`{}` took up the trigger after {lasts}{because}", name(subtask))
         }
         LinkKind::Channel { subtask, channel, producer, batches: in_front } => format!(
-            "waited {lasts} for channel {channel} of `{}` (from `{}`), behind {}{}",
+            "waited {lasts} for channel {channel} of `{}` (from `{}`), {}{}",
             name(subtask),
             name(producer),
-            batches(in_front),
+            behind(in_front),
             why(link, subtask, figures, names)
         ),
+        LinkKind::Overtaking { subtask, producer } => {
+            let because = why(link, subtask, figures, names);
+            // From when on it might overtake, its barrier says: what passed between the notice and the cut.
+            let waited = figures.get(&subtask).map_or(Duration::ZERO, |own| own.cut_after().saturating_sub(own.notice_delay));
+            if waited * 2 >= link.lasts {
+                return format!("`{}` waited {} for its markers before its barrier overtook{because}", name(subtask), length(waited));
+            }
+            let from = producer.map_or_else(String::new, |producer| format!(" of `{}`", name(producer)));
+            format!("`{}` took up the barrier{from} after {lasts}{because}", name(subtask))
+        }
+        LinkKind::Collecting { subtask, channel, producer, batches: in_front } => {
+            let records = figures.get(&subtask).map_or(0, |own| own.in_flight_records);
+            let in_flight = figures.get(&subtask).map_or(0, |own| own.in_flight_bytes);
+            format!(
+                "collecting what the barrier overtook in front of `{}` took {lasts} ({records} records, {}); the last marker came by channel \
+                 {channel} (from `{}`), {}{}",
+                name(subtask),
+                size(in_flight),
+                name(producer),
+                behind(in_front),
+                why(link, subtask, figures, names)
+            )
+        }
         LinkKind::Synchronous { subtask } => {
             format!("the snapshot of `{}` held it up for {lasts}{}", name(subtask), why(link, subtask, figures, names))
         }

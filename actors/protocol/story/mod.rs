@@ -74,6 +74,24 @@ pub enum LinkKind {
         /// How many batches were in front of it.
         batches: u32,
     },
+    /// A subtask cut ahead of its markers, on the message of a barrier or because it had waited long enough for them.
+    Overtaking {
+        /// Which.
+        subtask: SubtaskId,
+        /// By whom it heard of the checkpoint first; none where the coordinator told it.
+        producer: Option<SubtaskId>,
+    },
+    /// A subtask collected what its cut was ahead of, up to the marker that came last.
+    Collecting {
+        /// Who takes from the edge.
+        subtask: SubtaskId,
+        /// Which of its channels.
+        channel: Channel,
+        /// Who sends the marker.
+        producer: SubtaskId,
+        /// How many batches are in front of it.
+        batches: u32,
+    },
     /// A subtask stood still for its snapshot.
     Synchronous {
         /// Which.
@@ -122,7 +140,7 @@ pub struct Observed {
     pub stage: Stage,
     /// What else it is doing.
     pub doing: Doing,
-    /// The channels whose markers are missing, as long as it has not cut.
+    /// The channels whose markers are missing, as long as it waits for them or collects what is in front of them.
     pub owing: Vec<Owing>,
 }
 
@@ -138,6 +156,11 @@ pub enum Stage {
     },
     /// Its snapshot is being written.
     Asynchronous {
+        /// Since when.
+        since: Moment,
+    },
+    /// It has cut ahead of markers, and collects what is in front of them.
+    Collecting {
         /// Since when.
         since: Moment,
     },
@@ -201,7 +224,11 @@ fn was_inside(names: &dyn Names, subtask: SubtaskId, busy: &Busy) -> String {
     format!("`{operator}` was inside {calls} ({}) for {}", busy.call, length(busy.inside))
 }
 
-/// "41 batches".
-fn batches(count: u32) -> String {
-    if count == 1 { "1 batch".to_owned() } else { format!("{count} batches") }
+/// "behind 41 batches".
+fn behind(count: u32) -> String {
+    match count {
+        0 => "with nothing in front of it".to_owned(),
+        1 => "behind 1 batch".to_owned(),
+        count => format!("behind {count} batches"),
+    }
 }

@@ -7,7 +7,7 @@ use crate::ids::{CheckpointId, Moment, SubtaskId};
 use crate::protocol::coordinator::{CheckpointStatistics, CheckpointStatus};
 
 use super::words::length;
-use super::{Doing, Link, LinkKind, Names, Observe, Observed, Owing, Stage, Story, batches};
+use super::{Doing, Link, LinkKind, Names, Observe, Observed, Owing, Stage, Story, behind};
 
 /// How many of those that have not acknowledged are asked: an explanation must not take long itself.
 const ASKED: usize = 256;
@@ -94,6 +94,11 @@ impl Asked<'_> {
                     seen.insert(owing.producer);
                     current = owing.producer;
                 }
+                (Stage::Collecting { since }, Some(owing)) => {
+                    links.push(Link { kind: collecting(current, owing), lasts: self.now.since(since) });
+                    seen.insert(owing.producer);
+                    current = owing.producer;
+                }
                 _ => return self.standing(current, &observed, links),
             }
         }
@@ -120,17 +125,30 @@ impl Asked<'_> {
                 let words = format!("`{name}` has been taking its snapshot for {}", length(lasts));
                 (words, LinkKind::Synchronous { subtask }, lasts)
             }
+            Stage::Collecting { since } => {
+                let lasts = so_far(since);
+                let collects = format!("`{name}` has collected what its barrier overtook for {}", length(lasts));
+                match observed.owing.iter().max_by_key(|owing| owing.batches) {
+                    Some(owing) => {
+                        let (channel, producer) = (owing.channel, self.names.subtask(owing.producer));
+                        let marker = format!("the marker of channel {channel} (from `{producer}`)");
+                        let words = format!("{collects}, up to {marker}, {}", behind(owing.batches));
+                        (words, collecting(subtask, owing), lasts)
+                    }
+                    None => (collects, LinkKind::Asynchronous { subtask, bytes: None }, lasts),
+                }
+            }
             Stage::Waiting => {
                 let lasts = so_far(self.triggered);
                 // The last one that comes decides, and that is behind the most.
                 match observed.owing.iter().max_by_key(|owing| (owing.sent, owing.batches)) {
                     Some(owing) => {
                         let words = format!(
-                            "`{name}` has waited {} for channel {} (from `{}`), behind {}",
+                            "`{name}` has waited {} for channel {} (from `{}`), {}",
                             length(lasts),
                             owing.channel,
                             self.names.subtask(owing.producer),
-                            batches(owing.batches)
+                            behind(owing.batches)
                         );
                         (words, self.channel(subtask, owing).kind, lasts)
                     }
@@ -190,4 +208,8 @@ impl Asked<'_> {
             Doing::Nothing => (String::new(), Duration::ZERO),
         }
     }
+}
+
+fn collecting(subtask: SubtaskId, owing: &Owing) -> LinkKind {
+    LinkKind::Collecting { subtask, channel: owing.channel, producer: owing.producer, batches: owing.batches }
 }

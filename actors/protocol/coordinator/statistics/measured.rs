@@ -14,14 +14,17 @@ use crate::protocol::align::Channel;
 pub struct SubtaskFigures {
     /// The length of all its pieces in bytes: what a restore reads.
     pub bytes: u64,
-    /// How much of it this checkpoint had to write; the rest was stored before. As long as the whole where a checkpoint is not incremental.
+    /// How much of it this checkpoint had to write: its new blobs, and all that stands in the manifest itself. The rest is in blobs of earlier checkpoints; there is none where checkpoints are not incremental.
     pub written_bytes: u64,
-    /// The bytes of the records that a barrier overtook.
+    /// The bytes of the records in front of it that are part of the checkpoint, because the subtask cut ahead of them; part of both lengths above.
     pub in_flight_bytes: u64,
-    /// How many records a barrier overtook.
+    /// How many records these are.
     pub in_flight_records: u64,
-    /// Whether the subtask cut ahead of records.
+    /// Whether the subtask cut ahead of records: of those in front of markers that its barrier overtook, or of those that a restore had brought back and that it had not
+    /// processed. Only then is anything of it in flight.
     pub unaligned: bool,
+    /// How its barrier overtook, if it did.
+    pub overtook: Option<Overtook>,
     /// From the trigger until the subtask first heard of the checkpoint: long when it, or one in front of it, was busy in a user call.
     pub notice_delay: Duration,
     /// From the trigger until the first marker was at the head of a channel; until the cut where there is none. Long under back-pressure.
@@ -32,7 +35,7 @@ pub struct SubtaskFigures {
     pub synchronous: Duration,
     /// From there until its part was durable, while it went on: the asynchronous part.
     pub asynchronous: Duration,
-    /// The marker that came last, and so decided when it cut; none for a source.
+    /// The marker that came last. It decided when the subtask cut; of those that a barrier overtook, when everything in front of them was collected. None for a source.
     pub last_marker: Option<LastMarker>,
     /// The user code that took the most time between the trigger and the cut, if there were calls of a millisecond or more.
     pub busy: Option<Busy>,
@@ -69,6 +72,16 @@ pub struct LastMarker {
     pub producer: SubtaskId,
     /// How many batches waited in front of it when the subtask heard of it.
     pub batches: u32,
+}
+
+/// A subtask cut ahead of markers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Overtook {
+    /// By whom it heard of the checkpoint first; none where the coordinator told it.
+    pub heard_from: Option<SubtaskId>,
+    /// From the cut until the last of these markers was seen, and all in front of them collected: what other systems call the alignment of an unaligned
+    /// checkpoint. Part of the asynchronous part.
+    pub collecting: Duration,
 }
 
 /// A subtask could not hand on what it had.

@@ -17,7 +17,7 @@ use super::message::CheckpointKind;
 use super::reason::FailureReason;
 
 pub use self::figures::{Figures, Measure};
-pub use self::measured::{HeldUp, LastMarker, SubtaskFigures};
+pub use self::measured::{HeldUp, LastMarker, Overtook, SubtaskFigures};
 
 use self::history::History;
 
@@ -71,7 +71,7 @@ pub struct CheckpointStatistics {
     pub missing: Vec<SubtaskId>,
     /// The length of what was acknowledged in bytes, the state of the enumerators included.
     pub bytes: u64,
-    /// How much of it this checkpoint had to write; the rest was stored before.
+    /// How much of it this checkpoint had to write; the rest is in blobs of earlier ones.
     pub written_bytes: u64,
     /// Those that acknowledged, ascending.
     pub by_subtask: Vec<SubtaskStatistics>,
@@ -97,13 +97,13 @@ impl CheckpointStatistics {
         }
     }
 
-    /// Whether a barrier overtook records anywhere: then it is an unaligned one.
+    /// Whether any subtask cut ahead of records: then it is an unaligned one.
     #[must_use]
     pub fn unaligned(&self) -> bool {
         self.by_subtask.iter().any(|subtask| subtask.figures.unaligned)
     }
 
-    /// The records that barriers overtook, and their bytes, over all subtasks.
+    /// The records that are in flight in it, and their bytes, over all subtasks.
     #[must_use]
     pub fn in_flight(&self) -> (u64, u64) {
         let figures = self.by_subtask.iter().map(|subtask| &subtask.figures);
@@ -140,7 +140,7 @@ pub struct NodeStatistics {
     pub bytes: Figures<u64>,
     /// How much of it this checkpoint had to write.
     pub written_bytes: Figures<u64>,
-    /// The bytes of the records that barriers overtook.
+    /// The bytes of the records in flight.
     pub in_flight_bytes: Figures<u64>,
     /// From the trigger until the first marker was at the head of a channel.
     pub start_delay: Figures<Duration>,
@@ -200,7 +200,7 @@ pub struct Summary {
     pub bytes: Figures<u64>,
     /// How much of it had to be written.
     pub written_bytes: Figures<u64>,
-    /// The bytes of the records that barriers overtook.
+    /// The bytes of the records in flight.
     pub in_flight_bytes: Figures<u64>,
     /// The longest alignment of a subtask in each checkpoint.
     pub alignment: Figures<Duration>,
