@@ -204,6 +204,7 @@ impl Listener for Both {
     }
 
     fn recorded(&self, record: &Arc<CheckpointRecord>) {
+        self.first.recorded(record);
         self.second.recorded(record);
     }
 }
