@@ -14,9 +14,7 @@ use crate::drive::enumerators::Enumerators;
 use crate::drive::overview::Overview;
 use crate::drive::stories::Stories;
 use crate::drive::under_way::{Answered, UnderWay};
-use crate::ids::{
-    Attempt, CheckpointId, Moment, NodeId, OperatorUid, RegionId, RunNumber, SubtaskId, Token, WallTime,
-};
+use crate::ids::{Attempt, CheckpointId, Moment, NodeId, OperatorUid, RegionId, RunNumber, SubtaskId, Token, WallTime};
 use crate::plan::Plan;
 use crate::ports::blocking::{Lane, Promise};
 use crate::ports::fence::Fence;

@@ -154,9 +154,8 @@ impl OperatorSnapshot {
     /// that an incremental checkpoint takes over from earlier ones, nor those that folding made of them in the background, which bear the numbers of earlier ones too.
     #[must_use]
     pub fn written_bytes(&self, checkpoint: CheckpointId) -> u64 {
-        let taken_over = |handle: &BlobHandle| {
-            parse_blob_name(&handle.name).is_some_and(|parts| parts.checkpoint != checkpoint)
-        };
+        let taken_over =
+            |handle: &BlobHandle| parse_blob_name(&handle.name).is_some_and(|parts| parts.checkpoint != checkpoint);
         let written = self.pieces.iter().filter(|piece| !piece.content.blob().is_some_and(taken_over));
         written.map(|piece| piece.content.bytes()).sum()
     }

@@ -3,8 +3,8 @@
 
 mod assignments;
 mod chain;
-mod figures;
 mod declines;
+mod figures;
 mod finished;
 mod host;
 mod modes;

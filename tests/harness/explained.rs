@@ -132,7 +132,7 @@ fn a_barrier_that_is_stuck_behind_a_slow_subtask_is_told_as_a_channel() {
     let heard = run("barrier.arrived[operator=count,subtask=1,checkpoint=2,hit=1]=delay(812ms)");
     let record = heard.record(2);
     assert_about(record.duration, 812);
-    assert_tells(&record.story, &["waited 812 ms for channel ", " of `", "[1]` (from `orders["]);
+    assert_tells(&record.story, &["waited 811 ms for channel ", " of `", "[1]` (from `orders["]);
     assert_about(record.parts[0].start_delay, 812);
 }
 

@@ -101,3 +101,33 @@ fn the_history_survives_the_process_and_is_as_long_as_was_asked_for() {
     assert_eq!(handle.checkpoint_history(), second[second.len() - 2..]);
     handle.wait_blocking().unwrap();
 }
+
+/// A job with much state of which little changes, and nothing but the options between its two forms.
+fn figures(options: &Options) -> alluvium::CheckpointStatistics {
+    let job = Job::new("few of many");
+    job.source("numbers", Generator::unbounded(|index| index).rate(20_000))
+        .key_by_value(|number| if *number < 4_000 { *number } else { number % 10 })
+        .aggregate("count", 0_u64, |_, count, _| {
+            *count += 1;
+            *count
+        })
+        .for_each("nothing", |_| ());
+    let handle = job.build().unwrap().start(options).unwrap();
+    // The first ones hold all that there is so far; when nothing new comes, those behind it write little.
+    let completed = handle.events().filter(|event| matches!(event, JobEvent::Completed { .. })).nth(29);
+    assert!(completed.is_some(), "the job ended before");
+    let last = handle.checkpoint_statistics().latest_completed.clone().unwrap();
+    handle.cancel();
+    handle.wait_blocking().unwrap();
+    alluvium::CheckpointStatistics::clone(&last)
+}
+
+#[test]
+fn an_incremental_checkpoint_says_how_little_of_it_was_written_and_a_self_contained_one_that_all_was() {
+    let place = tempfile::tempdir().unwrap();
+    let options = |name: &str| every_20_ms(&place.path().join(name)).inline_limit(64);
+    let all = figures(&options("all"));
+    assert!(all.bytes > 20_000 && all.written_bytes == all.bytes, "{all:?}");
+    let few = figures(&options("few").incremental(true));
+    assert!(few.bytes > 20_000 && few.written_bytes < few.bytes / 4, "{} of {}", few.written_bytes, few.bytes);
+}

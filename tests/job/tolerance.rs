@@ -187,7 +187,10 @@ fn what_failed_and_what_completed_is_told_to_the_listener() {
     };
     let (reason, story) = events.iter().find_map(aborted).expect("the first one fails");
     assert_eq!(reason, FailureReason::IoException);
-    assert!(story.contains("`counts -> lines[0]` said: "), "it names who declined: {story}");
+    assert!(
+        story.contains("[0]` said: ") && story.contains("no space is left to write "),
+        "it names who declined: {story}"
+    );
     let completed = events.iter().filter(|event| matches!(event, JobEvent::Completed { .. })).count() as u64;
     assert_eq!(statistics.counts.completed, completed);
     assert_eq!(*statistics, handle.checkpoint_statistics(), "the handle shows what the listener was told last");

@@ -7,8 +7,8 @@ use alluvium_actors::ids::{CheckpointId, Moment, SubtaskId};
 use alluvium_actors::ports::calls::{Busy, Call};
 use alluvium_actors::protocol::align::Channel;
 use alluvium_actors::protocol::coordinator::{
-    CheckpointKind, CheckpointStatistics, CheckpointStatus, FailureReason, HeldUp, LastMarker, Overtook, SubtaskFigures,
-    SubtaskStatistics,
+    CheckpointKind, CheckpointStatistics, CheckpointStatus, FailureReason, HeldUp, LastMarker, Overtook,
+    SubtaskFigures, SubtaskStatistics,
 };
 use alluvium_actors::protocol::story::{
     self, Declined, Doing, Link, LinkKind, Names, Observe, Observed, Owing, Stage, Story,
@@ -341,7 +341,8 @@ fn overtook(heard: u64, cut_after: u64, from: SubtaskId, collecting: u64, last: 
 
 #[test]
 fn a_cut_that_overtakes_is_led_to_by_its_message_and_not_by_the_marker() {
-    let parts = [(ORDERS, prompt()), (ENRICH, overtook(1, 2, ORDERS, 0, ORDERS)), (JOIN, overtook(3, 4, ENRICH, 600, ENRICH))];
+    let parts =
+        [(ORDERS, prompt()), (ENRICH, overtook(1, 2, ORDERS, 0, ORDERS)), (JOIN, overtook(3, 4, ENRICH, 600, ENRICH))];
     let story = completed(&parts, 610);
     assert_eq!(
         story.reason,
@@ -357,10 +358,7 @@ fn a_cut_that_overtakes_is_led_to_by_its_message_and_not_by_the_marker() {
         link(LinkKind::Synchronous { subtask: ENRICH }, 0),
         link(overtaking(JOIN, ENRICH), 2),
         link(LinkKind::Synchronous { subtask: JOIN }, 0),
-        link(
-            LinkKind::Collecting { subtask: JOIN, channel: Channel(3), producer: ENRICH, batches: 2 },
-            600,
-        ),
+        link(LinkKind::Collecting { subtask: JOIN, channel: Channel(3), producer: ENRICH, batches: 2 }, 600),
         link(LinkKind::Asynchronous { subtask: JOIN, bytes: Some(0) }, 5),
         link(LinkKind::Acknowledgement { subtask: JOIN }, 0),
         link(LinkKind::Manifest, 1),
@@ -385,10 +383,7 @@ fn a_marker_that_was_sent_behind_the_cut_leads_to_whoever_sent_it_late() {
 #[test]
 fn a_cut_that_had_to_wait_until_it_might_overtake_says_so_and_one_that_heard_late_says_that() {
     let waited = [(ORDERS, prompt()), (JOIN, overtook(2, 102, ORDERS, 1, ORDERS))];
-    assert_eq!(
-        completed(&waited, 108).reason,
-        "`join[1]` waited 100 ms for its markers before its barrier overtook"
-    );
+    assert_eq!(completed(&waited, 108).reason, "`join[1]` waited 100 ms for its markers before its barrier overtook");
     let heard = SubtaskFigures { busy: busy(300, 1), ..overtook(302, 302, ORDERS, 1, ORDERS) };
     assert_eq!(
         completed(&[(ORDERS, prompt()), (JOIN, heard)], 308).reason,
@@ -403,10 +398,8 @@ fn one_that_hangs_while_it_collects_leads_to_whoever_owes_the_marker() {
         doing: Doing::Nothing,
         owing: owing.to_vec(),
     };
-    let scene = [
-        (ENRICH, waiting(inside(12), &[owing(0, ORDERS, 2, true)])),
-        (JOIN, collects(&[owing(3, ENRICH, 5, false)])),
-    ];
+    let scene =
+        [(ENRICH, waiting(inside(12), &[owing(0, ORDERS, 2, true)])), (JOIN, collects(&[owing(3, ENRICH, 5, false)]))];
     let story = under_way(&[ORDERS], scene.clone());
     assert!(story.reason.ends_with("`enrich-2` has been inside a user call (records) for 800 ms"), "{story}");
     let alone = under_way(&[ORDERS, ENRICH], [(JOIN, collects(&[owing(3, ENRICH, 5, true)]))]);

@@ -14,6 +14,7 @@ mod disk_model;
 mod disk_rules;
 mod failures;
 mod history;
+mod lengths;
 mod lock;
 mod runs;
 mod shared;

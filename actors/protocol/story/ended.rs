@@ -121,9 +121,14 @@ fn describe(link: &Link, figures: &BTreeMap<SubtaskId, &SubtaskFigures>, names: 
         LinkKind::Overtaking { subtask, producer } => {
             let because = why(link, subtask, figures, names);
             // From when on it might overtake, its barrier says: what passed between the notice and the cut.
-            let waited = figures.get(&subtask).map_or(Duration::ZERO, |own| own.cut_after().saturating_sub(own.notice_delay));
+            let waited =
+                figures.get(&subtask).map_or(Duration::ZERO, |own| own.cut_after().saturating_sub(own.notice_delay));
             if waited * 2 >= link.lasts {
-                return format!("`{}` waited {} for its markers before its barrier overtook{because}", name(subtask), length(waited));
+                return format!(
+                    "`{}` waited {} for its markers before its barrier overtook{because}",
+                    name(subtask),
+                    length(waited)
+                );
             }
             let from = producer.map_or_else(String::new, |producer| format!(" of `{}`", name(producer)));
             format!("`{}` took up the barrier{from} after {lasts}{because}", name(subtask))

@@ -15,8 +15,8 @@ pub fn length(time: Duration) -> String {
     let (seconds, milliseconds) = (time.as_secs(), time.as_millis());
     match milliseconds {
         0 => format!("{} µs", time.as_micros()),
-        ..10_000 => format!("{milliseconds} ms"),
-        ..120_000 => format!("{seconds}.{} s", time.subsec_millis() / 100),
+        1..10_000 => format!("{milliseconds} ms"),
+        10_000..120_000 => format!("{seconds}.{} s", time.subsec_millis() / 100),
         _ => format!("{} min {} s", seconds / 60, seconds % 60),
     }
 }

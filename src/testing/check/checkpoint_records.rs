@@ -115,7 +115,9 @@ impl CheckpointRecords {
         }
         if record.acknowledged != record.subtasks || record.acknowledged != manifest.subtasks.len() {
             let (acknowledged, subtasks, parts) = (record.acknowledged, record.subtasks, manifest.subtasks.len());
-            return Err(format!("{acknowledged} of {subtasks} subtasks acknowledged it, and it has the parts of {parts}"));
+            return Err(format!(
+                "{acknowledged} of {subtasks} subtasks acknowledged it, and it has the parts of {parts}"
+            ));
         }
         parts(record)?;
         self.compared.records += 1;
