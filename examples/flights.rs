@@ -21,7 +21,7 @@ use alluvium::{
 use clap::Parser;
 use futures::future::{Either, select};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 /// The running departure delay of every aircraft, exactly once.
 #[derive(Debug, Parser)]
@@ -66,20 +66,31 @@ struct Arguments {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Flight {
     tailnum: String,
-    #[serde(deserialize_with = "minutes_or_not_available")]
+    #[serde(with = "minutes")]
     dep_delay: Option<i64>,
     time_hour: String,
 }
 
-/// `NA` marks a flight that never departed.
-fn minutes_or_not_available<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text == "NA" {
-        return Ok(None);
+/// Minutes as the file has them: `NA` marks a flight that never departed. Written as they are read, for a record may go into a checkpoint and come back from it.
+mod minutes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(minutes: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match minutes {
+            Some(minutes) => serializer.collect_str(minutes),
+            None => serializer.serialize_str("NA"),
+        }
     }
-    text.parse()
-        .map(Some)
-        .map_err(|_| serde::de::Error::custom(format!("`{text}` is neither a number of minutes nor NA")))
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "NA" {
+            return Ok(None);
+        }
+        text.parse()
+            .map(Some)
+            .map_err(|_| serde::de::Error::custom(format!("`{text}` is neither a number of minutes nor NA")))
+    }
 }
 
 /// What is kept of an aircraft.

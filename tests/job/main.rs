@@ -7,6 +7,7 @@ mod explained;
 mod externalized;
 mod handle;
 mod nodes;
+mod overtaking;
 mod push;
 mod refusals;
 mod regions;
