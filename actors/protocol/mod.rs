@@ -14,5 +14,6 @@ pub mod machine;
 pub mod mutation;
 pub mod notices;
 pub mod placement;
+pub mod reroute;
 pub mod slice_size;
 pub mod supervise;

@@ -1,12 +1,13 @@
 //! The heads of chains that take batches from edges: with one input, and with two of different types.
 
 use alluvium_actors::drive::outputs::Outputs;
-use alluvium_actors::payload::{Payload, PayloadError};
+use alluvium_actors::payload::Payload;
 use alluvium_actors::ports::task::Failure;
 
+use super::in_flight::HEAD;
 use super::link::{Link, Member, TwoInputLink};
 use crate::record::Record;
-use crate::record::batch::Batch;
+use crate::record::batch::{Batch, Slice};
 
 /// What stands at the head of a chain and takes batches.
 pub(crate) trait Head: Member {
@@ -18,12 +19,6 @@ pub(crate) trait Head: Member {
 
     /// The unread rest of the batch in work.
     fn rest(&self) -> Option<&dyn alluvium_actors::payload::Batch>;
-
-    /// Reads an encoded batch of one input.
-    ///
-    /// # Errors
-    /// When the bytes are something else.
-    fn decode(&self, input: usize, bytes: &[u8]) -> Result<Payload, PayloadError>;
 }
 
 /// A head with one input. Several edges may feed it.
@@ -35,6 +30,13 @@ pub(crate) struct OneInput<T: Record> {
 impl<T: Record> OneInput<T> {
     pub(crate) fn new(link: Box<dyn Link<T>>) -> OneInput<T> {
         OneInput { batch: None, link }
+    }
+}
+
+impl<T: Record> OneInput<T> {
+    /// Takes a slice that does not come from a batch through the chain.
+    pub(crate) fn pass(&mut self, slice: &mut Slice<T>, outputs: &mut Outputs) -> Result<(), Failure> {
+        self.link.push(slice, outputs)
     }
 }
 
@@ -55,15 +57,15 @@ impl<T: Record> Head for OneInput<T> {
     fn rest(&self) -> Option<&dyn alluvium_actors::payload::Batch> {
         self.batch.as_deref().map(|batch| batch as _)
     }
-
-    fn decode(&self, _: usize, bytes: &[u8]) -> Result<Payload, PayloadError> {
-        (Batch::<T>::payload_type().decode)(bytes)
-    }
 }
 
 impl<T: Record> Member for OneInput<T> {
     fn walk(&mut self, visit: &mut dyn FnMut(&mut dyn Member)) {
         self.link.walk(visit);
+    }
+
+    fn inlet(&mut self, number: usize) -> Option<&mut dyn Head> {
+        (number == HEAD).then_some(self as &mut dyn Head)
     }
 }
 
@@ -129,15 +131,14 @@ impl<A: Record, B: Record, L: TwoInputLink<A, B>> Head for TwoInputs<A, B, L> {
             Accepted::Right(batch) => Some(batch.as_ref()),
         }
     }
-
-    fn decode(&self, input: usize, bytes: &[u8]) -> Result<Payload, PayloadError> {
-        let kind = if input == 0 { Batch::<A>::payload_type() } else { Batch::<B>::payload_type() };
-        (kind.decode)(bytes)
-    }
 }
 
 impl<A: Record, B: Record, L: TwoInputLink<A, B>> Member for TwoInputs<A, B, L> {
     fn walk(&mut self, visit: &mut dyn FnMut(&mut dyn Member)) {
         self.link.walk(visit);
+    }
+
+    fn inlet(&mut self, number: usize) -> Option<&mut dyn Head> {
+        (number == HEAD).then_some(self as &mut dyn Head)
     }
 }

@@ -63,7 +63,7 @@ fn hunt(number: u64) -> Result<Report, Trouble> {
         13 => simulation.run(&mut Doubtful(billing(Kind::Usual).scenario())),
         15 => simulation.run(&mut billing(Kind::Rescaled).scenario()),
         16 => simulation.run(&mut random_graph::rescaled(&simulation)),
-        17 => simulation.run(&mut billing(Kind::Overtaking).scenario()),
+        17 => simulation.run(&mut billing(Kind::OvertakingRescaled).scenario()),
         6 => simulation.run(&mut Regions::new(Panics::Both)),
         7 => simulation.run(&mut Cancelled::default()),
         8 => simulation.run(&mut billing(Kind::Slow).scenario()),
