@@ -220,6 +220,7 @@ impl Layout {
                         inlets.push(Inlet {
                             name: consumer.name.clone(),
                             routing: consumer.route.routing(),
+                            label: Arc::clone(&placed.label),
                             number,
                             input,
                             decode: fed.stream.payload.decode,

@@ -299,7 +299,7 @@ impl<H: Member> Task for Chain<H> {
     fn step_restored(&mut self, limit: usize, outputs: &mut Outputs) -> Result<bool, Failure> {
         if self.in_flight.at_work().is_none() {
             let own = self.task.subtask.index as usize;
-            let Some((number, input, batch)) = self.in_flight.take(own, self.places.current())? else {
+            let Some((number, input, batch)) = self.in_flight.take(own)? else {
                 return Ok(true);
             };
             self.at_inlet(number, |inlet| inlet.accept(input, batch))?;

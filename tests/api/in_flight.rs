@@ -287,6 +287,7 @@ fn another_type_of_records_that_are_in_flight_is_refused() {
         let failure = refusal(&mut world, &job.build().unwrap(), manifest);
         assert!(failure.message.contains("was the record type changed?"), "{failure}");
         assert!(failure.message.contains("`map #1` to `count`"), "{failure}");
+        assert_eq!(failure.origin, "count");
     }
 }
 

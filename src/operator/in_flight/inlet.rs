@@ -1,6 +1,7 @@
 //! Where records that were in flight enter a chain: at its head, or in front of an operator inside of it that was the head of a chain of its own when they were captured.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use alluvium_actors::drive::outputs::Outputs;
@@ -42,6 +43,8 @@ pub(crate) struct ChainParts {
 pub(crate) struct Inlet {
     pub(crate) name: EdgeName,
     pub(crate) routing: Routing,
+    /// The operator that takes them, as errors call it.
+    pub(crate) label: Arc<str>,
     /// The number of the link that takes the records.
     pub(crate) number: usize,
     /// The input there.
@@ -60,14 +63,18 @@ pub(crate) struct Repartition {
 
 impl Inlet {
     /// Reads an encoded batch.
-    pub(super) fn read(&self, bytes: &[u8], operator: &str) -> Result<Payload, Failure> {
+    pub(super) fn read(&self, bytes: &[u8]) -> Result<Payload, Failure> {
         (self.decode)(bytes).map_err(|error| {
-            let message = format!(
+            self.fail(format_args!(
                 "what was in flight from {} when the checkpoint was taken cannot be read: {error}; was the record type changed?",
                 self.name
-            );
-            Failure::unrecoverable(operator, message)
+            ))
         })
+    }
+
+    /// A failure that no restart mends.
+    pub(super) fn fail(&self, message: impl Display) -> Failure {
+        Failure::unrecoverable(&*self.label, message)
     }
 }
 

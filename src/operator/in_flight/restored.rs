@@ -120,7 +120,7 @@ impl RestoredInFlight {
                         continue;
                     };
                     let asks = next.taken == Taken::Owned;
-                    if let Some(own) = sorted(&mut self.inlets, next, task.subtask.index as usize, operator)? {
+                    if let Some(own) = sorted(&mut self.inlets, next, task.subtask.index as usize)? {
                         self.batches.push_back(own);
                     }
                     if asks {
@@ -167,10 +167,10 @@ impl RestoredInFlight {
     ///
     /// # Errors
     /// When the bytes are no batch of such records, or their keys are other ones.
-    pub(crate) fn take(&mut self, own: usize, operator: &str) -> Result<Option<(usize, usize, Payload)>, Failure> {
+    pub(crate) fn take(&mut self, own: usize) -> Result<Option<(usize, usize, Payload)>, Failure> {
         let Some(found) = self.batches.pop_front() else { return Ok(None) };
         let inlet = &mut self.inlets[found.inlet];
-        let mut payload = inlet.read(&found.batch.bytes, operator)?;
+        let mut payload = inlet.read(&found.batch.bytes)?;
         // What stays where it was is looked at here: its keys are to be what they were.
         if inlet.routing == Routing::KeyGroup
             && found.taken == Taken::All
@@ -181,11 +181,10 @@ impl RestoredInFlight {
             let count = payload.len();
             let owned = (again.owned)(&mut again.partitioner, payload, own)?;
             payload = owned.filter(|owned| owned.len() == count).ok_or_else(|| {
-                let message = format!(
+                inlet.fail(format_args!(
                     "what was in flight from {} belongs to another subtask than the one that it waited for: a bug of the runtime",
                     inlet.name
-                );
-                Failure::unrecoverable(operator, message)
+                ))
             })?;
         }
         self.working = Some((found.inlet, found.producer));
@@ -267,18 +266,18 @@ fn taken(former: &Former, edge: FormerEdge, producer: u32, own: Own) -> Taken {
 }
 
 /// What of a batch belongs to this subtask.
-fn sorted(inlets: &mut [Inlet], found: Found, own: usize, operator: &str) -> Result<Option<Found>, Failure> {
+fn sorted(inlets: &mut [Inlet], found: Found, own: usize) -> Result<Option<Found>, Failure> {
     if found.taken != Taken::Owned {
         return Ok(Some(found));
     }
     let inlet = &mut inlets[found.inlet];
-    let payload = inlet.read(&found.batch.bytes, operator)?;
+    let payload = inlet.read(&found.batch.bytes)?;
     let Some(again) = &mut inlet.partitioner else {
-        let message = format!("nobody knows whose the records from {} are: a bug in the planner", inlet.name);
-        return Err(Failure::unrecoverable(operator, message));
+        let name = &inlet.name;
+        return Err(inlet.fail(format_args!("nobody knows whose the records from {name} are: a bug in the planner")));
     };
     let count = payload.len();
     let Some(owned) = (again.owned)(&mut again.partitioner, payload, own)? else { return Ok(None) };
-    let batch = if owned.len() == count { found.batch } else { Encoded::new(owned.as_ref(), operator)? };
+    let batch = if owned.len() == count { found.batch } else { Encoded::new(owned.as_ref(), &inlet.label)? };
     Ok(Some(Found { batch, ..found }))
 }

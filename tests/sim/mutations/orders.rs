@@ -14,6 +14,8 @@ use alluvium::testing::{JobTest, TestProcess};
 use alluvium::{Job, Options, RestartStrategy};
 use serde::{Deserialize, Serialize};
 
+use crate::slow::Slow;
+
 const WEB: u64 = 240;
 const SHOP: u64 = 40;
 const CUSTOMERS: u64 = 7;
@@ -51,7 +53,7 @@ pub(crate) enum Kind {
     Usual,
     /// The first processes are also stopped or cancelled by chance.
     Stopped,
-    /// With barriers that overtake, from the beginning or after a while, and a second exchange by key behind the count.
+    /// With barriers that overtake, from the beginning or after a while, and a second exchange by key behind the count, in front of a sink that takes its time.
     Overtaking,
     /// For seconds, with few checkpoints, many of which expire: what is forgotten piles up, and ids beyond those of a run record are used.
     Slow,
@@ -92,7 +94,10 @@ fn options(process: &mut TestProcess<'_, '_>) -> Options {
 
 fn overtaking_options(process: &mut TestProcess<'_, '_>) -> Options {
     let after = Duration::from_micros([0, 0, 100, 2_000][process.random() as usize % 4]);
-    options(process).maximum_concurrent_checkpoints(1).unaligned().aligned_checkpoint_timeout(after)
+    // Everything of up to twenty subtasks is written one after the other, and what is in flight besides.
+    let timeout = Duration::from_millis([60, 200, 10_000][process.random() as usize % 3]);
+    let options = options(process).maximum_concurrent_checkpoints(1).checkpoint_timeout(timeout);
+    options.unaligned().aligned_checkpoint_timeout(after)
 }
 
 /// The test.
@@ -153,7 +158,8 @@ pub(crate) fn billing(kind: Kind) -> JobTest<'static> {
                     bill
                 });
                 // As wide as what is in front of it: the bills of a customer keep their order.
-                again.parallelism(again_width).sink("bills", bills.clone()).parallelism(again_width);
+                let slow = Slow::new(bills.clone(), Duration::from_micros(700));
+                again.parallelism(again_width).sink("bills", slow).parallelism(again_width);
             } else {
                 counted.sink("bills", bills.clone());
             }
