@@ -22,6 +22,9 @@ const CUSTOMERS: u64 = 7;
 
 const FILES: &str = "/out";
 
+/// What a slow sink waits after each slice.
+const PAUSE: Duration = Duration::from_micros(1_500);
+
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Order {
     number: u64,
@@ -158,14 +161,16 @@ pub(crate) fn billing(kind: Kind) -> JobTest<'static> {
                     bill
                 });
                 // As wide as what is in front of it: the bills of a customer keep their order.
-                let slow = Slow::new(bills.clone(), Duration::from_micros(700));
+                let slow = Slow::new(bills.clone(), PAUSE);
                 again.parallelism(again_width).sink("bills", slow).parallelism(again_width);
             } else {
                 counted.sink("bills", bills.clone());
             }
             let lines = counted.map(|bill| format!("{},{},{}", bill.customer, bill.sequence, bill.order));
             let lines = lines.parallelism(lines_width);
-            lines.sink("files", Lines::exactly_once(FILES).suffix(".csv")).parallelism(files_width);
+            let directory = Lines::exactly_once(FILES).suffix(".csv");
+            let end = if kind.overtakes() { lines.sink("files", Slow::new(directory, PAUSE)) } else { lines.sink("files", directory) };
+            end.parallelism(files_width);
             job.build()
         });
     })
