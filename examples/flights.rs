@@ -19,7 +19,7 @@ use alluvium::{BuildErrors, Graph, Job, JobError, JobHandle, JobOutcome, JobRepo
 use clap::Parser;
 use futures::future::{Either, select};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 /// The running departure delay of every aircraft, exactly once.
 #[derive(Debug, Parser)]
@@ -43,6 +43,18 @@ struct Arguments {
     /// Keeps pieces of state shorter than this, in bytes, in the manifest of a checkpoint; longer ones become files of their own.
     #[arg(long, value_name = "BYTES")]
     memory_threshold: Option<usize>,
+    /// Lets checkpoint barriers overtake the records that wait in front of them.
+    #[arg(long)]
+    unaligned: bool,
+    /// Lets them overtake only after this time, for example `100ms`. Goes with `--unaligned`.
+    #[arg(long, value_parser = humantime::parse_duration, requires = "unaligned")]
+    aligned_checkpoint_timeout: Option<Duration>,
+    /// Writes into each checkpoint only what has changed since the one before.
+    #[arg(long)]
+    incremental: bool,
+    /// Folds so many increments over a full snapshot into one. Goes with `--incremental`.
+    #[arg(long, value_name = "NUMBER", requires = "incremental")]
+    max_increments: Option<usize>,
     /// Reads at most so many rows per second, in the whole job.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
@@ -52,20 +64,31 @@ struct Arguments {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Flight {
     tailnum: String,
-    #[serde(deserialize_with = "minutes_or_not_available")]
+    #[serde(with = "minutes")]
     dep_delay: Option<i64>,
     time_hour: String,
 }
 
-/// `NA` marks a flight that never departed.
-fn minutes_or_not_available<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text == "NA" {
-        return Ok(None);
+/// Minutes as the file has them: `NA` marks a flight that never departed. Written as they are read, for a record may go into a checkpoint and come back from it.
+mod minutes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(minutes: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match minutes {
+            Some(minutes) => serializer.collect_str(minutes),
+            None => serializer.serialize_str("NA"),
+        }
     }
-    text.parse()
-        .map(Some)
-        .map_err(|_| serde::de::Error::custom(format!("`{text}` is neither a number of minutes nor NA")))
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "NA" {
+            return Ok(None);
+        }
+        text.parse()
+            .map(Some)
+            .map_err(|_| serde::de::Error::custom(format!("`{text}` is neither a number of minutes nor NA")))
+    }
 }
 
 /// What is kept of an aircraft.
@@ -127,12 +150,29 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let (graph, progress) = build(&arguments.input, arguments.rate, arguments.parallelism, &arguments.output)?;
-    let mut options = Options::default().store(&arguments.store).checkpoint_every(arguments.checkpoint_interval);
+fn options(arguments: &Arguments) -> Options {
+    let mut options = Options::default()
+        .store(&arguments.store)
+        .checkpoint_every(arguments.checkpoint_interval)
+        .incremental(arguments.incremental);
     if let Some(bytes) = arguments.memory_threshold {
         options = options.inline_limit(bytes);
     }
+    if let Some(increments) = arguments.max_increments {
+        options = options.max_increments(increments);
+    }
+    if arguments.unaligned {
+        options = options.unaligned();
+    }
+    if let Some(timeout) = arguments.aligned_checkpoint_timeout {
+        options = options.aligned_checkpoint_timeout(timeout);
+    }
+    options
+}
+
+async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let (graph, progress) = build(&arguments.input, arguments.rate, arguments.parallelism, &arguments.output)?;
+    let options = options(arguments);
     let began = Instant::now();
     let handle = graph.start(&options)?;
     let bar = progress_bar();

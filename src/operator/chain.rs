@@ -2,7 +2,7 @@
 //!
 //! The chain itself decides nothing: it asks its members one after the other and remembers who has answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -10,7 +10,9 @@ use alluvium_actors::drive::outputs::Outputs;
 use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::payload::{Batch, Payload};
 use alluvium_actors::ports::store::{BlobHandle, InFlight, OperatorSnapshot};
-use alluvium_actors::ports::task::{CommitRequest, Cut, Failure, OperatorTask, Task, TaskContext, TaskSnapshot};
+use alluvium_actors::ports::task::{
+    CommitRequest, Cut, Failure, InputEdge, OperatorTask, Task, TaskContext, TaskSnapshot,
+};
 use alluvium_actors::protocol::align::Channel;
 
 use super::head::Head;
@@ -31,6 +33,8 @@ pub(crate) struct Chain<H> {
     in_flight: RestoredInFlight,
     /// The edges that lead to it.
     inputs: Arc<[InputName]>,
+    /// The channels of which a captured batch was read back.
+    read_back: BTreeSet<Channel>,
     /// Whether a sink waits for a commit to return.
     open_commits: bool,
     task: TaskContext,
@@ -71,6 +75,7 @@ impl<H: Member> Chain<H> {
             snapshots: BTreeMap::new(),
             in_flight: RestoredInFlight::new(inlets),
             inputs,
+            read_back: BTreeSet::new(),
             open_commits: false,
             task,
         }
@@ -315,8 +320,15 @@ impl<H: Member> Task for Chain<H> {
     fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure> {
         let operator = self.places.current().to_owned();
         let restored = self.in_flight.at_work();
+        let first = working.filter(|channel| restored.is_none() && self.read_back.insert(*channel));
+        let first = first.and_then(|channel| self.task.inputs.get(channel.0 as usize).copied());
         let rest = if restored.is_some() || working.is_some() {
-            let encode = |inlet: &mut dyn Head| inlet.rest().map(|rest| Encoded::new(rest, &operator)).transpose();
+            let encode = |inlet: &mut dyn Head| {
+                let Some(rest) = inlet.rest() else { return Ok(None) };
+                let rest = Encoded::new(rest, &operator)?;
+                first.map_or(Ok(()), |input| read_back(inlet, input, rest.bytes(), &operator))?;
+                Ok(Some(rest))
+            };
             self.at_inlet(restored.unwrap_or(HEAD), encode)??
         } else {
             None
@@ -361,9 +373,30 @@ impl<H: Head> OperatorTask for Chain<H> {
     }
 
     fn capture(&mut self, checkpoint: CheckpointId, channel: Channel, batch: &dyn Batch) -> Result<(), Failure> {
+        if self.read_back.insert(channel)
+            && let Some(input) = self.task.inputs.get(channel.0 as usize)
+        {
+            let operator = self.places.current();
+            read_back(&self.head, *input, Encoded::new(batch, operator)?.bytes(), operator)?;
+        }
         match self.writing(checkpoint) {
             Some((writing, operator)) => writing.capture(channel, batch, &operator),
             None => Ok(()),
         }
+    }
+}
+
+/// Looks whether records come back from what they were encoded to, for the first batch of each channel that is captured: a type whose `Deserialize` does not read what its
+/// `Serialize` writes would make a checkpoint that cannot be restored, and nobody would know before it is needed.
+fn read_back(head: &dyn Head, input: InputEdge, bytes: &[u8], operator: &str) -> Result<(), Failure> {
+    match head.decode(input.input as usize, bytes) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::unrecoverable(
+            operator,
+            format!(
+                "records on the way to it cannot be captured, because they do not read what they write: {error}; \
+                 let `Deserialize` of the type accept what its `Serialize` gives, or do without `Options::unaligned`"
+            ),
+        )),
     }
 }

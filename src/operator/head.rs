@@ -1,7 +1,7 @@
 //! The heads of chains that take batches from edges: with one input, and with two of different types.
 
 use alluvium_actors::drive::outputs::Outputs;
-use alluvium_actors::payload::Payload;
+use alluvium_actors::payload::{Payload, PayloadError};
 use alluvium_actors::ports::task::Failure;
 
 use super::in_flight::HEAD;
@@ -19,6 +19,12 @@ pub(crate) trait Head: Member {
 
     /// The unread rest of the batch in work.
     fn rest(&self) -> Option<&dyn alluvium_actors::payload::Batch>;
+
+    /// Reads an encoded batch of one input.
+    ///
+    /// # Errors
+    /// When the bytes are something else.
+    fn decode(&self, input: usize, bytes: &[u8]) -> Result<Payload, PayloadError>;
 }
 
 /// A head with one input. Several edges may feed it.
@@ -56,6 +62,10 @@ impl<T: Record> Head for OneInput<T> {
 
     fn rest(&self) -> Option<&dyn alluvium_actors::payload::Batch> {
         self.batch.as_deref().map(|batch| batch as _)
+    }
+
+    fn decode(&self, _: usize, bytes: &[u8]) -> Result<Payload, PayloadError> {
+        (Batch::<T>::payload_type().decode)(bytes)
     }
 }
 
@@ -130,6 +140,11 @@ impl<A: Record, B: Record, L: TwoInputLink<A, B>> Head for TwoInputs<A, B, L> {
             Accepted::Left(batch) => Some(batch.as_ref()),
             Accepted::Right(batch) => Some(batch.as_ref()),
         }
+    }
+
+    fn decode(&self, input: usize, bytes: &[u8]) -> Result<Payload, PayloadError> {
+        let kind = if input == 0 { Batch::<A>::payload_type() } else { Batch::<B>::payload_type() };
+        (kind.decode)(bytes)
     }
 }
 

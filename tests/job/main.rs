@@ -6,6 +6,7 @@ mod endings;
 mod externalized;
 mod handle;
 mod nodes;
+mod overtaking;
 mod push;
 mod refusals;
 mod regions;

@@ -44,4 +44,9 @@ impl Encoded {
         batch.encode(&mut bytes).map_err(|error| Failure::unrecoverable(operator, error))?;
         Ok(Encoded { records: batch.len() as u32, bytes })
     }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }

@@ -169,7 +169,11 @@ pub(crate) fn billing(kind: Kind) -> JobTest<'static> {
             let lines = counted.map(|bill| format!("{},{},{}", bill.customer, bill.sequence, bill.order));
             let lines = lines.parallelism(lines_width);
             let directory = Lines::exactly_once(FILES).suffix(".csv");
-            let end = if kind.overtakes() { lines.sink("files", Slow::new(directory, PAUSE)) } else { lines.sink("files", directory) };
+            let end = if kind.overtakes() {
+                lines.sink("files", Slow::new(directory, PAUSE))
+            } else {
+                lines.sink("files", directory)
+            };
             end.parallelism(files_width);
             job.build()
         });
