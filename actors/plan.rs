@@ -4,6 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{NodeId, OperatorUid, SubtaskId};
 use crate::payload::PayloadType;
 use crate::ports::sink::SinkCommitterFactory;
@@ -20,6 +22,10 @@ pub struct Plan {
     pub nodes: Vec<Node>,
     /// The connections.
     pub edges: Vec<Edge>,
+    /// The connections inside of chains, each with its chain.
+    pub fused: Vec<(NodeId, EdgeName)>,
+    /// A fingerprint of the graph: of its operators and of how they are connected, whatever their widths are.
+    pub graph: u64,
     /// The sources' enumerators.
     pub sources: Vec<SourcePlan>,
     /// The sinks' committing sides.
@@ -40,6 +46,8 @@ pub struct Node {
     /// The worker that its first subtask runs on, modulo their number; the others follow on the next ones. If none was asked for,
     /// [placement](crate::protocol::placement) decides.
     pub first_worker: Option<u32>,
+    /// Its operators, the head first, by their position in the job.
+    pub operators: Vec<u32>,
     /// The uids of its stateful operators, sources and sinks.
     pub uids: Vec<OperatorUid>,
     /// The uids of its operators with a union list.
@@ -53,6 +61,8 @@ pub struct Node {
 /// A connection from an output of one node to an input of another.
 #[derive(Clone, Debug)]
 pub struct Edge {
+    /// Which operators it connects.
+    pub name: EdgeName,
     /// The producer.
     pub from: NodeId,
     /// Which of the producer's outputs; outputs are numbered from 0 without gaps.
@@ -71,6 +81,29 @@ pub struct Edge {
     pub payload: PayloadType,
 }
 
+/// The name of a connection from one operator to another: the same however wide the two are, and whether they run in one chain or in two.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EdgeName {
+    /// The operator that sends: its uid, or else its kind and its position in the job.
+    pub from: OperatorUid,
+    /// Which of its outputs: 0 is the main one, its side outputs follow.
+    pub port: u32,
+    /// The operator that takes.
+    pub to: OperatorUid,
+    /// Which of its inputs.
+    pub input: u32,
+    /// The how many-th connection from this output to this input, from 0.
+    pub nth: u32,
+    /// [`Plan::graph`] where one of the two has no uid, because a position means something in that very graph only; else 0.
+    pub graph: u64,
+}
+
+impl fmt::Display for EdgeName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`{}` to `{}`", self.from, self.to)
+    }
+}
+
 /// Which subtasks an edge joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {
@@ -81,7 +114,7 @@ pub enum Pattern {
 }
 
 /// How a record finds its consumer among the subtasks that an edge joins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Routing {
     /// By itself or by chance: any of them may have it.
     Any,
@@ -162,6 +195,12 @@ impl Plan {
     #[must_use]
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0 as usize]
+    }
+
+    /// The names of all connections, inside of chains and between them, each with the chain of the operator that takes, and with how a record finds its consumer.
+    pub fn connections(&self) -> impl Iterator<Item = (NodeId, &EdgeName, Routing)> + '_ {
+        let between = self.edges.iter().map(|edge| (edge.to, &edge.name, edge.routing));
+        between.chain(self.fused.iter().map(|(node, name)| (*node, name, Routing::Any)))
     }
 
     /// All subtasks, ordered.

@@ -23,7 +23,8 @@ use crate::ports::history::CheckpointRecord;
 use crate::ports::host::{Address, Driver, Host, Step};
 use crate::ports::listener::{JobEvent, Listener};
 use crate::ports::store::{
-    BlobHandle, CheckpointKind, CheckpointStore, Manifest, OperatorShape, OperatorSnapshot, RunRecord, SubtaskSnapshot,
+    BlobHandle, Chains, CheckpointKind, CheckpointStore, Manifest, OperatorShape, OperatorSnapshot, RunRecord,
+    SubtaskSnapshot,
 };
 use crate::ports::task::{Failure, Severity};
 use crate::protocol::coordinator::{
@@ -422,6 +423,7 @@ impl CoordinatorDriver {
             shapes,
             enumerators,
             subtasks,
+            chains: Some(Chains::of(&plan)),
             attributes: BTreeMap::new(),
         };
         let (store, fence) = self.store_and_fence();

@@ -67,15 +67,14 @@ impl OperatorHead {
 }
 
 impl OperatorHead {
-    /// Takes the next batch that was in flight when the restored checkpoint was taken. False if there is none left.
-    fn take_restored(&mut self, core: &mut SubtaskCore) -> Result<bool, Failure> {
+    /// Takes some records that were in flight when the restored checkpoint was taken. False if there are none left.
+    fn step_restored(&mut self, core: &mut SubtaskCore) -> Result<bool, Failure> {
         let task = self.chain();
         if !task.has_restored() {
             return Ok(false);
         }
-        let Some((input, batch)) = guarded(&core.name, task, |task| task.take_restored())?? else { return Ok(false) };
-        guarded(&core.name, task, |task| task.accept(input, batch))?;
-        self.working = Some(Working::Restored);
+        let used_up = core.step_restored(task)?;
+        self.working = if used_up { None } else { Some(Working::Restored) };
         Ok(true)
     }
 }
@@ -102,24 +101,23 @@ impl Head for OperatorHead {
             Poll::Pending => return Ok(Step::Wait),
             Poll::Ready(ready) => ready?,
         }
-        if let Some(working) = self.working {
+        if let Some(Working::Edge(channel)) = self.working {
             let (limit, began) = (core.slice_size.records(), core.host.now());
             let emptied = guarded(&core.name, task, |task| task.step(limit, &mut core.outputs))??;
             core.slice_size.took(core.host.now().since(began));
             if let Some(emptied) = emptied {
-                if let Working::Edge(channel) = working {
-                    self.gate.give_back(channel, emptied);
-                }
+                self.gate.give_back(channel, emptied);
                 self.working = None;
             }
             return Ok(Step::Again);
         }
         // All that was in flight comes before anything new (rule 27).
-        if !is_active(Mutation::RestoredBehindNew) && self.take_restored(core)? {
+        let begun = self.working == Some(Working::Restored);
+        if (begun || !is_active(Mutation::RestoredBehindNew)) && self.step_restored(core)? {
             return Ok(Step::Again);
         }
         let Poll::Ready((channel, frame)) = self.gate.poll_frame(context) else {
-            if self.take_restored(core)? {
+            if self.step_restored(core)? {
                 return Ok(Step::Again);
             }
             let task = self.task.as_mut().expect("the task lives until the driver ends").as_mut();

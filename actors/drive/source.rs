@@ -7,13 +7,14 @@ use crate::drive::control::Control;
 use crate::drive::outputs::Outputs;
 use crate::drive::subtask::{Restored, SubtaskCore, drop_quietly, guarded};
 use crate::drive::subtask_driver::{Head, SubtaskDriver};
-use crate::ids::{Attempt, SubtaskId};
+use crate::ids::{Attempt, CheckpointId, SubtaskId};
 use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Host, Step};
 use crate::ports::source::ReaderEvent;
 use crate::ports::task::{Failure, SourceStep, SourceTask, Task};
 use crate::protocol::align::{Alignment, Channel};
 use crate::protocol::lifecycle::SubtaskState;
+use crate::protocol::mutation::{Mutation, is_active};
 
 /// Drives one source subtask.
 pub type SourceDriver = SubtaskDriver<SourceHead>;
@@ -89,6 +90,11 @@ impl Head for SourceHead {
             Poll::Pending => return Ok(Step::Wait),
             Poll::Ready(ready) => ready?,
         }
+        // All that was in flight inside of the chain comes before anything new (rule 27).
+        if !is_active(Mutation::RestoredBehindNew) && self.chain().has_restored() {
+            core.step_restored(self.task())?;
+            return Ok(Step::Again);
+        }
         let (limit, began) = (core.slice_size.records(), core.host.now());
         match guarded(&core.name, self.chain(), |task| task.poll_records(limit, &mut core.outputs, context))? {
             Poll::Ready(step) => match step? {
@@ -96,17 +102,35 @@ impl Head for SourceHead {
                     core.slice_size.took(core.host.now().since(began));
                     Ok(Step::Again)
                 }
+                SourceStep::Ended if self.chain().has_restored() => {
+                    core.step_restored(self.task())?;
+                    Ok(Step::Again)
+                }
                 SourceStep::Ended => {
                     core.end_of_data(self.task())?;
                     Ok(Step::Again)
                 }
             },
+            Poll::Pending if self.chain().has_restored() => {
+                core.step_restored(self.task())?;
+                Ok(Step::Again)
+            }
             Poll::Pending => {
                 core.flush(self.task())?;
                 core.outputs.poll_drained(context);
                 Ok(Step::Wait)
             }
         }
+    }
+
+    /// A chain that was parted when the restored checkpoint was taken may hold what was in flight between its parts.
+    fn cut(&mut self, core: &mut SubtaskCore, checkpoint: CheckpointId, _: Vec<Channel>) -> Result<(), Failure> {
+        core.tell_cut(checkpoint, std::iter::empty());
+        if self.chain().has_restored() {
+            guarded(&core.name, self.task(), |task| task.begin_capture(checkpoint, None))??;
+            guarded(&core.name, self.task(), |task| task.end_capture(checkpoint))?;
+        }
+        Ok(())
     }
 
     /// Hands on what the reader has to say. One that had come to its end before only registers, so that its enumerator knows all readers.

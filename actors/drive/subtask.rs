@@ -58,6 +58,10 @@ pub struct SubtaskCore {
     captures: Vec<Channel>,
     /// Announcements of overtaking barriers that came before the subtask ran.
     early: Vec<Barrier>,
+    /// Triggers that came before what was in flight when the restored checkpoint was taken was processed, and that do not overtake it.
+    behind_restored: Vec<Barrier>,
+    /// What came behind such a trigger, and is to stay behind its cut: what was assigned behind the enumerator's snapshot.
+    behind_triggers: VecDeque<Control>,
     /// The barriers that may still be cut: of markers that came, and of triggers.
     barriers: BTreeMap<CheckpointId, Barrier>,
     snapshots: BTreeMap<CheckpointId, SnapshotUnderWay>,
@@ -120,6 +124,8 @@ impl SubtaskCore {
             blocks: Vec::new(),
             captures: Vec::new(),
             early: Vec::new(),
+            behind_restored: Vec::new(),
+            behind_triggers: VecDeque::new(),
             barriers: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             notices: Notices::new(restored.checkpoint),
@@ -151,6 +157,14 @@ impl SubtaskCore {
     pub(super) fn flush(&mut self, task: &mut dyn Task) -> Result<(), Failure> {
         self.outputs.buffer.flushed();
         guarded(&self.name, task, |task| task.flush(&mut self.outputs))
+    }
+
+    /// Takes some records that were in flight when the restored checkpoint was taken. True when they were the last ones of their batch.
+    pub(super) fn step_restored(&mut self, task: &mut dyn Task) -> Result<bool, Failure> {
+        let (limit, began) = (self.slice_size.records(), self.host.now());
+        let used_up = guarded(&self.name, task, |task| task.step_restored(limit, &mut self.outputs))??;
+        self.slice_size.took(self.host.now().since(began));
+        Ok(used_up)
     }
 
     /// Takes the next state of the subtask's life; an illegal transition is a failure of the runtime.
@@ -206,11 +220,43 @@ impl SubtaskCore {
             self.decline(checkpoint, DeclineReason::Declined, failure);
             return Ok(());
         }
+        if task.has_restored() && !is_due(barrier, self.host.now()) {
+            if let Some(from) = barrier.overtakes {
+                self.host.wake_at(from);
+            }
+            self.behind_restored.push(barrier);
+            return Ok(());
+        }
         self.remember(barrier);
         self.align(align::Event::Trigger { checkpoint, triggered }, task)?;
         self.overtakes(barrier, task)?;
         self.stands_still |= kind == CheckpointKind::Stopping;
         Ok(())
+    }
+
+    /// A message for the head, if it may be handled now: behind a trigger that waits it waits too.
+    pub(super) fn in_turn(&mut self, message: Control) -> Option<Control> {
+        if self.behind_restored.is_empty() && self.behind_triggers.is_empty() {
+            return Some(message);
+        }
+        self.behind_triggers.push_back(message);
+        None
+    }
+
+    /// The next message whose turn has come.
+    pub(super) fn next_in_turn(&mut self) -> Option<Control> {
+        if self.behind_restored.is_empty() { self.behind_triggers.pop_front() } else { None }
+    }
+
+    /// Takes up a trigger that waited for what was in flight, if it need not wait any more: because all of that is processed, or because it overtakes it by now.
+    pub(super) fn take_up_trigger(&mut self, task: &mut dyn Task) -> Result<bool, Failure> {
+        let due = |first: &Barrier| !task.has_restored() || is_due(*first, self.host.now());
+        if !self.behind_restored.first().is_some_and(due) {
+            return Ok(false);
+        }
+        let first = self.behind_restored.remove(0);
+        self.trigger(first, task)?;
+        Ok(true)
     }
 
     fn completed(
@@ -233,6 +279,7 @@ impl SubtaskCore {
 
     fn aborted(&mut self, checkpoint: CheckpointId, task: &mut dyn Task) -> Result<(), Failure> {
         self.barriers.remove(&checkpoint);
+        self.behind_restored.retain(|waiting| waiting.checkpoint != checkpoint);
         self.abandon(checkpoint, task)?;
         self.align(align::Event::AbortNotice { checkpoint }, task)
     }
@@ -556,6 +603,11 @@ pub struct Restored {
     pub checkpoint: Option<CheckpointId>,
     /// The cut lies behind the end of the subtask's data.
     pub finished: bool,
+}
+
+/// Whether a barrier overtakes by now.
+fn is_due(barrier: Barrier, now: Moment) -> bool {
+    barrier.overtakes.is_some_and(|from| from <= now)
 }
 
 /// Calls user code. A panic becomes a failure with the operator's name and the panic's text.

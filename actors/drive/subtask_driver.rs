@@ -36,11 +36,7 @@ pub trait Head {
     ///
     /// # Errors
     /// When user code fails.
-    fn cut(&mut self, core: &mut SubtaskCore, checkpoint: CheckpointId, channels: Vec<Channel>) -> Result<(), Failure> {
-        debug_assert!(channels.is_empty(), "a subtask without channels has nothing in flight");
-        core.tell_cut(checkpoint, std::iter::empty());
-        Ok(())
-    }
+    fn cut(&mut self, core: &mut SubtaskCore, checkpoint: CheckpointId, channels: Vec<Channel>) -> Result<(), Failure>;
 
     /// What has to be done and said after each slice.
     ///
@@ -83,13 +79,16 @@ impl<H: Head> SubtaskDriver<H> {
                 core.close(head.task());
                 return Ok(Step::Finished);
             }
-            if let Some(message) = core.on_message(message, head.task())? {
+            if let Some(message) = core.on_message(message, head.task())?
+                && let Some(message) = core.in_turn(message)
+            {
                 head.message(core, message)?;
             }
             settle(core, head)?;
         }
         core.pass_deadline(head.task())?;
         settle(core, head)?;
+        take_up_triggers(core, head)?;
         match core.state {
             SubtaskState::Restoring => {
                 core.poll_restore(head.task(), context)?;
@@ -111,6 +110,7 @@ impl<H: Head> SubtaskDriver<H> {
                 core.outputs.buffer.held(began);
             }
             settle(core, head)?;
+            take_up_triggers(core, head)?;
             head.after_slice(core, context)?;
             core.poll_snapshots(head.task(), progress == Step::Wait, context)?;
             if core.is_done(head.task()) {
@@ -137,6 +137,17 @@ fn settle(core: &mut SubtaskCore, head: &mut impl Head) -> Result<(), Failure> {
         Some((checkpoint, channels)) => head.cut(core, checkpoint, channels),
         None => Ok(()),
     }
+}
+
+/// The triggers that waited for what was in flight, if they need not wait any more, one cut after the other; and what came behind them.
+fn take_up_triggers(core: &mut SubtaskCore, head: &mut impl Head) -> Result<(), Failure> {
+    while core.take_up_trigger(head.task())? {
+        settle(core, head)?;
+    }
+    while let Some(message) = core.next_in_turn() {
+        head.message(core, message)?;
+    }
+    Ok(())
 }
 
 impl<H: Head> Driver for SubtaskDriver<H> {

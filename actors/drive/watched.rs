@@ -91,6 +91,22 @@ impl<T: ?Sized + Task> Task for Watched<T> {
         self.task.has_open_commits()
     }
 
+    fn has_restored(&self) -> bool {
+        self.task.has_restored()
+    }
+
+    fn step_restored(&mut self, limit: usize, outputs: &mut Outputs) -> Result<bool, Failure> {
+        self.call(Call::Records, |task| task.step_restored(limit, outputs))
+    }
+
+    fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure> {
+        self.call(Call::Snapshot, |task| task.begin_capture(checkpoint, working))
+    }
+
+    fn end_capture(&mut self, checkpoint: CheckpointId) {
+        self.call(Call::Snapshot, |task| task.end_capture(checkpoint));
+    }
+
     fn current_operator(&self) -> &str {
         self.task.current_operator()
     }
@@ -105,24 +121,8 @@ impl<T: ?Sized + OperatorTask> OperatorTask for Watched<T> {
         self.call(Call::Records, |task| task.step(limit, outputs))
     }
 
-    fn take_restored(&mut self) -> Result<Option<(usize, Payload)>, Failure> {
-        self.call(Call::Restore, |task| task.take_restored())
-    }
-
-    fn has_restored(&self) -> bool {
-        self.task.has_restored()
-    }
-
-    fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure> {
-        self.call(Call::Snapshot, |task| task.begin_capture(checkpoint, working))
-    }
-
     fn capture(&mut self, checkpoint: CheckpointId, channel: Channel, batch: &dyn Batch) -> Result<(), Failure> {
         self.call(Call::Snapshot, |task| task.capture(checkpoint, channel, batch))
-    }
-
-    fn end_capture(&mut self, checkpoint: CheckpointId) {
-        self.call(Call::Snapshot, |task| task.end_capture(checkpoint));
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CheckpointId, OperatorUid, RunNumber, SubtaskId, WallTime};
+use crate::plan::{EdgeName, Plan, Routing};
 use crate::ports::fence::Fence;
 use crate::ports::history::CheckpointRecord;
 
@@ -136,6 +137,23 @@ pub struct InFlight {
     pub records: u64,
     /// Their bytes, or where they are.
     pub content: PieceContent,
+    /// How many subtasks shared what came by these edges.
+    pub parallelism: u32,
+    /// The edges that they were on.
+    pub edges: Vec<InFlightEdge>,
+}
+
+/// An edge with something in flight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlightEdge {
+    /// Which operators it connects.
+    pub name: EdgeName,
+    /// How many records.
+    pub records: u64,
+    /// How many subtasks sent them.
+    pub producers: u32,
+    /// How they had found their consumer.
+    pub routing: Routing,
 }
 
 impl OperatorSnapshot {
@@ -188,6 +206,23 @@ pub struct OperatorShape {
     pub max_parallelism: u32,
 }
 
+/// The chains of a job when the checkpoint was taken: another width of an operator makes other ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chains {
+    /// The fingerprint of the graph, in which the positions count.
+    pub graph: u64,
+    /// For each chain, by its number, the positions of its operators in the job.
+    pub operators: Vec<Vec<u32>>,
+}
+
+impl Chains {
+    /// Those of a plan.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Chains {
+        Chains { graph: plan.graph, operators: plan.nodes.iter().map(|node| node.operators.clone()).collect() }
+    }
+}
+
 /// Why a checkpoint was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum CheckpointKind {
@@ -235,6 +270,9 @@ pub struct Manifest {
     pub enumerators: Vec<OperatorSnapshot>,
     /// The snapshots of the subtasks.
     pub subtasks: Vec<SubtaskSnapshot>,
+    /// Which operators the chains had. Older checkpoints do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chains: Option<Chains>,
     /// Facts that the runtime keeps for itself, by name.
     pub attributes: BTreeMap<String, String>,
 }
@@ -249,6 +287,11 @@ impl Manifest {
     /// The snapshots of all enumerators and of all operators of all subtasks.
     pub fn operators(&self) -> impl Iterator<Item = &OperatorSnapshot> {
         self.enumerators.iter().chain(self.subtasks.iter().flat_map(|subtask| subtask.operators.iter()))
+    }
+
+    /// Everything that was in flight, subtask by subtask.
+    pub fn in_flight(&self) -> impl Iterator<Item = (SubtaskId, &InFlight)> {
+        self.subtasks.iter().filter_map(|subtask| Some((subtask.subtask, subtask.in_flight.as_ref()?)))
     }
 
     /// Whether a sink had anything to commit in this checkpoint.

@@ -186,6 +186,27 @@ pub trait Task {
     /// Whether transactions of completed checkpoints still wait for their commit to return.
     fn has_open_commits(&self) -> bool;
 
+    /// Whether something that was in flight when the restored checkpoint was taken is not processed yet. All of it is taken through the chain before anything
+    /// that an edge or a reader brings (rule 27).
+    fn has_restored(&self) -> bool;
+
+    /// Takes at most `limit` records of it through the chain, and never more than [`SLICE_RECORDS`]. True when they were the last ones of their batch: only then
+    /// another batch may be accepted.
+    ///
+    /// # Errors
+    /// When user code fails, or the bytes are no batch of such records.
+    fn step_restored(&mut self, limit: usize, outputs: &mut Outputs) -> Result<bool, Failure>;
+
+    /// The epoch of `checkpoint` was just closed ahead of records that belong to it: they are captured from now on. First of all the restored ones that no
+    /// step took yet, and the unread rest of the batch in work if that belongs to the checkpoint too: then `working` is the channel that it came by.
+    ///
+    /// # Errors
+    /// When a record's own serialization fails.
+    fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure>;
+
+    /// Nothing more belongs to the checkpoint: before this its snapshot is not ready.
+    fn end_capture(&mut self, checkpoint: CheckpointId);
+
     /// The name of the operator whose code ran last: it names the culprit when that code panicked. Empty before the first call.
     fn current_operator(&self) -> &str;
 }
@@ -202,30 +223,11 @@ pub trait OperatorTask: Task {
     /// When user code fails.
     fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure>;
 
-    /// The next batch that was in flight when the restored checkpoint was taken, with the input that it belongs to. All of them are taken
-    /// through the chain before anything that an edge brings (rule 27).
-    ///
-    /// # Errors
-    /// When its bytes are no batch of the input's records.
-    fn take_restored(&mut self) -> Result<Option<(usize, Payload)>, Failure>;
-
-    /// Whether there is such a batch, or one in work.
-    fn has_restored(&self) -> bool;
-
-    /// The epoch of `checkpoint` was just closed ahead of records that belong to it: they are captured from now on. First of all the restored ones that no
-    /// step took yet, and the unread rest of the batch in work if that belongs to the checkpoint too: then `working` is the channel that it came by.
-    ///
-    /// # Errors
-    /// When a record's own serialization fails.
-    fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure>;
     /// A batch of this channel that belongs to the checkpoint. Only looked at (rule 5).
     ///
     /// # Errors
     /// When a record's own serialization fails.
     fn capture(&mut self, checkpoint: CheckpointId, channel: Channel, batch: &dyn Batch) -> Result<(), Failure>;
-
-    /// Nothing more belongs to the checkpoint: before this its snapshot is not ready.
-    fn end_capture(&mut self, checkpoint: CheckpointId);
 }
 
 /// A chain whose head is a source reader.

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod mutation;
 pub mod notices;
 pub mod placement;
+pub mod reroute;
 pub mod slice_size;
 pub mod story;
 pub mod supervise;

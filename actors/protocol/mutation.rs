@@ -82,6 +82,21 @@ mutations! {
     RestoredBehindNew "restored-behind-new" "R27"
         breaks "what was in flight is processed after what the restored producers send"
         costs "The order of a key's records is lost";
+    RestoredNotCaptured "restored-not-captured" "R27"
+        breaks "a checkpoint that is taken before all that was in flight is processed does not hold what is left of it"
+        costs "It is lost by the next restore";
+    FormerInFlightForgotten "former-in-flight-forgotten" "R27"
+        breaks "at another parallelism a subtask takes what was in flight in front of the former subtask of its number, and nothing else"
+        costs "What was in flight in front of subtasks that are gone is lost, and records of keys that moved are counted in the wrong place";
+    InFlightDealtWithoutKeys "in-flight-dealt-without-keys" "R27"
+        breaks "at another parallelism what was in flight on a keyed edge is dealt out channel by channel, whatever its keys are"
+        costs "A record is counted by a subtask that does not own its key";
+    ReroutedBackwards "rerouted-backwards" "R27"
+        breaks "at another parallelism batches that were in flight come in the reverse order"
+        costs "The order of a key's records is lost";
+    FusedInFlightForgotten "fused-in-flight-forgotten" "R27"
+        breaks "what was in flight on an edge whose ends run in one chain now is not taken up"
+        costs "Its records are lost";
     BatchBehindMarker "batch-behind-marker" "R3"
         breaks "a partial batch that the chain holds back at a barrier leaves behind the marker"
         costs "Its records are in no state downstream and are not read again after a restore: lost";

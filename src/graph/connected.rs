@@ -69,10 +69,10 @@ impl<A: Record, B: Record> ConnectedStreams<A, B> {
         J: IntoIterator<Item = U> + 'static,
     {
         let functions = Prototype::new((left, right));
-        let recipe = Recipe::Join(Arc::new(move |site, next: Next, places| {
+        let recipe = Recipe::Join(Arc::new(move |site, next: Next, parts| {
             let (left, right) = functions.copy();
             let link = Connect::new(left, right, next.into_link::<U>(), site.place);
-            Ok(Box::new(Chain::new(TwoInputs::<A, B, _>::new(link), places, site.task)))
+            Ok(Box::new(Chain::new(TwoInputs::<A, B, _>::new(link), parts, site.task)))
         }));
         let mut operator = Operator::new(kind, location, None, recipe);
         operator.inputs = vec![self.left.input(), self.right.input()];
@@ -106,7 +106,7 @@ where
         let key = OperatorUid::new(uid);
         let (states, sides) = (process.state().descriptors(), process.side_outputs().into_declared());
         let prototype = Prototype::new((self.left.selector.clone(), self.right.selector.clone(), process));
-        let recipe = Recipe::Join(Arc::new(move |site, next: Next, places| {
+        let recipe = Recipe::Join(Arc::new(move |site, next: Next, parts| {
             let (left, right, process) = prototype.copy();
             let task = site.task.clone();
             let (next, sides) = next.into_links::<P::Out>();
@@ -114,11 +114,11 @@ where
             Ok(if is_large::<<P::State as StateSet>::Row>() {
                 let state = KeyedState::<_, _, Box<<P::State as StateSet>::Row>>::new(site, uid, states);
                 let link = CoProcess::new(state, left, right, process, next, sides);
-                Box::new(Chain::new(TwoInputs::<A, B, _>::new(link), places, task))
+                Box::new(Chain::new(TwoInputs::<A, B, _>::new(link), parts, task))
             } else {
                 let state = KeyedState::<_, _, Inline<<P::State as StateSet>::Row>>::new(site, uid, states);
                 let link = CoProcess::new(state, left, right, process, next, sides);
-                Box::new(Chain::new(TwoInputs::<A, B, _>::new(link), places, task))
+                Box::new(Chain::new(TwoInputs::<A, B, _>::new(link), parts, task))
             })
         }));
         let mut operator = Operator::new("connected process", Location::caller(), Some(uid), recipe);

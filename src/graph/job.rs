@@ -159,10 +159,10 @@ impl Job {
         let unbounded = source.boundedness() == Boundedness::Unbounded;
         let replay = source.replay();
         let enumerator = enumerator_factory(Arc::clone(&source), key.clone());
-        let recipe = Recipe::Source(Arc::new(move |site, next: Next, places| {
+        let recipe = Recipe::Source(Arc::new(move |site, next: Next, parts| {
             let task = site.task.clone();
             let head = SourceHead::new(&source, key.clone(), next.into_link::<S::Record>(), site)?;
-            Ok(Box::new(Chain::new(head, places, task)))
+            Ok(Box::new(Chain::new(head, parts, task)))
         }));
         let mut operator = Operator::new("source", Location::caller(), Some(uid), recipe);
         operator.output = Some(StreamType::of::<S::Record>());

@@ -10,7 +10,7 @@ use super::builder::{Exchange, Input, Operator, Place};
 use super::connected::ConnectedKeyedStreams;
 use super::stream::Stream;
 use crate::operator::aggregate::Aggregate;
-use crate::operator::assembly::{AnyLink, Next, PartitionRecipe, Prototype, Recipe, Site, StreamType};
+use crate::operator::assembly::{AnyLink, AnyPartitioner, Next, PartitionRecipe, Prototype, Recipe, Site, StreamType};
 use crate::operator::hash::Hash;
 use crate::operator::keyed::KeyedState;
 use crate::operator::process::{KeyedProcess, Process};
@@ -111,7 +111,7 @@ impl<K: Key, T: Record, S: KeySelector<T, K>> KeyedStream<K, T, S> {
         let selector = Prototype::new(self.selector.clone());
         let recipe: PartitionRecipe = Arc::new(move |site: Site, target, _| {
             let seed = site.task.hash_seed;
-            AnyLink::new::<T>(Hash::<T, K, S>::new(selector.copy(), seed, target, site.place))
+            AnyPartitioner::new::<T>(Hash::<T, K, S>::new(selector.copy(), seed, target, site.place))
         });
         let mut upstreams = self.stream.upstreams.clone();
         for upstream in &mut upstreams {

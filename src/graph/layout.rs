@@ -3,17 +3,21 @@
 //! A consumer runs fused with its producer when it has a single input that is fed by that producer alone, forward, at the same parallelism and max parallelism,
 //! and nobody has said that it should not: the job, one of the two, or another first worker. A chain that grows too long is cut, see [`LONGEST_CHAIN`].
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use alluvium_actors::drive::edge::CREDITS;
+use alluvium_actors::drive::finished::ended_operators;
 use alluvium_actors::ids::OperatorUid;
-use alluvium_actors::plan::{Pattern, Routing, key_groups};
+use alluvium_actors::plan::{EdgeName, Pattern, Routing, key_groups};
 use alluvium_actors::ports::task::{Failure, OperatorTask, SourceTask, TaskContext};
 
 use super::builder::{Builder, Chaining, End, Exchange, Operator, at};
 use super::check::width;
+use super::naming::Naming;
 use crate::operator::assembly::{AnyLink, Next, PartitionRecipe, Recipe, Site, Target};
+use crate::operator::in_flight::{ChainParts, HEAD, Inlet, InputName, Repartition};
 use crate::operator::place::Places;
 
 /// So many operators records pass one after the other in a chain at most; the next one begins a chain of its own.
@@ -30,6 +34,10 @@ pub(super) struct Layout {
     pub(super) operators: Vec<Placed>,
     /// Chain by chain, the operators in it, the head first.
     pub(super) chains: Vec<Vec<usize>>,
+    /// A fingerprint of the graph, whatever its widths are.
+    pub(super) graph: u64,
+    /// For each chain, the edges that lead to it.
+    inputs: Vec<Arc<[InputName]>>,
     chaining: bool,
 }
 
@@ -50,6 +58,8 @@ pub(super) struct Placed {
     depth: usize,
     /// Who gets its output.
     pub(super) consumers: Vec<Consumer>,
+    /// For each of its inputs, for each operator that feeds it, that operator and the position of this one among its consumers.
+    fed_by: Vec<Vec<(usize, usize)>>,
     /// Its number among the sinks; 0 for others.
     pub(super) sink: u32,
 }
@@ -62,6 +72,7 @@ pub(super) struct Consumer {
     /// Which output of the producer it gets, see [`Upstream::port`](super::builder::Upstream::port).
     pub(super) port: usize,
     pub(super) route: Route,
+    pub(super) name: EdgeName,
 }
 
 /// How records get from an operator to a consumer.
@@ -95,7 +106,9 @@ impl Layout {
         let widths: Vec<_> = builder.operators.iter().map(|operator| width(&builder, operator)).collect();
         let job_gives = builder.max_parallelism.is_some();
         let (chaining, job_credits) = (builder.chaining, builder.credits.unwrap_or(CREDITS));
-        let mut layout = Layout { operators: Vec::new(), chains: Vec::new(), chaining };
+        let naming = Naming::of(&builder);
+        let graph = naming.graph;
+        let mut layout = Layout { operators: Vec::new(), chains: Vec::new(), graph, inputs: Vec::new(), chaining };
         let mut outputs: Vec<usize> = Vec::new();
         let mut sinks = 0;
         for (index, (operator, (parallelism, max_parallelism))) in builder.operators.into_iter().zip(widths).enumerate()
@@ -107,8 +120,10 @@ impl Layout {
                 outputs.push(0);
             }
             layout.chains[chain].push(index);
+            let mut fed_by = vec![Vec::new(); operator.inputs.len()];
             for (input, fed) in operator.inputs.iter().enumerate() {
-                for upstream in &fed.upstreams {
+                for (place, upstream) in fed.upstreams.iter().enumerate() {
+                    let name = naming.edge(index, input, place, &operator);
                     let producer = &mut layout.operators[upstream.operator];
                     assert_eq!(
                         fed.stream.payload,
@@ -138,7 +153,8 @@ impl Layout {
                     if !matches!(route, Route::Fused) {
                         *output += 1;
                     }
-                    producer.consumers.push(Consumer { operator: index, input, port: upstream.port, route });
+                    fed_by[input].push((upstream.operator, producer.consumers.len()));
+                    producer.consumers.push(Consumer { operator: index, input, port: upstream.port, route, name });
                 }
             }
             let sink = sinks;
@@ -155,10 +171,67 @@ impl Layout {
                 chain,
                 depth: fused_with.map_or(0, |upstream| layout.operators[upstream].depth + 1),
                 consumers: Vec::new(),
+                fed_by,
                 sink,
             });
         }
+        layout.inputs = layout.name_inputs();
         layout
+    }
+
+    /// The connections that are edges, in the order in which the plan has them, each with its producer.
+    pub(super) fn edges(&self) -> impl Iterator<Item = (&Placed, &Consumer)> {
+        let connections = self.operators.iter().flat_map(|placed| placed.consumers.iter().map(move |to| (placed, to)));
+        connections.filter(|(_, consumer)| consumer.route.edge().is_some())
+    }
+
+    fn name_inputs(&self) -> Vec<Arc<[InputName]>> {
+        let mut inputs = vec![Vec::new(); self.chains.len()];
+        for (edge, (_, consumer)) in (0..).zip(self.edges()) {
+            let (name, routing) = (consumer.name.clone(), consumer.route.routing());
+            inputs[self.operators[consumer.operator].chain].push(InputName { edge, name, routing });
+        }
+        inputs.into_iter().map(Arc::from).collect()
+    }
+
+    /// What the task of a chain begins with: its places, and where something enters that was in flight when the task's checkpoint was taken.
+    fn parts(&self, chain: usize, task: &TaskContext) -> ChainParts {
+        let (mut places, mut inlets) = (Places::new(&task.calls), Vec::new());
+        let in_flight = task.restored.iter().flat_map(|manifest| manifest.in_flight());
+        let edges = in_flight.flat_map(|(_, in_flight)| &in_flight.edges).filter(|edge| edge.records > 0);
+        let names: BTreeSet<&EdgeName> = edges.map(|edge| &edge.name).collect();
+        if !names.is_empty() {
+            for (number, index) in self.chains[chain].iter().enumerate() {
+                let placed = &self.operators[*index];
+                for (input, (fed, by)) in placed.operator.inputs.iter().zip(&placed.fed_by).enumerate() {
+                    let consumers = by.iter().map(|(producer, at)| &self.operators[*producer].consumers[*at]);
+                    for consumer in consumers.filter(|consumer| names.contains(&consumer.name)) {
+                        let partitioner = match &consumer.route {
+                            Route::Partition { target, recipe, label, .. } => {
+                                let place = places.add(Arc::clone(label));
+                                let target = self.restored_target(*target, *index, task);
+                                let site = Site { task: task.clone(), place, sink: 0 };
+                                let partitioner =
+                                    recipe(site, Target { output: 0, ..target }, Arc::clone(&placed.label));
+                                Some(Repartition { partitioner, owned: fed.stream.owned })
+                            }
+                            _ => None,
+                        };
+                        inlets.push(Inlet {
+                            name: consumer.name.clone(),
+                            routing: consumer.route.routing(),
+                            label: Arc::clone(&placed.label),
+                            number,
+                            input,
+                            decode: fed.stream.payload.decode,
+                            partitioner,
+                        });
+                    }
+                }
+            }
+        }
+        let ended = task.restored.as_deref().map(|manifest| ended_operators(self.graph, manifest)).unwrap_or_default();
+        ChainParts { places, inputs: Arc::clone(&self.inputs[chain]), inlets, ended }
     }
 
     /// The producer in whose chain an operator runs, if there is one.
@@ -216,18 +289,18 @@ impl Layout {
 
     /// Builds the task of a chain whose head takes batches.
     pub(super) fn operator_task(&self, chain: usize, task: &TaskContext) -> Result<Box<dyn OperatorTask>, Failure> {
-        let mut places = Places::new(&task.calls);
+        let mut parts = self.parts(chain, task);
         let index = self.chains[chain][0];
         let head = &self.operators[index];
         match &head.operator.recipe {
             Recipe::Join(recipe) => {
-                let site = site(head, task, &mut places);
-                let next = self.behind(index, &site, &mut places)?;
-                recipe(site, next, places)
+                let site = self.site(index, task, &mut parts);
+                let next = self.behind(index, &site, &mut parts)?;
+                recipe(site, next, parts)
             }
             Recipe::Link(_) | Recipe::Tail(_) => {
-                let link = self.link(index, task, &mut places)?;
-                Ok((head.operator.inputs[0].stream.head)(link, places, task.clone()))
+                let link = self.link(index, task, &mut parts)?;
+                Ok((head.operator.inputs[0].stream.head)(link, parts, task.clone()))
             }
             Recipe::Source(_) => {
                 Err(Failure::unrecoverable(&*head.label, "built as an operator: a bug in the planner"))
@@ -237,51 +310,69 @@ impl Layout {
 
     /// Builds the task of a chain whose head is a source reader.
     pub(super) fn source_task(&self, chain: usize, task: &TaskContext) -> Result<Box<dyn SourceTask>, Failure> {
-        let mut places = Places::new(&task.calls);
+        let mut parts = self.parts(chain, task);
         let index = self.chains[chain][0];
         let head = &self.operators[index];
         let Recipe::Source(recipe) = &head.operator.recipe else {
             return Err(Failure::unrecoverable(&*head.label, "built as a source: a bug in the planner"));
         };
-        let site = site(head, task, &mut places);
-        let next = self.behind(index, &site, &mut places)?;
-        recipe(site, next, places)
+        let site = self.site(index, task, &mut parts);
+        let next = self.behind(index, &site, &mut parts)?;
+        recipe(site, next, parts)
+    }
+
+    fn site(&self, index: usize, task: &TaskContext, parts: &mut ChainParts) -> Site {
+        let placed = &self.operators[index];
+        let place = parts.places.add(Arc::clone(&placed.label)).ended_before(parts.ended.contains(&(index as u32)));
+        Site { task: task.clone(), place, sink: placed.sink }
     }
 
     /// The operator at `index` with everything behind it.
-    fn link(&self, index: usize, task: &TaskContext, places: &mut Places) -> Result<AnyLink, Failure> {
+    fn link(&self, index: usize, task: &TaskContext, parts: &mut ChainParts) -> Result<AnyLink, Failure> {
         let placed = &self.operators[index];
-        let site = site(placed, task, places);
-        match &placed.operator.recipe {
+        let site = self.site(index, task, parts);
+        let link = match &placed.operator.recipe {
             Recipe::Link(recipe) => {
-                let next = self.behind(index, &site, places)?;
-                recipe(site, next)
+                let next = self.behind(index, &site, parts)?;
+                recipe(site, next)?
             }
-            Recipe::Tail(recipe) => recipe(site),
+            Recipe::Tail(recipe) => recipe(site)?,
             Recipe::Source(_) | Recipe::Join(_) => {
-                Err(Failure::unrecoverable(&*placed.label, "built in the middle of a chain: a bug in the planner"))
+                let text = "built in the middle of a chain: a bug in the planner";
+                return Err(Failure::unrecoverable(&*placed.label, text));
             }
+        };
+        let number = self.chains[placed.chain].iter().position(|member| *member == index).unwrap_or(HEAD);
+        if number == HEAD || parts.inlets.iter().all(|inlet| inlet.number != number) {
+            return Ok(link);
         }
+        Ok((placed.operator.inputs[0].stream.inlet)(link, number))
     }
 
     /// Everything behind the operator at `index`, whose own site is `before`: behind each of its outputs.
-    fn behind(&self, index: usize, before: &Site, places: &mut Places) -> Result<Next, Failure> {
-        let main = self.behind_port(index, 0, before, places)?;
+    fn behind(&self, index: usize, before: &Site, parts: &mut ChainParts) -> Result<Next, Failure> {
+        let main = self.behind_port(index, 0, before, parts)?;
         let mut sides = Vec::new();
         for (number, side) in self.operators[index].operator.sides.iter().enumerate() {
-            let link = self.behind_port(index, number + 1, before, places)?;
+            let link = self.behind_port(index, number + 1, before, parts)?;
             sides.push((side.stream.outlet)(side.name.clone(), link));
         }
         Ok(Next::new(main, sides))
     }
 
-    fn behind_port(&self, index: usize, port: usize, before: &Site, places: &mut Places) -> Result<AnyLink, Failure> {
+    fn behind_port(
+        &self,
+        index: usize,
+        port: usize,
+        before: &Site,
+        parts: &mut ChainParts,
+    ) -> Result<AnyLink, Failure> {
         let placed = &self.operators[index];
         let stream = placed.operator.stream(port);
         let mut links = Vec::with_capacity(placed.consumers.len());
         for consumer in placed.consumers.iter().filter(|consumer| consumer.port == port) {
             links.push(match &consumer.route {
-                Route::Fused => self.link(consumer.operator, &before.task, places)?,
+                Route::Fused => self.link(consumer.operator, &before.task, parts)?,
                 Route::Forward { output } => (stream.forward)(*output),
                 Route::Rebalance { target } => (stream.rebalance)(*target, before.task.subtask.index),
                 Route::Shuffle { target } => (stream.shuffle)(*target, Rc::clone(&before.task.host)),
@@ -289,10 +380,11 @@ impl Layout {
                 // The channel of the first subtask is the first one, as on a pointwise edge.
                 Route::Global { output } => (stream.forward)(*output),
                 Route::Partition { target, recipe, label, .. } => {
-                    let place = places.add(Arc::clone(label));
+                    let place = parts.places.add(Arc::clone(label));
                     let target = self.restored_target(*target, consumer.operator, &before.task);
                     let consumer = Arc::clone(&self.operators[consumer.operator].label);
-                    recipe(Site { task: before.task.clone(), place, sink: 0 }, target, consumer)
+                    let site = Site { task: before.task.clone(), place, sink: 0 };
+                    (stream.partitioner)(recipe(site, target, consumer))
                 }
             });
         }
@@ -305,10 +397,6 @@ impl Layout {
             }
         }
     }
-}
-
-fn site(placed: &Placed, task: &TaskContext, places: &mut Places) -> Site {
-    Site { task: task.clone(), place: places.add(Arc::clone(&placed.label)), sink: placed.sink }
 }
 
 impl Route {

@@ -13,6 +13,7 @@ mod guarantee;
 mod job;
 mod keyed;
 mod layout;
+mod naming;
 mod partitioning;
 mod paths;
 mod planner;

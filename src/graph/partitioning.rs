@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::builder::Exchange;
 use super::error::BuildError;
 use super::stream::Stream;
-use crate::operator::assembly::{AnyLink, PartitionRecipe, Prototype};
+use crate::operator::assembly::{AnyPartitioner, PartitionRecipe, Prototype};
 use crate::operator::partition::Partition;
 use crate::record::Record;
 
@@ -58,6 +58,9 @@ impl<T: Record> Stream<T> {
     /// Sends each record to the subtask of the consumer that `partitioner` names: it gets the record and the number of subtasks, and answers with an index
     /// below that number. Another answer fails the job for good, by a [`PartitionError`](crate::operator::PartitionError).
     ///
+    /// The answer is to depend on the record and that number alone. Records that were in flight in a checkpoint whose barriers overtook them
+    /// ([`Options::unaligned`](crate::Options::unaligned)) are asked for again when the job goes on at another parallelism, by each subtask of the consumer.
+    ///
     /// For state, use [`Stream::key_by`]: what a partitioner of your own sends together is not what a checkpoint can move when the parallelism changes.
     ///
     /// ```
@@ -78,7 +81,7 @@ impl<T: Record> Stream<T> {
     pub fn partition(&self, partitioner: impl Fn(&T, u32) -> u32 + Clone + Send + 'static) -> Stream<T> {
         let partitioner = Prototype::new(partitioner);
         let recipe: PartitionRecipe = Arc::new(move |site, target, consumer| {
-            AnyLink::new::<T>(Partition::new(partitioner.copy(), target, consumer, site.place))
+            AnyPartitioner::new::<T>(Partition::new(partitioner.copy(), target, consumer, site.place))
         });
         self.partitioned(Exchange::Partition { recipe, location: Location::caller() })
     }

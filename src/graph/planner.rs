@@ -19,6 +19,7 @@ pub(super) fn plan(builder: Builder) -> Graph {
     let layout = Arc::new(Layout::new(builder));
     let nodes = (0..layout.chains.len()).map(|chain| node(&layout, chain)).collect();
     let mut edges = Vec::new();
+    let mut fused = Vec::new();
     let mut planned_sources = Vec::new();
     let mut planned_sinks = Vec::new();
     let mut unbounded_sources = Vec::new();
@@ -42,21 +43,28 @@ pub(super) fn plan(builder: Builder) -> Graph {
             }
         }
         for consumer in &placed.consumers {
-            let Some((output, pattern)) = consumer.route.edge() else { continue };
-            let to = &layout.operators[consumer.operator];
-            edges.push(Edge {
-                from: node,
-                output,
-                to: NodeId(to.chain as u32),
-                input: consumer.input,
-                pattern,
-                routing: consumer.route.routing(),
-                credits: to.credits,
-                payload: to.operator.inputs[consumer.input].stream.payload,
-            });
+            if consumer.route.edge().is_none() {
+                fused.push((node, consumer.name.clone()));
+            }
         }
     }
-    let plan = Plan { job, nodes, edges, sources: planned_sources, sinks: planned_sinks };
+    for (from, consumer) in layout.edges() {
+        let Some((output, pattern)) = consumer.route.edge() else { continue };
+        let to = &layout.operators[consumer.operator];
+        edges.push(Edge {
+            name: consumer.name.clone(),
+            from: NodeId(from.chain as u32),
+            output,
+            to: NodeId(to.chain as u32),
+            input: consumer.input,
+            pattern,
+            routing: consumer.route.routing(),
+            credits: to.credits,
+            payload: to.operator.inputs[consumer.input].stream.payload,
+        });
+    }
+    let graph = layout.graph;
+    let plan = Plan { job, nodes, edges, fused, graph, sources: planned_sources, sinks: planned_sinks };
     let promises = Promises::of_plan(&layout, &plan);
     Graph {
         planned: Arc::new(Planned { plan: Arc::new(plan), layout, promises, unbounded_sources, exactly_once_sinks }),
@@ -84,6 +92,7 @@ fn node(layout: &Arc<Layout>, chain: usize) -> Node {
         max_parallelism: head.max_parallelism,
         max_parallelism_is_given: layout.max_parallelism_is_given(chain),
         first_worker: head.first_worker,
+        operators: layout.chains[chain].iter().map(|position| *position as u32).collect(),
         uids,
         union_lists,
         factory,

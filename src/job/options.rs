@@ -153,7 +153,7 @@ impl Options {
     }
 
     /// Lets barriers overtake the records that wait in front of them, so that a checkpoint completes however long the queues are: what was overtaken
-    /// becomes part of the checkpoint, and is processed first after a restore.
+    /// becomes part of the checkpoint, and is processed first after a restore, at any parallelism.
     ///
     /// For jobs under back-pressure. A checkpoint is larger then, by at most what the edges hold. Exactly once only, and one checkpoint at a time. A stop, and
     /// the last checkpoint of a job, are always aligned: nothing is in flight in them. Edges that join pairs of subtasks, and those that

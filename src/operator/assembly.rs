@@ -10,7 +10,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alluvium_actors::payload::PayloadType;
+use alluvium_actors::payload::{Payload, PayloadType};
 use alluvium_actors::ports::host::Host;
 use alluvium_actors::ports::task::{Failure, OperatorTask, SourceTask, TaskContext};
 
@@ -19,8 +19,9 @@ use super::chain::Chain;
 use super::discard::Discard;
 use super::forward::Forward;
 use super::head::OneInput;
-use super::link::Link;
-use super::place::{Place, Places};
+use super::in_flight::{ChainParts, InnerInlet};
+use super::link::{Link, Partitioner};
+use super::place::Place;
 use super::rebalance::Rebalance;
 use super::shuffle::Shuffle;
 use super::side::{self, Outlet, Sides};
@@ -43,10 +44,48 @@ impl AnyLink {
     /// # Panics
     /// When the type is another one, which would be a bug of the graph builder.
     pub(crate) fn into_link<T: Record>(self) -> Box<dyn Link<T>> {
-        *self.0.downcast().unwrap_or_else(|_| {
-            panic!("a link of {} was expected: a bug in the graph builder", std::any::type_name::<T>())
-        })
+        *self.0.downcast().unwrap_or_else(|_| panic!("{}", wrong_type::<T>("link")))
     }
+}
+
+/// A partitioner whose record type is known to those who made it.
+pub(crate) struct AnyPartitioner(Box<dyn Any>);
+
+impl AnyPartitioner {
+    /// Erases the record type.
+    pub(crate) fn new<T: Record>(partitioner: impl Partitioner<T> + 'static) -> AnyPartitioner {
+        let partitioner: Box<dyn Partitioner<T>> = Box::new(partitioner);
+        AnyPartitioner(Box::new(partitioner))
+    }
+
+    /// The partitioner as the end of a chain.
+    fn into_link<T: Record>(self) -> AnyLink {
+        let partitioner: Box<dyn Partitioner<T>> =
+            *self.0.downcast().unwrap_or_else(|_| panic!("{}", wrong_type::<T>("partitioner")));
+        let link: Box<dyn Link<T>> = partitioner;
+        AnyLink(Box::new(link))
+    }
+
+    /// Keeps of a batch, whose records come again from a checkpoint, what belongs to one channel.
+    fn owned<T: Record>(&mut self, payload: Payload, channel: usize) -> Result<Option<Payload>, Failure> {
+        let partitioner: &mut Box<dyn Partitioner<T>> =
+            self.0.downcast_mut().unwrap_or_else(|| panic!("{}", wrong_type::<T>("partitioner")));
+        let mut batch = Batch::<T>::from_payload(payload);
+        let (mut kept, mut channels) = (Batch::<T>::default(), Vec::new());
+        while let Some(mut slice) = batch.pop() {
+            channels.clear();
+            partitioner.channels(&mut slice, &mut channels)?;
+            slice.retain(|position| channels[position] == channel);
+            if !slice.is_empty() {
+                kept.push(slice);
+            }
+        }
+        Ok((!kept.is_empty()).then(|| Box::new(kept) as Payload))
+    }
+}
+
+fn wrong_type<T>(what: &str) -> String {
+    format!("a {what} of {} was expected: a bug in the graph builder", std::any::type_name::<T>())
 }
 
 /// What stands behind an operator: the link of its main output and those of its side outputs.
@@ -90,13 +129,15 @@ pub(crate) type LinkRecipe = Arc<dyn Fn(Site, Next) -> Result<AnyLink, Failure> 
 pub(crate) type TailRecipe = Arc<dyn Fn(Site) -> Result<AnyLink, Failure> + Send + Sync>;
 
 /// Builds the whole task whose head is a source reader.
-pub(crate) type SourceRecipe = Arc<dyn Fn(Site, Next, Places) -> Result<Box<dyn SourceTask>, Failure> + Send + Sync>;
+pub(crate) type SourceRecipe =
+    Arc<dyn Fn(Site, Next, ChainParts) -> Result<Box<dyn SourceTask>, Failure> + Send + Sync>;
 
 /// Builds the whole task whose head has two inputs.
-pub(crate) type JoinRecipe = Arc<dyn Fn(Site, Next, Places) -> Result<Box<dyn OperatorTask>, Failure> + Send + Sync>;
+pub(crate) type JoinRecipe =
+    Arc<dyn Fn(Site, Next, ChainParts) -> Result<Box<dyn OperatorTask>, Failure> + Send + Sync>;
 
 /// Builds the partitioner of an edge in which user code decides: by key, or by a function. Is told how the consumer is called.
-pub(crate) type PartitionRecipe = Arc<dyn Fn(Site, Target, Arc<str>) -> AnyLink + Send + Sync>;
+pub(crate) type PartitionRecipe = Arc<dyn Fn(Site, Target, Arc<str>) -> AnyPartitioner + Send + Sync>;
 
 /// How an operator instance is built.
 #[derive(Clone)]
@@ -153,7 +194,13 @@ pub(crate) struct StreamType {
     /// A side output of that name.
     pub(crate) outlet: fn(Cow<'static, str>, AnyLink) -> Outlet,
     /// A task whose head takes batches of the type.
-    pub(crate) head: fn(AnyLink, Places, TaskContext) -> Box<dyn OperatorTask>,
+    pub(crate) head: fn(AnyLink, ChainParts, TaskContext) -> Box<dyn OperatorTask>,
+    /// A link by which records that were in flight enter in front of another one, with its number.
+    pub(crate) inlet: fn(AnyLink, usize) -> AnyLink,
+    /// A partitioner as the end of a chain.
+    pub(crate) partitioner: fn(AnyPartitioner) -> AnyLink,
+    /// Keeps of a batch, whose records come again from a checkpoint, what belongs to one channel.
+    pub(crate) owned: fn(&mut AnyPartitioner, Payload, usize) -> Result<Option<Payload>, Failure>,
 }
 
 impl StreamType {
@@ -170,7 +217,10 @@ impl StreamType {
             broadcast: |target, place| AnyLink::new::<T>(Broadcast::new(target, place)),
             discard: || AnyLink::new::<T>(Discard),
             outlet: |name, link| side::outlet::<T>(name, link.into_link::<T>()),
-            head: |link, places, task| Box::new(Chain::new(OneInput::new(link.into_link::<T>()), places, task)),
+            head: |link, parts, task| Box::new(Chain::new(OneInput::new(link.into_link::<T>()), parts, task)),
+            inlet: |link, number| AnyLink::new::<T>(InnerInlet::new(number, link.into_link::<T>())),
+            partitioner: AnyPartitioner::into_link::<T>,
+            owned: AnyPartitioner::owned::<T>,
         }
     }
 }

@@ -3,20 +3,23 @@
 //! The chain itself decides nothing: it asks its members one after the other and remembers who has answered.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use alluvium_actors::drive::outputs::Outputs;
 use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::payload::{Batch, Payload};
 use alluvium_actors::ports::store::{BlobHandle, InFlight, OperatorSnapshot};
-use alluvium_actors::ports::task::{CommitRequest, Cut, Failure, OperatorTask, Task, TaskContext, TaskSnapshot};
+use alluvium_actors::ports::task::{
+    CommitRequest, Cut, Failure, InputEdge, OperatorTask, Task, TaskContext, TaskSnapshot,
+};
 use alluvium_actors::protocol::align::Channel;
 
 use super::head::Head;
-use super::in_flight::{InFlightWriting, RestoredInFlight};
+use super::in_flight::{ChainParts, Encoded, HEAD, InFlightWriting, InputName, RestoredInFlight};
 use super::link::Member;
 use super::piece;
-use super::place::Places;
+use super::place::{Place, Places};
 
 /// A chain with its head `H`.
 pub(crate) struct Chain<H> {
@@ -26,8 +29,10 @@ pub(crate) struct Chain<H> {
     restored: Vec<bool>,
     /// Snapshots under way, with what each member has given so far.
     snapshots: BTreeMap<CheckpointId, Parts>,
-    /// What the restored checkpoint had in flight in front of the chain.
+    /// What the restored checkpoint had in flight in front of the chain, and of operators inside of it.
     in_flight: RestoredInFlight,
+    /// The edges that lead to it.
+    inputs: Arc<[InputName]>,
     /// The channels of which a captured batch was read back.
     read_back: BTreeSet<Channel>,
     /// Whether a sink waits for a commit to return.
@@ -58,8 +63,9 @@ enum Part {
 }
 
 impl<H: Member> Chain<H> {
-    /// A chain whose operators are registered in `places`.
-    pub(crate) fn new(mut head: H, places: Places, task: TaskContext) -> Chain<H> {
+    /// A chain whose operators are registered in its places.
+    pub(crate) fn new(mut head: H, parts: ChainParts, task: TaskContext) -> Chain<H> {
+        let ChainParts { places, inputs, inlets, ended: _ } = parts;
         let mut members = 0;
         head.walk(&mut |_| members += 1);
         Chain {
@@ -67,7 +73,8 @@ impl<H: Member> Chain<H> {
             places,
             restored: vec![false; members],
             snapshots: BTreeMap::new(),
-            in_flight: RestoredInFlight::new(),
+            in_flight: RestoredInFlight::new(inlets),
+            inputs,
             read_back: BTreeSet::new(),
             open_commits: false,
             task,
@@ -132,6 +139,26 @@ impl<H: Member> Chain<H> {
         }
     }
 
+    /// Calls `visit` with the link of this number, by which records enter that were in flight.
+    fn at_inlet<R>(&mut self, number: usize, visit: impl FnOnce(&mut dyn Head) -> R) -> Result<R, Failure> {
+        let mut visit = Some(visit);
+        let mut answer = None;
+        let mut look = |member: &mut dyn Member| {
+            if let Some(inlet) = member.inlet(number)
+                && let Some(visit) = visit.take()
+            {
+                answer = Some(visit(inlet));
+            }
+        };
+        if number == HEAD {
+            look(&mut self.head);
+        } else {
+            self.head.walk(&mut look);
+        }
+        let missing = "there is no place where records that were in flight enter: a bug in the planner";
+        answer.ok_or_else(|| Failure::unrecoverable(self.places.current(), missing))
+    }
+
     fn look_for_open_commits(&mut self) {
         let mut open = false;
         self.all(|member| open |= member.has_open_commits());
@@ -174,7 +201,11 @@ impl<H: Member> Task for Chain<H> {
     }
 
     fn finish(&mut self, outputs: &mut Outputs) -> Result<(), Failure> {
-        self.each(|_, member| member.finish(outputs))
+        self.each(
+            |_, member| {
+                if member.place().is_some_and(Place::had_ended) { Ok(()) } else { member.finish(outputs) }
+            },
+        )
     }
 
     fn close_epoch(&mut self, cut: Cut) -> Result<(), Failure> {
@@ -266,6 +297,55 @@ impl<H: Member> Task for Chain<H> {
         self.open_commits
     }
 
+    fn has_restored(&self) -> bool {
+        self.in_flight.is_open()
+    }
+
+    fn step_restored(&mut self, limit: usize, outputs: &mut Outputs) -> Result<bool, Failure> {
+        if self.in_flight.at_work().is_none() {
+            let own = self.task.subtask.index as usize;
+            let Some((number, input, batch)) = self.in_flight.take(own)? else {
+                return Ok(true);
+            };
+            self.at_inlet(number, |inlet| inlet.accept(input, batch))?;
+        }
+        let Some(number) = self.in_flight.at_work() else { return Ok(true) };
+        let used_up = self.at_inlet(number, |inlet| inlet.step(limit, outputs))??.is_some();
+        if used_up {
+            self.in_flight.used_up();
+        }
+        Ok(used_up)
+    }
+
+    fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure> {
+        let operator = self.places.current().to_owned();
+        let restored = self.in_flight.at_work();
+        let first = working.filter(|channel| restored.is_none() && self.read_back.insert(*channel));
+        let first = first.and_then(|channel| self.task.inputs.get(channel.0 as usize).copied());
+        let rest = if restored.is_some() || working.is_some() {
+            let encode = |inlet: &mut dyn Head| {
+                let Some(rest) = inlet.rest() else { return Ok(None) };
+                let rest = Encoded::new(rest, &operator)?;
+                first.map_or(Ok(()), |input| read_back(inlet, input, rest.bytes(), &operator))?;
+                Ok(Some(rest))
+            };
+            self.at_inlet(restored.unwrap_or(HEAD), encode)??
+        } else {
+            None
+        };
+        let writing = InFlightWriting::begin(checkpoint, &self.task, &self.inputs, &self.in_flight, rest, working);
+        if let Some(parts) = self.snapshots.get_mut(&checkpoint) {
+            parts.in_flight = InFlightPart::Open(Box::new(writing));
+        }
+        Ok(())
+    }
+
+    fn end_capture(&mut self, checkpoint: CheckpointId) {
+        if let Some((writing, _)) = self.writing(checkpoint) {
+            writing.end();
+        }
+    }
+
     fn current_operator(&self) -> &str {
         self.places.current()
     }
@@ -289,67 +369,27 @@ impl<H: Head> OperatorTask for Chain<H> {
     }
 
     fn step(&mut self, limit: usize, outputs: &mut Outputs) -> Result<Option<Payload>, Failure> {
-        let emptied = self.head.step(limit, outputs)?;
-        if emptied.is_some() {
-            self.in_flight.used_up();
-        }
-        Ok(emptied)
-    }
-
-    fn take_restored(&mut self) -> Result<Option<(usize, Payload)>, Failure> {
-        let head = &self.head;
-        self.in_flight.take(self.places.current(), |input, bytes| head.decode(input, bytes))
-    }
-
-    fn has_restored(&self) -> bool {
-        self.in_flight.is_open()
-    }
-
-    fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure> {
-        let operator = self.places.current();
-        let rest = self.head.rest();
-        if let (Some(channel), Some(rest)) = (working, rest)
-            && self.read_back.insert(channel)
-        {
-            read_back(&self.head, &self.task, channel, rest, operator)?;
-        }
-        let writing = InFlightWriting::begin(checkpoint, &self.task, &self.in_flight, rest, working, operator)?;
-        if let Some(parts) = self.snapshots.get_mut(&checkpoint) {
-            parts.in_flight = InFlightPart::Open(Box::new(writing));
-        }
-        Ok(())
+        self.head.step(limit, outputs)
     }
 
     fn capture(&mut self, checkpoint: CheckpointId, channel: Channel, batch: &dyn Batch) -> Result<(), Failure> {
-        if self.read_back.insert(channel) {
-            read_back(&self.head, &self.task, channel, batch, self.places.current())?;
+        if self.read_back.insert(channel)
+            && let Some(input) = self.task.inputs.get(channel.0 as usize)
+        {
+            let operator = self.places.current();
+            read_back(&self.head, *input, Encoded::new(batch, operator)?.bytes(), operator)?;
         }
         match self.writing(checkpoint) {
             Some((writing, operator)) => writing.capture(channel, batch, &operator),
             None => Ok(()),
         }
     }
-
-    fn end_capture(&mut self, checkpoint: CheckpointId) {
-        if let Some((writing, _)) = self.writing(checkpoint) {
-            writing.end();
-        }
-    }
 }
 
 /// Looks whether records come back from what they were encoded to, for the first batch of each channel that is captured: a type whose `Deserialize` does not read what its
 /// `Serialize` writes would make a checkpoint that cannot be restored, and nobody would know before it is needed.
-fn read_back<H: Head>(
-    head: &H,
-    task: &TaskContext,
-    channel: Channel,
-    batch: &dyn Batch,
-    operator: &str,
-) -> Result<(), Failure> {
-    let Some(input) = task.inputs.get(channel.0 as usize) else { return Ok(()) };
-    let mut bytes = Vec::with_capacity(batch.byte_size());
-    batch.encode(&mut bytes).map_err(|error| Failure::unrecoverable(operator, error))?;
-    match head.decode(input.input as usize, &bytes) {
+fn read_back(head: &dyn Head, input: InputEdge, bytes: &[u8], operator: &str) -> Result<(), Failure> {
+    match head.decode(input.input as usize, bytes) {
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::unrecoverable(
             operator,

@@ -7,7 +7,7 @@ use alluvium_actors::ports::task::Failure;
 
 use super::assembly::Target;
 use super::channel::Channel;
-use super::link::{Link, Member};
+use super::link::{Link, Member, Partitioner};
 use super::place::Place;
 use super::spread::Spread;
 use crate::record::batch::Slice;
@@ -77,6 +77,21 @@ impl<T: Record, K: Key, S: KeySelector<T, K>> Link<T> for Hash<T, K, S> {
                 }
             }
         }
+        Ok(())
+    }
+}
+
+impl<T: Record, K: Key, S: KeySelector<T, K>> Partitioner<T> for Hash<T, K, S> {
+    fn channels(&mut self, slice: &mut Slice<T>, channels: &mut Vec<usize>) -> Result<(), Failure> {
+        self.place.enter();
+        let former = std::mem::take(&mut slice.hashes);
+        self.hash(slice)?;
+        if !former.is_empty() && former != slice.hashes {
+            return Err(self.place.unrecoverable(
+                "records that were in flight when the checkpoint was taken have other keys now: the state that waits for them stands under their former keys;                  start the job as it was and stop it, which leaves nothing in flight, before the key is changed",
+            ));
+        }
+        channels.extend(slice.hashes.iter().map(|hash| self.spread.channel(*hash)));
         Ok(())
     }
 }

@@ -4,9 +4,10 @@ use alluvium_actors::drive::outputs::Outputs;
 use alluvium_actors::payload::{Payload, PayloadError};
 use alluvium_actors::ports::task::Failure;
 
+use super::in_flight::HEAD;
 use super::link::{Link, Member, TwoInputLink};
 use crate::record::Record;
-use crate::record::batch::Batch;
+use crate::record::batch::{Batch, Slice};
 
 /// What stands at the head of a chain and takes batches.
 pub(crate) trait Head: Member {
@@ -38,6 +39,13 @@ impl<T: Record> OneInput<T> {
     }
 }
 
+impl<T: Record> OneInput<T> {
+    /// Takes a slice that does not come from a batch through the chain.
+    pub(crate) fn pass(&mut self, slice: &mut Slice<T>, outputs: &mut Outputs) -> Result<(), Failure> {
+        self.link.push(slice, outputs)
+    }
+}
+
 impl<T: Record> Head for OneInput<T> {
     fn accept(&mut self, _: usize, batch: Payload) {
         self.batch = Some(Batch::from_payload(batch));
@@ -64,6 +72,10 @@ impl<T: Record> Head for OneInput<T> {
 impl<T: Record> Member for OneInput<T> {
     fn walk(&mut self, visit: &mut dyn FnMut(&mut dyn Member)) {
         self.link.walk(visit);
+    }
+
+    fn inlet(&mut self, number: usize) -> Option<&mut dyn Head> {
+        (number == HEAD).then_some(self as &mut dyn Head)
     }
 }
 
@@ -139,5 +151,9 @@ impl<A: Record, B: Record, L: TwoInputLink<A, B>> Head for TwoInputs<A, B, L> {
 impl<A: Record, B: Record, L: TwoInputLink<A, B>> Member for TwoInputs<A, B, L> {
     fn walk(&mut self, visit: &mut dyn FnMut(&mut dyn Member)) {
         self.link.walk(visit);
+    }
+
+    fn inlet(&mut self, number: usize) -> Option<&mut dyn Head> {
+        (number == HEAD).then_some(self as &mut dyn Head)
     }
 }

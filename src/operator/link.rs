@@ -7,6 +7,7 @@ use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::store::OperatorSnapshot;
 use alluvium_actors::ports::task::{CommitRequest, Cut, Failure, SLICE_RECORDS};
 
+use super::head::Head;
 use super::place::Place;
 use crate::record::batch::Slice;
 
@@ -15,6 +16,15 @@ pub(crate) trait Link<T>: Member {
     /// Takes all records of the slice through this operator and everything behind it in the chain. Leaves the slice empty, its
     /// buffers intact.
     fn push(&mut self, slice: &mut Slice<T>, outputs: &mut Outputs) -> Result<(), Failure>;
+}
+
+/// The end of a chain in front of an edge whose records go where user code says: by their key, or by a function.
+pub(crate) trait Partitioner<T>: Link<T> {
+    /// Appends the channel of each record of a slice that was in flight when a checkpoint was taken, and fills its hash column as a push does.
+    ///
+    /// # Errors
+    /// When user code fails, or says something else of a key than it did.
+    fn channels(&mut self, slice: &mut Slice<T>, channels: &mut Vec<usize>) -> Result<(), Failure>;
 }
 
 /// A place with two inputs of different types: always at the head of a chain.
@@ -52,6 +62,12 @@ pub(crate) trait Member {
 
     /// Its place, if user code runs in it.
     fn place(&self) -> Option<&Place> {
+        None
+    }
+
+    /// The link of this number, by which records that were in flight enter the chain, if this member is it.
+    fn inlet(&mut self, number: usize) -> Option<&mut dyn Head> {
+        let _ = number;
         None
     }
 

@@ -18,7 +18,7 @@ mod folding;
 pub(crate) mod forward;
 pub(crate) mod hash;
 pub(crate) mod head;
-mod in_flight;
+pub(crate) mod in_flight;
 pub(crate) mod keyed;
 pub(crate) mod link;
 pub(crate) mod map;

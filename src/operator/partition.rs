@@ -7,7 +7,7 @@ use alluvium_actors::ports::task::Failure;
 
 use super::assembly::Target;
 use super::channel::Channel;
-use super::link::{Link, Member};
+use super::link::{Link, Member, Partitioner};
 use super::place::Place;
 use crate::record::Record;
 use crate::record::batch::Slice;
@@ -41,21 +41,39 @@ impl<T: Record, F> Partition<T, F> {
         let channels = (0..target.channels).map(|channel| Channel::new(target.output, channel as usize)).collect();
         Partition { function, channels, consumer, place }
     }
+
+    #[cold]
+    fn refused(&self, answer: u32) -> Failure {
+        let (consumer, channels) = (self.consumer.to_string(), self.channels.len() as u32);
+        self.place.unrecoverable(PartitionError { consumer, answer, channels })
+    }
 }
 
 impl<T: Record, F: Fn(&T, u32) -> u32> Link<T> for Partition<T, F> {
     fn push(&mut self, slice: &mut Slice<T>, outputs: &mut Outputs) -> Result<(), Failure> {
         self.place.enter();
-        let channels = self.channels.len() as u32;
         for record in slice.records.drain(..) {
-            let answer = (self.function)(&record, channels);
-            let Some(channel) = self.channels.get_mut(answer as usize) else {
-                let consumer = self.consumer.to_string();
-                return Err(self.place.unrecoverable(PartitionError { consumer, answer, channels }));
-            };
-            channel.push(record, outputs);
+            let answer = (self.function)(&record, self.channels.len() as u32);
+            match self.channels.get_mut(answer as usize) {
+                Some(channel) => channel.push(record, outputs),
+                None => return Err(self.refused(answer)),
+            }
         }
         slice.clear();
+        Ok(())
+    }
+}
+
+impl<T: Record, F: Fn(&T, u32) -> u32> Partitioner<T> for Partition<T, F> {
+    fn channels(&mut self, slice: &mut Slice<T>, channels: &mut Vec<usize>) -> Result<(), Failure> {
+        self.place.enter();
+        for record in &slice.records {
+            let answer = (self.function)(record, self.channels.len() as u32);
+            if answer as usize >= self.channels.len() {
+                return Err(self.refused(answer));
+            }
+            channels.push(answer as usize);
+        }
         Ok(())
     }
 }

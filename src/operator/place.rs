@@ -29,7 +29,9 @@ impl Places {
     pub(crate) fn add(&mut self, label: Arc<str>) -> Place {
         let (current, calls) = (Rc::clone(&self.current), Arc::clone(&self.calls));
         let watched = calls.add(Arc::clone(&label));
-        let place = Place { current, index: self.labels.len(), label: Arc::clone(&label), calls, watched };
+        let label_of_place = Arc::clone(&label);
+        let place =
+            Place { current, index: self.labels.len(), label: label_of_place, calls, watched, had_ended: false };
         self.labels.push(label);
         place
     }
@@ -49,9 +51,21 @@ pub(crate) struct Place {
     calls: Arc<CallWatch>,
     /// Its position there.
     watched: usize,
+    /// See [`Place::had_ended`].
+    had_ended: bool,
 }
 
 impl Place {
+    /// The place of an operator that had come to the end of its data, in all its instances, before the restored checkpoint: what it does there was done.
+    pub(crate) fn ended_before(self, had_ended: bool) -> Place {
+        Place { had_ended, ..self }
+    }
+
+    /// Whether it had; it runs again only because others of its chain had not.
+    pub(crate) fn had_ended(&self) -> bool {
+        self.had_ended
+    }
+
     /// This operator is at work now. Costs two stores: called once per slice.
     #[inline]
     pub(crate) fn enter(&self) {

@@ -48,6 +48,20 @@ impl<T> Slice<T> {
         self.records.len() >= SLICE_RECORDS
     }
 
+    /// Keeps the records for whose position `keeps` answers true, in their order, with all columns.
+    pub(crate) fn retain(&mut self, keeps: impl Fn(usize) -> bool) {
+        fn column<C>(column: &mut Vec<C>, keeps: &impl Fn(usize) -> bool) {
+            let mut position = 0;
+            column.retain(|_| {
+                position += 1;
+                keeps(position - 1)
+            });
+        }
+        column(&mut self.records, &keeps);
+        column(&mut self.timestamps, &keeps);
+        column(&mut self.hashes, &keeps);
+    }
+
     /// Empties all columns and keeps their buffers.
     pub fn clear(&mut self) {
         self.records.clear();

@@ -19,6 +19,7 @@ mod store;
 
 pub(crate) use self::archive::Archive;
 pub use self::blob::{ChunkInfo, ChunkKind, StateReader, StateWriter};
+pub(crate) use self::envelope::damaged;
 pub(crate) use self::names::{checkpoint_of_blob, complete_checkpoint, published_checkpoint};
 pub(crate) use self::objects::stored_manifest;
 pub use self::options::{DEFAULT_INLINE_LIMIT, LARGEST_INLINE_LIMIT, StoreOptions};

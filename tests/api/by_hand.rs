@@ -2,6 +2,7 @@
 //! nothing moves, or in the middle of what the test says.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -10,20 +11,23 @@ use alluvium::Graph;
 use alluvium::snapshot::{Store, StoreOptions};
 use alluvium::storage::{CheckpointStorage, MemoryStorage, SystemFiles};
 use alluvium::testing::host::ManualHost;
-use alluvium_actors::drive::edge::{EdgeReceiver, Frame, edge};
+use alluvium_actors::drive::edge::{Barrier, EdgeReceiver, Frame, edge};
 use alluvium_actors::drive::outputs::{OutputChannel, Outputs};
-use alluvium_actors::ids::{Attempt, CheckpointId, NodeId, RunNumber, SubtaskId, WallTime};
+use alluvium_actors::ids::{Attempt, CheckpointId, Moment, NodeId, OperatorUid, RunNumber, SubtaskId, WallTime};
 use alluvium_actors::plan::{Pattern, Plan};
 use alluvium_actors::ports::fence::{Fence, FenceSource};
 use alluvium_actors::ports::host::{Address, Host};
 use alluvium_actors::ports::sink::SinkScope;
 use alluvium_actors::ports::source::{Assignment, Enumerator, EnumeratorContext};
 use alluvium_actors::ports::store::{
-    CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot, Piece, PieceContent, PublishOutcome, SubtaskSnapshot,
+    Chains, CheckpointKind, CheckpointStore, Manifest, OperatorShape, OperatorSnapshot, Piece, PieceContent,
+    PublishOutcome, SubtaskSnapshot,
 };
 use alluvium_actors::ports::task::{
-    Cut, Failure, OperatorTask, SLICE_RECORDS, SourceStep, SourceTask, Task, TaskContext, TaskFactory, TaskSnapshot,
+    Cut, Failure, InputEdge, OperatorTask, SLICE_RECORDS, SourceStep, SourceTask, Task, TaskContext, TaskFactory,
+    TaskSnapshot,
 };
+use alluvium_actors::protocol::align::Channel;
 
 pub(crate) const SEED: u64 = 0x5eed;
 
@@ -39,7 +43,7 @@ struct Subtask {
     id: SubtaskId,
     body: Body,
     outputs: Outputs,
-    inputs: Vec<(usize, EdgeReceiver)>,
+    inputs: Vec<(InputEdge, EdgeReceiver)>,
     open_inputs: usize,
     reading: bool,
     ended: bool,
@@ -167,8 +171,8 @@ impl Running {
     fn build(&mut self) -> Result<(), Failure> {
         let plan = Arc::clone(&self.plan);
         let mut outputs: BTreeMap<SubtaskId, BTreeMap<usize, Vec<OutputChannel>>> = BTreeMap::new();
-        let mut inputs: BTreeMap<SubtaskId, Vec<(usize, EdgeReceiver)>> = BTreeMap::new();
-        for planned in &plan.edges {
+        let mut inputs: BTreeMap<SubtaskId, Vec<(InputEdge, EdgeReceiver)>> = BTreeMap::new();
+        for (number, planned) in (0..).zip(&plan.edges) {
             for from in 0..plan.node(planned.from).parallelism {
                 for to in 0..plan.node(planned.to).parallelism {
                     if planned.pattern == Pattern::Pointwise && from != to {
@@ -177,7 +181,8 @@ impl Running {
                     let (producer, consumer) = (SubtaskId::new(planned.from.0, from), SubtaskId::new(planned.to.0, to));
                     let (sender, receiver) = edge(planned.credits);
                     let received = inputs.entry(consumer).or_default();
-                    received.push((planned.input, receiver));
+                    let input = InputEdge { edge: number, input: planned.input as u32, producer: from };
+                    received.push((input, receiver));
                     let channel = OutputChannel {
                         edge: sender,
                         consumer: Address::Subtask(consumer, Attempt(1)),
@@ -189,19 +194,20 @@ impl Running {
         }
         for id in plan.subtasks() {
             let node = plan.node(id.node);
+            let inputs = inputs.remove(&id).unwrap_or_default();
             let context = TaskContext {
                 calls: Arc::default(),
                 job: Arc::clone(&plan.job),
                 subtask: id,
                 parallelism: node.parallelism,
-                max_parallelism: node.max_parallelism,
+                max_parallelism: node.key_groups(self.restored.as_deref()),
                 run: self.run,
                 hash_seed: SEED,
                 host: Rc::new(self.host.clone()) as Rc<dyn Host>,
                 store: Arc::clone(&self.store) as Arc<dyn CheckpointStore>,
                 files: Arc::new(SystemFiles::new()),
                 fence: self.fence.clone(),
-                inputs: Arc::default(),
+                inputs: inputs.iter().map(|(input, _)| *input).collect(),
                 restored: self.restored.clone(),
             };
             let body = match &node.factory {
@@ -210,7 +216,6 @@ impl Running {
             };
             let by_number = outputs.remove(&id).unwrap_or_default();
             assert!(by_number.keys().copied().eq(0..by_number.len()), "outputs are numbered without gaps");
-            let inputs = inputs.remove(&id).unwrap_or_default();
             self.subtasks.push(Subtask {
                 id,
                 body,
@@ -388,19 +393,66 @@ impl Running {
             kind: CheckpointKind::Manual,
             triggered: WallTime(0),
             completed: WallTime(0),
-            shapes: Vec::new(),
+            shapes: self.shapes(),
             enumerators,
             subtasks,
+            chains: Some(Chains::of(&self.plan)),
             attributes: BTreeMap::new(),
         };
         assert_eq!(self.store.publish(&self.fence, &manifest), PublishOutcome::Done);
         Ok(manifest)
     }
 
+    fn shapes(&self) -> Vec<OperatorShape> {
+        let restored = self.restored.as_deref();
+        let shape = |node: &alluvium_actors::plan::Node, uid: &OperatorUid| OperatorShape {
+            uid: uid.clone(),
+            parallelism: node.parallelism,
+            max_parallelism: node.key_groups(restored),
+        };
+        self.plan.nodes.iter().flat_map(|node| node.uids.iter().map(move |uid| shape(node, uid))).collect()
+    }
+
     /// A whole checkpoint.
     pub(crate) fn checkpoint(&mut self, checkpoint: u64) -> Result<Manifest, Failure> {
         self.settle()?;
         self.cut(checkpoint)?;
+        self.write(checkpoint)
+    }
+
+    /// A whole checkpoint whose barriers overtake, at this moment: what is in flight in front of a subtask is captured there.
+    pub(crate) fn overtake(&mut self, checkpoint: u64) -> Result<Manifest, Failure> {
+        let id = CheckpointId(checkpoint);
+        let barrier =
+            Barrier { checkpoint: id, kind: CheckpointKind::Manual, triggered: Moment(0), overtakes: Some(Moment(0)) };
+        for subtask in &mut self.subtasks {
+            let address = Address::Subtask(subtask.id, Attempt(1));
+            let Subtask { body, outputs, .. } = subtask;
+            match body {
+                Body::Source(task) => task.flush(outputs),
+                Body::Operator(task) => task.flush(outputs),
+            }
+            outputs.send_barrier(&self.host, address, barrier);
+        }
+        self.cut(checkpoint)?;
+        let context = Context::from_waker(Waker::noop());
+        for subtask in &mut self.subtasks {
+            let working = if subtask.task().has_restored() { None } else { subtask.holds };
+            subtask.task().begin_capture(id, working.map(|channel| Channel(channel as u32)))?;
+            if let Body::Operator(task) = &mut subtask.body {
+                for (channel, (_, receiver)) in (0..).map(Channel).zip(&subtask.inputs) {
+                    let mut captured = Ok(());
+                    receiver.look(&context, 0, &mut |frame| {
+                        if let Frame::Batch(batch) = frame {
+                            captured = task.capture(id, channel, batch.as_ref());
+                        }
+                        if captured.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    });
+                    captured?;
+                }
+            }
+            subtask.task().end_capture(id);
+        }
         self.write(checkpoint)
     }
 
@@ -452,6 +504,14 @@ fn step(subtask: &mut Subtask) -> Result<bool, Failure> {
         Poll::Pending => return Ok(false),
     }
     let Subtask { body, outputs, inputs, open_inputs, reading, ended, holds, .. } = subtask;
+    let task: &mut dyn Task = match body {
+        Body::Source(task) => &mut **task,
+        Body::Operator(task) => &mut **task,
+    };
+    if task.has_restored() {
+        task.step_restored(SLICE_RECORDS, outputs)?;
+        return Ok(true);
+    }
     let mut moved = false;
     let finished = match body {
         Body::Source(_) if !*reading => false,
@@ -476,7 +536,7 @@ fn step(subtask: &mut Subtask) -> Result<bool, Failure> {
                 for (channel, (input, receiver)) in inputs.iter().enumerate() {
                     match receiver.poll_frame(&mut context) {
                         Poll::Ready(Frame::Batch(batch)) => {
-                            task.accept(*input, batch);
+                            task.accept(input.input as usize, batch);
                             *holds = Some(channel);
                             moved = true;
                             break;

@@ -7,6 +7,7 @@ mod by_hand;
 mod chaining;
 mod ends;
 mod guarantees;
+mod in_flight;
 mod keyed;
 mod large;
 mod one_operator;

@@ -89,6 +89,7 @@ fn manifest(checkpoint: u64, kind: CheckpointKind, keyed: PieceContent) -> Manif
                 ],
             ),
         ],
+        chains: None,
         attributes: BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), String::new())]),
     }
 }

@@ -144,6 +144,7 @@ fn manifest(uid: &str, state: Vec<u8>) -> Manifest {
         shapes: Vec::new(),
         enumerators: vec![OperatorSnapshot { uid: OperatorUid::new(uid), subtask: 0, pieces: vec![piece] }],
         subtasks: Vec::new(),
+        chains: None,
         attributes: BTreeMap::new(),
     }
 }
@@ -159,6 +160,7 @@ pub(crate) fn deployed(concurrent: usize, restored: Option<Manifest>) -> Rig {
         parallelism: 2,
         max_parallelism: 128,
         first_worker: None,
+        operators: vec![0],
         uids: vec![OperatorUid::new("numbers")],
         union_lists: Vec::new(),
         factory: source,
@@ -168,6 +170,8 @@ pub(crate) fn deployed(concurrent: usize, restored: Option<Manifest>) -> Rig {
         job: Arc::from("by hand"),
         nodes: vec![node],
         edges: Vec::new(),
+        fused: Vec::new(),
+        graph: 1,
         sources: vec![SourcePlan {
             uid: OperatorUid::new("numbers"),
             node: NodeId(0),

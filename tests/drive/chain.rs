@@ -189,6 +189,28 @@ impl Task for Chain {
         false
     }
 
+    fn has_restored(&self) -> bool {
+        !self.0.0.borrow().restored.is_empty()
+    }
+
+    fn step_restored(&mut self, _: usize, _: &mut Outputs) -> Result<bool, Failure> {
+        let number = self.0.0.borrow_mut().restored.pop_front();
+        self.0.note("record", number);
+        Ok(true)
+    }
+
+    fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure> {
+        let line = working.map_or_else(|| "capture".to_owned(), |channel| format!("capture rest of channel {channel}"));
+        self.0.note(&line, Some(checkpoint.0));
+        self.0.0.borrow_mut().captures.insert(checkpoint.0);
+        Ok(())
+    }
+
+    fn end_capture(&mut self, checkpoint: CheckpointId) {
+        self.0.note("captured", Some(checkpoint.0));
+        self.0.0.borrow_mut().captures.remove(&checkpoint.0);
+    }
+
     fn current_operator(&self) -> &'static str {
         "the user's operator"
     }
@@ -204,22 +226,6 @@ impl OperatorTask for Chain {
         Ok(Some(Box::new(Number(0))))
     }
 
-    fn take_restored(&mut self) -> Result<Option<(usize, Payload)>, Failure> {
-        let number = self.0.0.borrow_mut().restored.pop_front();
-        Ok(number.map(|number| (0, Box::new(Number(number)) as Payload)))
-    }
-
-    fn has_restored(&self) -> bool {
-        !self.0.0.borrow().restored.is_empty()
-    }
-
-    fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure> {
-        let line = working.map_or_else(|| "capture".to_owned(), |channel| format!("capture rest of channel {channel}"));
-        self.0.note(&line, Some(checkpoint.0));
-        self.0.0.borrow_mut().captures.insert(checkpoint.0);
-        Ok(())
-    }
-
     fn capture(&mut self, checkpoint: CheckpointId, channel: Channel, batch: &dyn Batch) -> Result<(), Failure> {
         let mut bytes = Vec::new();
         let encoded = batch.encode(&mut bytes);
@@ -227,11 +233,6 @@ impl OperatorTask for Chain {
         let number = u64::from_le_bytes(bytes.try_into().expect("these tests send nothing else"));
         self.0.note(&format!("{number} of channel {channel} into"), Some(checkpoint.0));
         Ok(())
-    }
-
-    fn end_capture(&mut self, checkpoint: CheckpointId) {
-        self.0.note("captured", Some(checkpoint.0));
-        self.0.0.borrow_mut().captures.remove(&checkpoint.0);
     }
 }
 

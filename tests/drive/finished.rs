@@ -8,7 +8,9 @@ use alluvium::connect::{Collect, Generator};
 use alluvium_actors::drive::finished::{edges_into_the_finished, finished_before};
 use alluvium_actors::ids::{CheckpointId, NodeId, OperatorUid, RunNumber, SubtaskId, WallTime};
 use alluvium_actors::plan::Plan;
-use alluvium_actors::ports::store::{CheckpointKind, Manifest, OperatorSnapshot, SubtaskSnapshot};
+use alluvium_actors::ports::store::{
+    Chains, CheckpointKind, InFlight, InFlightEdge, Manifest, OperatorSnapshot, PieceContent, SubtaskSnapshot,
+};
 
 /// `numbers`, then a chain that keeps nothing, then `sink`: three chains, each as wide.
 fn three_chains(parallelism: u32) -> Arc<Plan> {
@@ -53,6 +55,7 @@ fn manifest(chains: &[(&[bool], &[&str])]) -> Manifest {
         shapes: Vec::new(),
         enumerators: Vec::new(),
         subtasks,
+        chains: None,
         attributes: BTreeMap::new(),
     }
 }
@@ -109,4 +112,33 @@ fn what_runs_before_what_had_come_to_its_end_is_told() {
     let names: Vec<_> =
         edges.iter().map(|edge| (plan.node(edge.from).name.as_str(), plan.node(edge.to).name.as_str())).collect();
     assert_eq!(names, [("more", "sink")]);
+}
+
+#[test]
+fn a_chain_whose_end_a_barrier_overtook_runs_again_though_nothing_is_kept_of_it() {
+    // Both readers had come to their end, and the barrier overtook it: the chain in the middle had not heard of it.
+    let mut former = manifest(&[(&[true, true], &["numbers"]), (&[false, false], &[]), (&[false, false], &["sink"])]);
+    former.chains = Some(Chains::of(&three_chains(2)));
+    for parallelism in [1, 3] {
+        let ended: Vec<_> = (0..parallelism).map(|index| (0, index)).collect();
+        assert_eq!(finished(&three_chains(parallelism), &former), ended);
+    }
+}
+
+#[test]
+fn a_chain_that_something_is_on_the_way_to_runs_again_whatever_else_is_known_of_it() {
+    let plan = three_chains(2);
+    let mut former = manifest(&[(&[true, true], &["numbers"]), (&[false, false], &[]), (&[false, false], &["sink"])]);
+    let edge =
+        InFlightEdge { name: plan.edges[0].name.clone(), records: 1, producers: 2, routing: plan.edges[0].routing };
+    let content = PieceContent::Inline(Vec::new());
+    former.subtasks[2].in_flight = Some(InFlight { records: 1, content, parallelism: 2, edges: vec![edge] });
+    assert_eq!(finished(&three_chains(1), &former), [(0, 0)]);
+}
+
+#[test]
+fn the_chains_of_a_checkpoint_tell_where_nothing_changed() {
+    let mut former = manifest(&[(&[true, false], &["numbers"]), (&[false, true], &[]), (&[false, false], &["sink"])]);
+    former.chains = Some(Chains::of(&three_chains(2)));
+    assert_eq!(finished(&three_chains(2), &former), [(0, 0), (1, 1)]);
 }

@@ -6,7 +6,7 @@ use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::ports::store::CheckpointKind;
 use alluvium_actors::protocol::align::CheckpointMode;
 
-use crate::rig::{Rig, operator, overtaking, restored_operator};
+use crate::rig::{Rig, barrier, operator, overtaking, restored_operator, source};
 
 fn announce(rig: &mut Rig, checkpoint: u64) {
     rig.receive(Control::BarrierAnnounced { channel: 0, barrier: overtaking(checkpoint, 0) });
@@ -147,4 +147,70 @@ fn what_was_in_flight_is_processed_before_anything_new_and_captured_again_until_
     assert_eq!(only(&log, "record"), ["record 10", "record 11", "record 1"]);
     assert_eq!(rig.sent(), ["acknowledge 2"]);
     rig.complete(2, CheckpointKind::Periodic);
+}
+
+/// A source whose chain was two when the restored checkpoint was taken, with records in flight between them; it has heard that it may begin.
+fn fused_source() -> Rig {
+    let mut rig = source(Restored { checkpoint: Some(CheckpointId(1)), finished: false });
+    rig.run();
+    rig.chain.restore(10);
+    rig.chain.restore(11);
+    rig.receive(Control::Start);
+    rig
+}
+
+#[test]
+fn a_source_processes_what_was_in_flight_inside_of_its_chain_before_it_reads() {
+    let mut rig = fused_source();
+    rig.run();
+    assert_eq!(rig.chain.take_log(), ["record 10", "record 11", "read"]);
+}
+
+#[test]
+fn a_source_that_is_told_of_a_barrier_that_overtakes_captures_what_is_left_inside_of_its_chain() {
+    let mut rig = fused_source();
+    rig.receive(Control::Trigger(overtaking(2, 0)));
+    rig.run();
+    assert_eq!(
+        rig.chain.take_log(),
+        ["cut 2", "capture 2", "captured 2", "record 10", "record 11", "read"],
+        "the cut does not wait for any of it"
+    );
+    assert_eq!(rig.sent(), ["acknowledge 2"]);
+}
+
+#[test]
+fn an_aligned_checkpoint_waits_at_a_source_for_what_was_in_flight_and_so_does_what_was_assigned_behind_it() {
+    let mut rig = fused_source();
+    rig.receive(Control::Trigger(barrier(2)));
+    rig.receive(Control::AddSplits(vec![vec![1]]));
+    rig.run();
+    assert_eq!(rig.chain.take_log(), ["record 10", "record 11", "cut 2", "splits 1", "read"]);
+    assert_eq!(rig.sent(), ["acknowledge 2"]);
+}
+
+#[test]
+fn a_trigger_that_waits_for_what_was_in_flight_is_taken_up_at_its_deadline() {
+    let mut rig = fused_source();
+    rig.chain.hold();
+    rig.receive(Control::Trigger(overtaking(2, 1_000_000)));
+    rig.run();
+    assert_eq!(rig.chain.take_log(), [""; 0]);
+    rig.pass_to(1_000_000);
+    rig.run();
+    assert_eq!(rig.chain.take_log(), ["cut 2", "capture 2", "captured 2"]);
+}
+
+#[test]
+fn a_trigger_that_waits_for_what_was_in_flight_can_be_called_off() {
+    let mut rig = fused_source();
+    rig.chain.hold();
+    rig.receive(Control::Trigger(barrier(2)));
+    rig.receive(Control::AddSplits(vec![vec![1]]));
+    rig.run();
+    rig.abort(2);
+    assert_eq!(only(&rig.chain.take_log(), "cut"), [""; 0]);
+    rig.receive(Control::Trigger(overtaking(3, 0)));
+    rig.run();
+    assert_eq!(rig.sent(), ["acknowledge 3"]);
 }

@@ -28,6 +28,7 @@ mod notices;
 mod overtake_cases;
 mod placement;
 mod regions;
+mod reroute;
 mod restart_strategy;
 mod slice_size;
 mod story;

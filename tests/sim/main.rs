@@ -25,4 +25,5 @@ mod schedules;
 mod second_job;
 mod shrinking;
 mod simulator;
+mod slow;
 mod union;

@@ -23,6 +23,22 @@ fn a_job_whose_barriers_overtake_survives_crashes_at_events() {
 }
 
 #[test]
+fn a_job_whose_barriers_overtake_survives_random_schedules_and_goes_on_at_other_parallelisms() {
+    let test = billing(Kind::OvertakingRescaled);
+    let name = "a job whose barriers overtake, rescaled";
+    let tally = schedules::run(name, schedules::random(72_000, 200), || test.scenario());
+    println!("{name}: {tally}");
+}
+
+#[test]
+fn a_job_whose_barriers_overtake_survives_crashes_at_events_and_goes_on_at_other_parallelisms() {
+    let test = billing(Kind::OvertakingRescaled);
+    let crashes = schedules::crashes_at_events(73_000, 60, || test.scenario());
+    let tally = schedules::run("crashes while barriers overtake, rescaled", crashes, || test.scenario());
+    println!("crashes while barriers overtake, rescaled: {tally}");
+}
+
+#[test]
 fn barriers_do_overtake_and_what_was_overtaken_is_captured() {
     quiet::install();
     let test = billing(Kind::Overtaking);
@@ -38,8 +54,22 @@ fn barriers_do_overtake_and_what_was_overtaken_is_captured() {
 #[test]
 fn a_job_whose_barriers_overtake_notices_each_broken_rule_of_it() {
     quiet::install();
-    let test = billing(Kind::Overtaking);
-    for mutation in [Mutation::CaptureNothing, Mutation::CaptureTooLate, Mutation::RestoredBehindNew] {
+    let (same, other) = (billing(Kind::Overtaking), billing(Kind::OvertakingRescaled));
+    let of_same = [
+        Mutation::CaptureNothing,
+        Mutation::CaptureTooLate,
+        Mutation::RestoredBehindNew,
+        Mutation::RestoredNotCaptured,
+    ];
+    let of_other = [
+        Mutation::FormerInFlightForgotten,
+        Mutation::InFlightDealtWithoutKeys,
+        Mutation::ReroutedBackwards,
+        Mutation::FusedInFlightForgotten,
+    ];
+    let mutations =
+        of_same.map(|mutation| (mutation, &same)).into_iter().chain(of_other.map(|mutation| (mutation, &other)));
+    for (mutation, test) in mutations {
         let found = (0..400).find(|seed| {
             let run = || Simulation::new(*seed).run(&mut test.scenario());
             mutation::during(Some(mutation), || quiet::during(run)).is_err()

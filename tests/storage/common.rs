@@ -90,6 +90,7 @@ pub(crate) fn manifest(
         shapes: vec![shape("flights"), shape("total-delay"), shape("lines")],
         enumerators: vec![operator("flights", vec![piece("enumerator", inline("three splits".to_owned()))])],
         subtasks: vec![SubtaskSnapshot { subtask: SubtaskId::new(0, 0), finished: false, operators, in_flight: None }],
+        chains: None,
         attributes: BTreeMap::from([("note".to_owned(), "plain".to_owned())]),
     }
 }

@@ -389,6 +389,7 @@ impl Instance {
             shapes: self.shapes(),
             enumerators: Vec::new(),
             subtasks,
+            chains: None,
             attributes: BTreeMap::new(),
         })
     }

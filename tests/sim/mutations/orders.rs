@@ -14,11 +14,16 @@ use alluvium::testing::{JobTest, TestProcess};
 use alluvium::{Job, Options, RestartStrategy};
 use serde::{Deserialize, Serialize};
 
+use crate::slow::Slow;
+
 const WEB: u64 = 240;
 const SHOP: u64 = 40;
 const CUSTOMERS: u64 = 7;
 
 const FILES: &str = "/out";
+
+/// What a slow sink waits after each slice.
+const PAUSE: Duration = Duration::from_micros(1_500);
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Order {
@@ -51,12 +56,20 @@ pub(crate) enum Kind {
     Usual,
     /// The first processes are also stopped or cancelled by chance.
     Stopped,
-    /// With barriers that overtake, from the beginning or after a while, and a second exchange by key behind the count.
+    /// With barriers that overtake, from the beginning or after a while, and a second exchange by key behind the count, in front of a sink that takes its time.
     Overtaking,
     /// For seconds, with few checkpoints, many of which expire: what is forgotten piles up, and ids beyond those of a run record are used.
     Slow,
     /// As [`Kind::Stopped`], and each process runs the job at another parallelism.
     Rescaled,
+    /// As [`Kind::Overtaking`], and each process runs the job at other parallelisms: what is in flight moves, edges become parts of chains, and the other way round.
+    OvertakingRescaled,
+}
+
+impl Kind {
+    fn overtakes(self) -> bool {
+        matches!(self, Kind::Overtaking | Kind::OvertakingRescaled)
+    }
 }
 
 fn slow_options(process: &mut TestProcess<'_, '_>) -> Options {
@@ -84,7 +97,10 @@ fn options(process: &mut TestProcess<'_, '_>) -> Options {
 
 fn overtaking_options(process: &mut TestProcess<'_, '_>) -> Options {
     let after = Duration::from_micros([0, 0, 100, 2_000][process.random() as usize % 4]);
-    options(process).maximum_concurrent_checkpoints(1).unaligned().aligned_checkpoint_timeout(after)
+    // Everything of up to twenty subtasks is written one after the other, and what is in flight besides.
+    let timeout = Duration::from_millis([60, 200, 10_000][process.random() as usize % 3]);
+    let options = options(process).maximum_concurrent_checkpoints(1).checkpoint_timeout(timeout);
+    options.unaligned().aligned_checkpoint_timeout(after)
 }
 
 /// The test.
@@ -101,7 +117,7 @@ pub(crate) fn billing(kind: Kind) -> JobTest<'static> {
         run.check(ExactlyOnce::new(&web, number, &files, |bill| bill.order).and_from(&shop, number));
         let cut = CutConsistency::new(&web, number, &bills, |bill: &Bill| bill.order).and_from(&shop, number);
         // What is in flight takes its effect in a later checkpoint.
-        run.check(if kind == Kind::Overtaking { cut.effects_may_lag() } else { cut });
+        run.check(if kind.overtakes() { cut.effects_may_lag() } else { cut });
         run.check(PerKeyOrder::new(&bills, |bill| bill.customer, |bill| bill.sequence).without_gaps());
         run.check(SinkFiles::new(FILES, ".csv"));
         run.check(MonotoneIds::new());
@@ -109,11 +125,11 @@ pub(crate) fn billing(kind: Kind) -> JobTest<'static> {
         run.job(move |process| {
             let chosen = match kind {
                 Kind::Usual | Kind::Stopped | Kind::Rescaled => options(process),
-                Kind::Overtaking => overtaking_options(process),
+                Kind::Overtaking | Kind::OvertakingRescaled => overtaking_options(process),
                 Kind::Slow => slow_options(process),
             };
             process.options(chosen);
-            if matches!(kind, Kind::Stopped | Kind::Rescaled) && process.number() <= 5 {
+            if matches!(kind, Kind::Stopped | Kind::Rescaled | Kind::OvertakingRescaled) && process.number() <= 5 {
                 let after = Duration::from_micros(process.random() % 40_000);
                 match process.random() % 4 {
                     0 => process.cancel_after(after),
@@ -121,7 +137,14 @@ pub(crate) fn billing(kind: Kind) -> JobTest<'static> {
                     _ => {}
                 }
             }
-            let parallelism = if kind == Kind::Rescaled { process.parallelism(1..=4) } else { 2 };
+            let moves = matches!(kind, Kind::Rescaled | Kind::OvertakingRescaled);
+            let parallelism = if moves { process.parallelism(1..=4) } else { 2 };
+            // Where these are the same an edge is part of a chain.
+            let [again_width, lines_width, files_width] = if kind == Kind::OvertakingRescaled {
+                [(); 3].map(|()| process.parallelism(1..=3))
+            } else {
+                [parallelism; 3]
+            };
             let job = Job::new("orders").parallelism(parallelism).credits(2);
             let orders = job.source("web", web.clone()).union(&[&job.source("shop", shop.clone())]);
             let counted = orders.rebalance().map(|order| order).key_by(|order| &order.customer).aggregate(
@@ -132,17 +155,26 @@ pub(crate) fn billing(kind: Kind) -> JobTest<'static> {
                     Bill { customer: *customer, sequence: *count, order: order.number }
                 },
             );
-            if kind == Kind::Overtaking {
+            if kind.overtakes() {
                 let again = counted.key_by(|bill| &bill.customer).aggregate("again", 0_u64, |_, seen, bill| {
                     *seen += 1;
                     bill
                 });
-                again.sink("bills", bills.clone());
+                // As wide as what is in front of it: the bills of a customer keep their order.
+                let slow = Slow::new(bills.clone(), PAUSE);
+                again.parallelism(again_width).sink("bills", slow).parallelism(again_width);
             } else {
                 counted.sink("bills", bills.clone());
             }
             let lines = counted.map(|bill| format!("{},{},{}", bill.customer, bill.sequence, bill.order));
-            lines.sink("files", Lines::exactly_once(FILES).suffix(".csv"));
+            let lines = lines.parallelism(lines_width);
+            let directory = Lines::exactly_once(FILES).suffix(".csv");
+            let end = if kind.overtakes() {
+                lines.sink("files", Slow::new(directory, PAUSE))
+            } else {
+                lines.sink("files", directory)
+            };
+            end.parallelism(files_width);
             job.build()
         });
     })

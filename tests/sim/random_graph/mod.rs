@@ -18,6 +18,7 @@ use std::time::Duration;
 use alluvium::testing::catalogue::SimulatedCatalogue;
 use alluvium::testing::disk::SimulatedDisk;
 use alluvium::testing::simulation::{Boot, Faults, Next, Scenario, Simulation, World};
+use alluvium::{CheckpointMode, Options};
 use alluvium_actors::drive::supervisor::SupervisorSetup;
 use alluvium_actors::protocol::mutation::{self, Mutation};
 
@@ -81,6 +82,16 @@ impl RandomGraph {
         fuses
     }
 
+    /// Where checkpoints are exact, barriers overtake in most processes: from the beginning, after a while, or so late that most never do.
+    fn overtaking(&self, boot: &mut Boot<'_>, options: Options) -> Options {
+        let drawn = boot.random() as usize;
+        if self.shape.mode != CheckpointMode::ExactlyOnce || drawn.is_multiple_of(3) {
+            return options;
+        }
+        let after = Duration::from_micros([0, 0, 300, 3_000][drawn / 3 % 4]);
+        options.maximum_concurrent_checkpoints(1).unaligned().aligned_checkpoint_timeout(after)
+    }
+
     fn output(&self, disk: &SimulatedDisk) -> Result<BTreeMap<usize, Vec<Item>>, String> {
         let mut outputs = BTreeMap::new();
         for (sink, into) in self.sinks() {
@@ -127,6 +138,7 @@ impl Scenario for RandomGraph {
             .checkpoint_mode(self.shape.mode)
             .failover(self.shape.failover)
             .buffer_timeout(buffers[boot.random() as usize % 3]);
+        let options = self.overtaking(boot, options);
         let catalogue = chance::catalogue(boot, &self.catalogue);
         let setup = boot.setup(&graph, &options, catalogue.map(|catalogue| catalogue as _));
         setup.map_err(|error| error.to_string())
