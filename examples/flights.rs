@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use alluvium::connect::files::SourceProgress;
 use alluvium::connect::{CsvFiles, Lines};
-use alluvium::{BuildErrors, Graph, Job, JobError, JobHandle, JobOutcome, JobReport, Options};
+use alluvium::{
+    BuildErrors, CheckpointFigures, CheckpointResult, Graph, Job, JobError, JobHandle, JobOutcome, JobReport, Options,
+};
 use clap::Parser;
 use futures::future::{Either, select};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -180,7 +182,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let ended = wait_or_stop(&handle).await;
     drawing.abort();
     bar.finish_and_clear();
-    summarize(arguments, &ended?, &progress, began.elapsed())?;
+    summarize(arguments, &ended?, &handle, &progress, began.elapsed())?;
     Ok(())
 }
 
@@ -216,15 +218,24 @@ fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// A checkpoint that was under way at so many looks tells why.
+const LOOKS: u32 = 10;
+
 async fn draw(bar: ProgressBar, progress: Progress, handle: JobHandle) {
+    let mut under_way = (None, 0);
     loop {
         bar.set_length(progress.source.bytes_total());
         bar.set_position(progress.source.bytes_read());
-        bar.set_message(format!(
-            "{} rows, {} checkpoints",
-            progress.source.rows_read(),
-            handle.status().checkpoints_completed
-        ));
+        let story = handle.explain_checkpoint();
+        let checkpoint = story.as_ref().map(|story| story.checkpoint);
+        under_way = if checkpoint == under_way.0 { (checkpoint, under_way.1 + 1) } else { (checkpoint, 0) };
+        bar.set_message(match story.filter(|_| under_way.1 >= LOOKS) {
+            Some(story) => story.to_string(),
+            None => {
+                let (rows, checkpoints) = (progress.source.rows_read(), handle.status().checkpoints_completed);
+                format!("{rows} rows, {checkpoints} checkpoints")
+            }
+        });
         // How often a person is shown how far it is; nothing else depends on it.
         actix_rt::time::sleep(Duration::from_millis(100)).await;
     }
@@ -233,6 +244,7 @@ async fn draw(bar: ProgressBar, progress: Progress, handle: JobHandle) {
 fn summarize(
     arguments: &Arguments,
     report: &JobReport,
+    handle: &JobHandle,
     progress: &Progress,
     elapsed: Duration,
 ) -> Result<(), Box<dyn std::error::Error>> {
@@ -254,6 +266,13 @@ fn summarize(
     println!("records per second     {:.0}", progress.rows.load(Ordering::Relaxed) as f64 / elapsed.as_secs_f64());
     println!("checkpoints completed  {}", status.checkpoints_completed);
     println!("restored from          {restored}");
+    let took = |figures: &CheckpointFigures| match figures.result {
+        Some(CheckpointResult::Completed { duration, .. }) => Some(duration),
+        _ => None,
+    };
+    if let Some(story) = handle.checkpoints().into_iter().max_by_key(took).and_then(|slowest| slowest.story) {
+        println!("slowest                {story}");
+    }
     if report.outcome == JobOutcome::Stopped {
         println!("Stopped; start it again with the same arguments to go on.");
     }

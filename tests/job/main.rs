@@ -3,6 +3,7 @@
 mod buffer_timeout;
 mod embedded;
 mod endings;
+mod explained;
 mod externalized;
 mod handle;
 mod nodes;

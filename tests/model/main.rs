@@ -31,6 +31,7 @@ mod regions;
 mod reroute;
 mod restart_strategy;
 mod slice_size;
+mod story;
 mod supervise;
 mod supervise_walk;
 mod track_cases;
