@@ -153,6 +153,7 @@ impl<'a> Former<'a> {
         if is_active(Mutation::PartlyFinishedIsFinished) {
             return subtasks.contains(&true);
         }
-        !subtasks.contains(&false)
+        // One of which the checkpoint holds nothing is not known to have ended.
+        !subtasks.is_empty() && !subtasks.contains(&false)
     }
 }
