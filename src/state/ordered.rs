@@ -43,13 +43,16 @@ pub(super) struct Ordered<K, V> {
 pub(super) enum Walked<'a, K, V> {
     /// An entry, and how many of the same position stand before it.
     Entry(&'a Entry<K, V>, u32),
-    /// About [`PASSED`] blocks or entries were passed over since the last such word, for nothing in them is new enough. The walk is at this position, and
-    /// so many entries of the same position are behind it.
+    /// About [`PASSED`] blocks were passed over since the last such word, or entries that cost as much, for nothing in them is new enough. The walk is at this
+    /// position, and so many entries of the same position are behind it.
     Passed(Position, u32),
 }
 
-/// Passing over a block of slots, or over an entry, costs about this part of what visiting an entry costs.
-const PASSED: u32 = 16;
+/// To pass over so many blocks of slots by their marks costs about what visiting an entry costs.
+const PASSED: u32 = 64;
+
+/// To pass over an entry in a block in which something changed costs about what passing over so many blocks costs.
+const PASSED_ENTRY: u32 = 4;
 
 /// How many keys ahead of the one that is looked up a batch asks for the home slot.
 pub(super) const AHEAD: usize = 16;
@@ -140,23 +143,42 @@ impl<K, V> Ordered<K, V> {
         let mut number = (self.spread(from) >> self.shift) as usize;
         let mut chunk = &self.chunks[self.directory[number] as usize];
         let mut index = chunk.home(self.spread(from));
-        // The last entry's position, and how many entries of it were seen. Nothing behind a block that was passed over.
+        // The last entry's position, and how many entries of it were seen. Nothing behind what was passed over.
         let mut last: Option<(Position, u32)> = None;
+        let is_behind = |position: Position, before: u32| position < from || (position == from && before < rank);
         let mut passed = 0;
         loop {
             let slots = &chunk.slots[..];
             while index < slots.len() {
                 let end = ((index | ((1 << BLOCK_BITS) - 1)) + 1).min(slots.len());
                 if chunk.marks.get(index >> BLOCK_BITS).is_some_and(|mark| *mark < floor) {
-                    passed += 1;
-                    index = end;
                     last = None;
+                    passed += 1;
+                    // The walk can stop at an entry only.
+                    if passed >= PASSED
+                        && let Some(first) = slots[index..end].iter().position(Option::is_some)
+                        && let Some(entry) = &slots[index + first]
+                    {
+                        let before = self::rank(slots, index + first);
+                        if !is_behind(entry.position, before) {
+                            passed = 0;
+                            if !visit(Walked::Passed(entry.position, before)) {
+                                return;
+                            }
+                        }
+                    }
+                    index = end;
                     continue;
                 }
                 for (index, entry) in slots[..end].iter().enumerate().skip(index) {
                     let Some(entry) = entry else { continue };
-                    if entry.position < from {
-                        continue;
+                    let is_new = age(entry.epoch) >= floor;
+                    if !is_new {
+                        passed += PASSED_ENTRY;
+                        if passed < PASSED {
+                            last = None;
+                            continue;
+                        }
                     }
                     let before = match last {
                         Some((position, seen)) if position == entry.position => seen,
@@ -164,7 +186,7 @@ impl<K, V> Ordered<K, V> {
                         None => self::rank(slots, index),
                     };
                     last = Some((entry.position, before + 1));
-                    if entry.position == from && before < rank {
+                    if is_behind(entry.position, before) {
                         continue;
                     }
                     if passed >= PASSED {
@@ -173,9 +195,7 @@ impl<K, V> Ordered<K, V> {
                             return;
                         }
                     }
-                    if age(entry.epoch) < floor {
-                        passed += 1;
-                    } else if !visit(Walked::Entry(entry, before)) {
+                    if is_new && !visit(Walked::Entry(entry, before)) {
                         return;
                     }
                 }

@@ -17,9 +17,12 @@ const EARLY: u64 = 500_000;
 /// The settings of W6 beside its interval.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Variant {
-    /// Lets this part of the keys of W6 change from one checkpoint to the next, such as 1%. If not given: all of them at random; at intervals below 100ms 1%.
+    /// Lets this part of the keys of W6 change, such as 1%, and the others not. If not given: all of them; at intervals below 100ms 1%.
     #[arg(long, value_parser = share)]
     changing: Option<f64>,
+    /// Lets other keys change from each checkpoint to the next one, as many as `--changing` says, so that after a while all have changed.
+    #[arg(long)]
+    moving: bool,
     /// Paces the source of W6 to this part of the full speed, which is measured before. If not given: 100%; at intervals below 100ms 50%.
     #[arg(long, value_parser = share)]
     load: Option<f64>,
@@ -41,6 +44,8 @@ fn share(text: &str) -> Result<f64, String> {
 pub struct Plan {
     /// The part of the keys that changes from one checkpoint to the next.
     pub changing: f64,
+    /// Whether it is another part each time.
+    pub moving: bool,
     /// The part of full speed.
     pub load: f64,
     pub incremental: bool,
@@ -56,29 +61,31 @@ impl Variant {
         let unless = |given: Option<f64>, often_as: f64| given.unwrap_or(if often { often_as } else { 1.0 });
         Some(Plan {
             changing: unless(self.changing, 0.01),
+            moving: self.moving,
             load: unless(self.load, 0.5),
             incremental: self.incremental || often,
         })
     }
 }
 
-/// W1 with a window of keys that moves on: all the time a record has one of as many keys as are half of what is to change, and from one checkpoint to the next the
-/// window moves on by its own length. So the keys that change between any two checkpoints are the part that is wanted, and after a while all have changed.
+/// W1 where only a part of the keys changes, after all were inserted.
 #[derive(Clone, Copy, Debug)]
 pub struct Changing {
     keys: u64,
-    /// How many keys the window holds.
+    /// A record has one of so many neighbouring keys (their hashes are no neighbours).
     window: u64,
-    /// By how much it moves with each record, times 2^32.
+    /// By how much the window moves with each record, times 2^32.
     step: u64,
 }
 
 impl Changing {
-    /// `share` of the keys change while so many records come.
-    pub fn new(keys: u64, share: f64, records: u64) -> Changing {
-        let window = ((keys as f64 * share / 2.0).round() as u64).max(1);
+    /// The plan's part of the keys changes while so many records come. Where it is another part each time, the window is half as wide and moves on by its own width
+    /// meanwhile.
+    pub fn new(keys: u64, plan: Plan, records: u64) -> Changing {
+        let changing = keys as f64 * plan.changing;
+        let window = ((if plan.moving { changing / 2.0 } else { changing }).round() as u64).max(1);
         let step = (u128::from(window) << 32) / u128::from(records.max(1));
-        Changing { keys, window, step: step.max(1) as u64 }
+        Changing { keys, window, step: if plan.moving { step.max(1) as u64 } else { 0 } }
     }
 
     pub fn keys(self) -> u64 {
@@ -132,6 +139,7 @@ pub fn add(line: &mut Line, plan: Plan, interval: Duration, runs: &[EngineRun], 
     let (with, without) = (gaps(runs), gaps(off));
     let kept: Vec<f64> = runs.iter().map(|run| on_schedule(run, interval)).collect();
     line.set("changing", round(plan.changing));
+    line.set("moving", json!(plan.moving));
     line.set("load", round(plan.load));
     line.set("full_speed_records_per_second", json!(full_speed.round()));
     line.set("incremental", json!(plan.incremental));

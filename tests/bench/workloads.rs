@@ -298,9 +298,7 @@ fn w6_varied(arguments: &Arguments, interval: Duration) -> bool {
     let Some(plan) = arguments.variant.plan(interval) else { return false };
     let progress = Progress::new(arguments.pairs as usize * 3);
     // At full speed the window may move on faster or slower than it should: the speed is the same.
-    let work = |rate: f64| {
-        Work::Changing(Changing::new(arguments.keys, plan.changing, (rate * interval.as_secs_f64()) as u64))
-    };
+    let work = |rate: f64| Work::Changing(Changing::new(arguments.keys, plan, (rate * interval.as_secs_f64()) as u64));
     let setup = |interval, rate: Option<f64>| Setup {
         incremental: plan.incremental,
         rate: rate.map(|rate| rate.max(1.0) as u64),
