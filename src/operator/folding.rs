@@ -22,8 +22,8 @@ use crate::record::Key;
 use crate::snapshot::{ChunkKind, PieceReader, PieceWriter, StateReader, StateWriter};
 use crate::state::{ChunkHeader, ChunkSink, Hold, Progress, Row, StateDescriptor, StateError, StateMapping, Table};
 
-/// So many bytes of chunks are folded at once, or one key group.
-const PART_BYTES: u64 = 1024 * 1024;
+/// So many bytes of chunks are folded at once, or one key group: a few milliseconds of work, for which a snapshot on the same lane waits.
+const PART_BYTES: u64 = 256 * 1024;
 
 /// Pieces that were folded into one.
 pub(crate) struct Folded {
@@ -196,14 +196,19 @@ impl Fold {
             Some(opened) => opened,
             None => self.open()?,
         };
+        let from = self.groups.start;
         let mut bytes = 0;
-        while bytes < PART_BYTES {
-            let Some(group) = self.groups.next() else {
-                let content = opened.writer.finish()?;
-                self.written.keep(&content);
-                return Ok(FoldPart::Finished(content));
-            };
-            bytes += self.group::<K, R, H>(&mut opened, group)?;
+        while bytes < PART_BYTES
+            && let Some(group) = self.groups.next()
+        {
+            let chunks = opened.readers.iter().flat_map(|(reader, _)| reader.chunks_of(group..group + 1));
+            bytes += chunks.map(|chunk| u64::from(chunk.length)).sum::<u64>();
+        }
+        self.part_of::<K, R, H>(&mut opened, from..self.groups.start)?;
+        if self.groups.is_empty() {
+            let content = opened.writer.finish()?;
+            self.written.keep(&content);
+            return Ok(FoldPart::Finished(content));
         }
         self.opened = Some(opened);
         Ok(FoldPart::More(self))
@@ -245,45 +250,50 @@ impl Fold {
         self.pieces.first().is_some_and(is_increment)
     }
 
-    /// Folds one key group; answers how many bytes of chunks there were.
-    fn group<K: Key, R: Row, H: Hold<R>>(&self, opened: &mut Opened, group: u32) -> Result<u64, FoldError> {
-        let mut bytes = 0;
-        let mut table: Option<Table<K, R, H>> = None;
-        let Opened { readers, writer } = opened;
-        let entries = readers.iter().flat_map(|(reader, _)| reader.chunks_of(group..group + 1));
-        let entries: usize = entries.map(|chunk| chunk.count as usize).sum();
-        for (reader, mapping) in readers {
-            for chunk in reader.chunks_of(group..group + 1) {
-                bytes += u64::from(chunk.length);
-                let mut content = reader.read(chunk)?;
-                let table = table.get_or_insert_with(|| {
-                    let mut table = Table::new(group..group + 1, self.max_parallelism, self.seed, self.states.clone());
-                    table.reserve(entries);
-                    table
-                });
-                if reader.is_increment() {
-                    table.apply_chunk(mapping, &content)?;
-                } else {
-                    table.restore_chunk(mapping, &content)?;
-                }
-                if chunk.kind == ChunkKind::Removals
-                    && self.keeps_removals()
-                    && let Some(state) = mapping.current(chunk.state as u16)
-                {
-                    ChunkHeader::renumber(&mut content, state)?;
-                    writer.removals(state.into(), group, chunk.count, &content)?;
+    /// Folds some key groups, which are read at once from each piece.
+    fn part_of<K: Key, R: Row, H: Hold<R>>(&self, opened: &mut Opened, groups: Range<u32>) -> Result<(), FoldError> {
+        let mut pieces = Vec::with_capacity(opened.readers.len());
+        for (reader, _) in &opened.readers {
+            let chunks = reader.chunks_of(groups.clone());
+            pieces.push(chunks.iter().copied().zip(reader.read_each(chunks)?).peekable());
+        }
+        for group in groups {
+            let mut table: Option<Table<K, R, H>> = None;
+            let entries = opened.readers.iter().flat_map(|(reader, _)| reader.chunks_of(group..group + 1));
+            let entries: usize = entries.map(|chunk| chunk.count as usize).sum();
+            for (chunks, (reader, mapping)) in pieces.iter_mut().zip(&opened.readers) {
+                // By key group, and within each the removals first.
+                while let Some((chunk, mut content)) = chunks.next_if(|(chunk, _)| chunk.key_group == group) {
+                    let table = table.get_or_insert_with(|| {
+                        let states = self.states.clone();
+                        let mut table = Table::new(group..group + 1, self.max_parallelism, self.seed, states);
+                        table.reserve(entries);
+                        table
+                    });
+                    if reader.is_increment() {
+                        table.apply_chunk(mapping, &content)?;
+                    } else {
+                        table.restore_chunk(mapping, &content)?;
+                    }
+                    if chunk.kind == ChunkKind::Removals
+                        && self.keeps_removals()
+                        && let Some(state) = mapping.current(chunk.state as u16)
+                    {
+                        ChunkHeader::renumber(&mut content, state)?;
+                        opened.writer.removals(state.into(), group, chunk.count, &content)?;
+                    }
                 }
             }
+            let Some(mut table) = table else { continue };
+            let mut chunks = Chunks::default();
+            let only = CheckpointId(0);
+            table.close_epoch(only)?;
+            while table.advance(only, usize::MAX, &mut chunks)? == Progress::More {}
+            for (header, content) in chunks.0 {
+                opened.writer.chunk(header.state.into(), group, header.count, &content)?;
+            }
         }
-        let Some(mut table) = table else { return Ok(bytes) };
-        let mut chunks = Chunks::default();
-        let only = CheckpointId(0);
-        table.close_epoch(only)?;
-        while table.advance(only, usize::MAX, &mut chunks)? == Progress::More {}
-        for (header, content) in chunks.0 {
-            writer.chunk(header.state.into(), group, header.count, &content)?;
-        }
-        Ok(bytes)
+        Ok(())
     }
 }
 

@@ -181,7 +181,7 @@ fn ask(task: &TaskContext, pieces: Arc<Vec<Stored>>, groups: &Range<u32>, mut pi
             let chunks: Vec<ChunkInfo> =
                 rest[..taken].iter().filter(|chunk| !skipped(chunk.key_group)).copied().collect();
             let asked = Arc::clone(&pieces);
-            let read = move || chunks.iter().map(|chunk| asked[piece].reader.read(chunk)).collect();
+            let read = move || asked[piece].reader.read_each(&chunks);
             let part = Promise::start(task.host.blocking().as_ref(), Lane::Blobs, read);
             return Stage::Chunks { pieces, piece, next: from + taken, part };
         }

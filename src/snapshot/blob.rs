@@ -19,6 +19,9 @@ const TRAILER: usize = 24;
 /// The largest descriptor section that is read, in bytes.
 const LARGEST_DESCRIPTORS: u64 = 16 * 1024 * 1024;
 
+/// Chunks that lie one behind the other are read together up to so many bytes.
+const READ_AT_ONCE: u64 = 1024 * 1024;
+
 /// In the number of a state: the chunk says what was removed from it. Only in increments.
 const REMOVALS: u32 = 1 << 31;
 
@@ -284,16 +287,45 @@ impl StateReader {
     ///
     /// The piece is missing or damaged.
     pub fn read(&self, chunk: &ChunkInfo) -> Result<Vec<u8>, StoreError> {
-        let length = CHUNK_HEADER
-            .checked_add(chunk.length as usize)
-            .ok_or_else(|| damaged(self.input.place(), "a chunk is longer than the memory of this machine"))?;
-        let mut bytes = self.input.read(chunk.offset, length)?;
-        let content = bytes.split_off(CHUNK_HEADER);
-        if bytes != chunk_header(chunk, &content) {
-            let reason = format!("the chunk of key group {} at {} is wrong", chunk.key_group, chunk.offset);
-            return Err(damaged(self.input.place(), reason));
+        let mut contents = self.read_each(std::slice::from_ref(chunk))?;
+        Ok(contents.pop().unwrap_or_default())
+    }
+
+    /// Reads and checks the content of each of these chunks. Those that lie one behind the other in the piece are read at once. May block.
+    ///
+    /// # Errors
+    ///
+    /// The piece is missing or damaged.
+    pub fn read_each(&self, chunks: &[ChunkInfo]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut by_place: Vec<usize> = (0..chunks.len()).collect();
+        by_place.sort_unstable_by_key(|number| chunks[*number].offset);
+        let mut contents = vec![Vec::new(); chunks.len()];
+        let end = |number: usize| chunks[number].offset + CHUNK_HEADER as u64 + u64::from(chunks[number].length);
+        for run in by_place.chunk_by(|one, next| end(*one) == chunks[*next].offset) {
+            let mut rest = run;
+            while let Some(first) = rest.first() {
+                let from = chunks[*first].offset;
+                let count = rest.iter().take_while(|number| end(**number) - from <= READ_AT_ONCE).count().max(1);
+                let (together, behind) = rest.split_at(count);
+                let length = end(together[count - 1]) - from;
+                let length = usize::try_from(length)
+                    .map_err(|_| damaged(self.input.place(), "a chunk is longer than the memory of this machine"))?;
+                let bytes = self.input.read(from, length)?;
+                for number in together {
+                    let chunk = &chunks[*number];
+                    let at = (chunk.offset - from) as usize;
+                    let (header, content) = bytes[at..].split_at(CHUNK_HEADER);
+                    let content = &content[..chunk.length as usize];
+                    if header != chunk_header(chunk, content) {
+                        let reason = format!("the chunk of key group {} at {} is wrong", chunk.key_group, chunk.offset);
+                        return Err(damaged(self.input.place(), reason));
+                    }
+                    contents[*number] = content.to_vec();
+                }
+                rest = behind;
+            }
         }
-        Ok(content)
+        Ok(contents)
     }
 }
 

@@ -43,13 +43,16 @@ pub(super) struct Ordered<K, V> {
 pub(super) enum Walked<'a, K, V> {
     /// An entry, and how many of the same position stand before it.
     Entry(&'a Entry<K, V>, u32),
-    /// About [`PASSED`] blocks or entries were passed over since the last such word, for nothing in them is new enough. The walk is at this position, and
-    /// so many entries of the same position are behind it.
+    /// About [`PASSED`] blocks were passed over since the last such word, since nothing in them is new enough, or blocks were searched that cost as much. The walk is
+    /// at this position, and so many entries of the same position are behind it.
     Passed(Position, u32),
 }
 
-/// Passing over a block of slots, or over an entry, costs about this part of what visiting an entry costs.
-const PASSED: u32 = 16;
+/// To pass over so many blocks of slots by their marks costs about what visiting an entry costs.
+const PASSED: u32 = 64;
+
+/// To search a block in which something changed costs about what passing over so many blocks costs.
+const SCANNED: u32 = 32;
 
 /// How many keys ahead of the one that is looked up a batch asks for the home slot.
 pub(super) const AHEAD: usize = 16;
@@ -140,47 +143,63 @@ impl<K, V> Ordered<K, V> {
         let mut number = (self.spread(from) >> self.shift) as usize;
         let mut chunk = &self.chunks[self.directory[number] as usize];
         let mut index = chunk.home(self.spread(from));
-        // The last entry's position, and how many entries of it were seen. Nothing behind a block that was passed over.
-        let mut last: Option<(Position, u32)> = None;
+        // The slot of the last entry that was looked at, and how many entries of the same position stand before it.
+        let mut last: Option<(usize, u32)> = None;
+        let is_behind = |position: Position, before: u32| position < from || (position == from && before < rank);
         let mut passed = 0;
         loop {
             let slots = &chunk.slots[..];
             while index < slots.len() {
                 let end = ((index | ((1 << BLOCK_BITS) - 1)) + 1).min(slots.len());
-                if chunk.marks.get(index >> BLOCK_BITS).is_some_and(|mark| *mark < floor) {
+                let clean = chunk.marks.get(index >> BLOCK_BITS).is_some_and(|mark| *mark < floor);
+                let (mut found, mut count) = ([0_u8; 1 << BLOCK_BITS], 0);
+                if clean {
                     passed += 1;
-                    index = end;
-                    last = None;
-                    continue;
+                    if passed < PASSED {
+                        index = end;
+                        continue;
+                    }
+                    // The walk can be left at an entry only.
+                } else {
+                    // Which slots are occupied cannot be predicted, so no branch depends on it.
+                    for (number, slot) in slots[index..end].iter().enumerate() {
+                        found[count] = number as u8;
+                        count += usize::from(slot.as_ref().is_some_and(|entry| age(entry.epoch) >= floor));
+                    }
+                    if floor > 0 {
+                        passed += SCANNED;
+                    }
                 }
-                for (index, entry) in slots[..end].iter().enumerate().skip(index) {
-                    let Some(entry) = entry else { continue };
-                    if entry.position < from {
-                        continue;
-                    }
-                    let before = match last {
-                        Some((position, seen)) if position == entry.position => seen,
-                        Some(_) => 0,
-                        None => self::rank(slots, index),
-                    };
-                    last = Some((entry.position, before + 1));
-                    if entry.position == from && before < rank {
-                        continue;
-                    }
-                    if passed >= PASSED {
+                if passed >= PASSED
+                    && let Some(first) = slots[index..end].iter().position(Option::is_some)
+                    && let Some(entry) = &slots[index + first]
+                {
+                    let before = self::rank(slots, index + first);
+                    if !is_behind(entry.position, before) {
                         passed = 0;
                         if !visit(Walked::Passed(entry.position, before)) {
                             return;
                         }
                     }
-                    if age(entry.epoch) < floor {
-                        passed += 1;
-                    } else if !visit(Walked::Entry(entry, before)) {
+                }
+                for number in &found[..count] {
+                    let at = index + usize::from(*number);
+                    let Some(entry) = &slots[at] else { continue };
+                    let before = match at.checked_sub(1).and_then(|previous| slots[previous].as_ref()) {
+                        Some(previous) if previous.position == entry.position => match last {
+                            Some((seen, before)) if seen + 1 == at => before + 1,
+                            Some(_) | None => self::rank(slots, at),
+                        },
+                        Some(_) | None => 0,
+                    };
+                    last = Some((at, before));
+                    if !is_behind(entry.position, before) && !visit(Walked::Entry(entry, before)) {
                         return;
                     }
                 }
                 index = end;
             }
+            last = None;
             let width = 1_usize << (64 - self.shift - u32::from(chunk.depth));
             number = (number & !(width - 1)) + width;
             let Some(next) = self.directory.get(number) else { return };

@@ -9,6 +9,7 @@
 //! Engine and loops run in turn, five pairs in one process; a ratio is the ratio of medians. A line is valid only if at least 10 checkpoints completed in each
 //! engine run and at least 90 % of those that were due; otherwise its ratios are null and the exit status is 1. `docs/performance.md` says what is measured, and how.
 
+mod changing;
 mod engine;
 mod first_record;
 mod loops;
@@ -16,7 +17,9 @@ mod measure;
 mod progress;
 mod record;
 mod report;
+mod resident;
 mod sink;
+mod stored;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +28,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 
+use changing::{Changing, Variant};
 use engine::{AlignmentKind, EngineRun, Setup, Work, run};
 use measure::{median, percentile};
 use progress::Progress;
@@ -44,7 +48,7 @@ struct Arguments {
     /// How many subtasks each operator has.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=sink::MAX_SUBTASKS as i64))]
     parallelism: u32,
-    /// The time from one checkpoint to the next, such as 1s or 100ms, or `off`. If not given: 1s, and for W6 1s and 100ms, one line each.
+    /// The time from one checkpoint to the next, such as 1s or 100ms, or `off`. If not given: 1s, and for W6 1s, 100ms and 10ms, one line each.
     #[arg(long, value_parser = interval)]
     checkpoint_interval: Option<Interval>,
     /// The length of each steady phase, in seconds.
@@ -62,6 +66,8 @@ struct Arguments {
     /// When the barriers of W4 overtake what waits in front of them: `aligned` (never), `unaligned` (at once), or `timeout:100ms` (after that time).
     #[arg(long, value_parser = alignment, default_value = "unaligned")]
     alignment: Alignment,
+    #[command(flatten)]
+    variant: Variant,
     /// Prints JSON objects instead of tables.
     #[arg(long)]
     json: bool,
@@ -84,7 +90,8 @@ enum Workload {
     /// The sums of W1 behind an exchange in front of a sink that is busy for a millisecond with each record.
     #[value(name = "W4")]
     W4,
-    /// W1 with checkpoints, relative to W1 without; one line per interval.
+    /// W1 with checkpoints, relative to W1 without; one line per interval. At intervals below 100ms at half load, with incremental checkpoints and 1 % of the keys changing from
+    /// one to the next: the share of triggers that complete before the next is due, and the longest gap between outputs in each interval.
     #[value(name = "W6")]
     W6,
     /// The time from the start of a process to the first record at its sink, with an empty store.
@@ -141,7 +148,8 @@ impl Arguments {
             Workload::W4 => self.alignment.kind,
             Workload::W0 | Workload::W1 | Workload::W6 | Workload::FirstRecord => AlignmentKind::Aligned,
         };
-        Setup { parallelism: self.parallelism, interval, seconds, credits, workers, alignment }
+        let incremental = self.variant.incremental;
+        Setup { parallelism: self.parallelism, interval, seconds, credits, workers, alignment, incremental, rate: None }
     }
 
     fn line(
@@ -214,6 +222,9 @@ fn w1(arguments: &Arguments) -> bool {
     line.set("vec_loop_records_per_second", json!(median(&vecs).round()));
     line.ratio("ratio_to_map_loop", &maps);
     line.ratio("ratio_to_vec_loop", &vecs);
+    changing::add_written(&mut line, &runs);
+    // Of the first run: later ones find memory that the allocator has kept.
+    resident::add(&mut line, &runs[..1]);
     line.print(arguments.json)
 }
 
@@ -228,15 +239,32 @@ fn w4(arguments: &Arguments) -> bool {
     let mut line = arguments.line("W4", interval, &runs.iter().collect::<Vec<_>>(), None, measure::peak_rss_bytes());
     line.set("alignment", json!(arguments.alignment.text));
     line.set("checkpoint_ms_max", round(percentile(&durations, 100.0)));
+    let in_flight = runs.iter().flat_map(|run| run.stored.iter().map(|stored| stored.in_flight as f64));
+    let in_flight: Vec<f64> = in_flight.collect();
+    line.set("in_flight_bytes", json!(median(&in_flight) as u64));
+    line.set("in_flight_bytes_max", json!(percentile(&in_flight, 100.0) as u64));
     line.print(arguments.json)
 }
 
 fn w6(arguments: &Arguments) -> bool {
-    let work = Work::W1(W1 { keys: arguments.keys });
     let intervals = match arguments.checkpoint_interval {
         Some(interval) => interval.0.into_iter().collect(),
-        None => vec![Duration::from_secs(1), Duration::from_millis(100)],
+        None => vec![Duration::from_secs(1), Duration::from_millis(100), Duration::from_millis(10)],
     };
+    let (varied, plain): (Vec<Duration>, Vec<Duration>) =
+        intervals.into_iter().partition(|interval| arguments.variant.plan(*interval).is_some());
+    let mut valid = true;
+    if !plain.is_empty() || varied.is_empty() {
+        valid &= w6_at_full_speed(arguments, &plain);
+    }
+    for interval in varied {
+        valid &= w6_varied(arguments, interval);
+    }
+    valid
+}
+
+fn w6_at_full_speed(arguments: &Arguments, intervals: &[Duration]) -> bool {
+    let work = Work::W1(W1 { keys: arguments.keys });
     let progress = Progress::new(arguments.pairs as usize * (1 + intervals.len()));
     let mut off = Vec::new();
     let mut with: Vec<Vec<EngineRun>> = intervals.iter().map(|_| Vec::new()).collect();
@@ -254,13 +282,51 @@ fn w6(arguments: &Arguments) -> bool {
     let off_speeds: Vec<f64> = off.iter().map(|run| run.records_per_second).collect();
     let mut line = arguments.line("W6", None, &off.iter().collect::<Vec<_>>(), None, rss[0]);
     line.ratio("relative_to_off", &off_speeds);
+    resident::add(&mut line, &off);
     let mut valid = line.print(arguments.json);
     for ((interval, runs), rss) in intervals.iter().zip(&with).zip(&rss[1..]) {
         let mut line = arguments.line("W6", Some(*interval), &runs.iter().collect::<Vec<_>>(), off.first(), *rss);
         line.ratio("relative_to_off", &off_speeds);
+        changing::add_written(&mut line, runs);
+        resident::add(&mut line, runs);
         valid &= line.print(arguments.json);
     }
     valid
+}
+
+/// A line at a part of full speed, with a part of the keys changing.
+fn w6_varied(arguments: &Arguments, interval: Duration) -> bool {
+    let Some(plan) = arguments.variant.plan(interval) else { return false };
+    let progress = Progress::new(arguments.pairs as usize * 3);
+    // At full speed the window may move on faster or slower than it should: the speed is the same.
+    let work = |rate: f64| Work::Changing(Changing::new(arguments.keys, plan, (rate * interval.as_secs_f64()) as u64));
+    let setup = |interval, rate: Option<f64>| Setup {
+        incremental: plan.incremental,
+        rate: rate.map(|rate| rate.max(1.0) as u64),
+        ..arguments.setup(interval)
+    };
+    let (mut full, mut off, mut with, mut rss) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for pair in 1..=arguments.pairs {
+        full.push(
+            progress.step(format!("full speed {pair}"), || run(work(40e6), setup(None, None))).records_per_second,
+        );
+        let rate = median(&full) * plan.load;
+        let paced = Some(rate).filter(|_| plan.load < 1.0);
+        off.push(progress.step(format!("checkpoints off {pair}"), || run(work(rate), setup(None, paced))));
+        with.push(
+            progress.step(format!("every {interval:?} {pair}"), || run(work(rate), setup(Some(interval), paced))),
+        );
+        if pair == 1 {
+            rss = measure::peak_rss_bytes();
+        }
+    }
+    drop(progress);
+    let mut line = arguments.line("W6", Some(interval), &with.iter().collect::<Vec<_>>(), off.first(), rss);
+    line.ratio("relative_to_off", &off.iter().map(|run| run.records_per_second).collect::<Vec<_>>());
+    changing::add(&mut line, plan, interval, &with, &off, median(&full));
+    changing::add_written(&mut line, &with);
+    resident::add(&mut line, &with);
+    line.print(arguments.json)
 }
 
 fn first_record(arguments: &Arguments) -> bool {

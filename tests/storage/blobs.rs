@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use alluvium::snapshot::{ChunkKind, PieceReader, PieceWriter, StateReader, StateWriter, Store, StoreOptions};
+use alluvium::snapshot::{
+    ChunkInfo, ChunkKind, PieceReader, PieceWriter, StateReader, StateWriter, Store, StoreOptions,
+};
 use alluvium::testing::disk::SimulatedDisk;
 use alluvium_actors::ids::{CheckpointId, OperatorUid, RunNumber};
 use alluvium_actors::ports::store::{CheckpointStore, PieceContent, StoreError, blob_name};
@@ -86,6 +88,23 @@ fn state_is_read_back_by_key_group_from_a_blob_and_inline_alike() {
         assert_eq!(state.chunks_of(0..2).len(), 2);
         assert_eq!(state.chunks_of(8..300).len(), 0);
         assert_eq!(state.chunks_of(5..5).len(), 0);
+    }
+}
+
+#[test]
+fn chunks_that_are_read_together_come_in_the_order_in_which_they_were_asked_for() {
+    let (_disk, store, run) = store_with_limit(0);
+    let mut state = StateWriter::begin(writer(&store, run, 1), &[b"value".to_vec()]).unwrap();
+    // More than is read at once, chunks longer than that, and empty ones; groups descend, so that the index has another order than the piece.
+    let content = |group: u32| vec![group as u8; [0, 10, 400_000, 1_500_000][group as usize % 4]];
+    (0..12).rev().for_each(|group| state.chunk(0, group, 1, &content(group)).unwrap());
+    let piece = state.finish().unwrap();
+    let state = StateReader::open(PieceReader::new(store.clone(), &piece)).unwrap();
+    let groups = |chunks: &[ChunkInfo]| chunks.iter().map(|chunk| content(chunk.key_group)).collect::<Vec<_>>();
+    let all = state.chunks();
+    let some: Vec<ChunkInfo> = [5, 0, 6, 11, 4, 2].map(|number| all[number]).to_vec();
+    for asked in [all, &some, &all[3..4], &[]] {
+        assert!(state.read_each(asked).unwrap() == groups(asked), "of {asked:?}");
     }
 }
 
