@@ -9,6 +9,7 @@ pub mod fence;
 pub mod files;
 pub mod host;
 pub mod listener;
+pub mod local;
 pub mod points;
 pub mod sink;
 pub mod source;
