@@ -5,6 +5,7 @@ mod embedded;
 mod endings;
 mod externalized;
 mod handle;
+mod local_recovery;
 mod nodes;
 mod push;
 mod refusals;

@@ -21,7 +21,7 @@ use std::time::Duration;
 use alluvium::drill::FaultDrill;
 use alluvium::storage::SystemFiles;
 use alluvium::testing::faults::FaultPlan;
-use alluvium::{CheckpointMode, Options};
+use alluvium::{CheckpointMode, LocalRecovery, Options};
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::mutation::{Mutation, activate};
 use clap::Parser;
@@ -80,6 +80,9 @@ struct Arguments {
     /// Lets no channel wait for another: records may count again.
     #[arg(long)]
     at_least_once: bool,
+    /// Keeps local copies of state, in memory.
+    #[arg(long)]
+    local_recovery: bool,
     /// Adds a region of its own, with so many records.
     #[arg(long)]
     apart: Option<u64>,
@@ -125,6 +128,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         .faults(drill);
     if arguments.at_least_once {
         options = options.checkpoint_mode(CheckpointMode::AtLeastOnce);
+    }
+    if arguments.local_recovery {
+        options = options.local_recovery(LocalRecovery::default());
     }
     if let Some(timeout) = arguments.timeout {
         options = options.checkpoint_timeout(Duration::from_millis(timeout)).continue_on_checkpoint_errors();
