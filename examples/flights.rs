@@ -43,6 +43,18 @@ struct Arguments {
     /// Keeps pieces of state shorter than this, in bytes, in the manifest of a checkpoint; longer ones become files of their own.
     #[arg(long, value_name = "BYTES")]
     memory_threshold: Option<usize>,
+    /// Lets checkpoint barriers overtake the records that wait in front of them.
+    #[arg(long)]
+    unaligned: bool,
+    /// Lets them overtake only after this time, for example `100ms`. Goes with `--unaligned`.
+    #[arg(long, value_parser = humantime::parse_duration, requires = "unaligned")]
+    aligned_checkpoint_timeout: Option<Duration>,
+    /// Writes into each checkpoint only what has changed since the one before.
+    #[arg(long)]
+    incremental: bool,
+    /// Folds so many increments over a full snapshot into one. Goes with `--incremental`.
+    #[arg(long, value_name = "NUMBER", requires = "incremental")]
+    max_increments: Option<usize>,
     /// Reads at most so many rows per second, in the whole job.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
@@ -127,12 +139,29 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let (graph, progress) = build(&arguments.input, arguments.rate, arguments.parallelism, &arguments.output)?;
-    let mut options = Options::default().store(&arguments.store).checkpoint_every(arguments.checkpoint_interval);
+fn options(arguments: &Arguments) -> Options {
+    let mut options = Options::default()
+        .store(&arguments.store)
+        .checkpoint_every(arguments.checkpoint_interval)
+        .incremental(arguments.incremental);
     if let Some(bytes) = arguments.memory_threshold {
         options = options.inline_limit(bytes);
     }
+    if let Some(increments) = arguments.max_increments {
+        options = options.max_increments(increments);
+    }
+    if arguments.unaligned {
+        options = options.unaligned();
+    }
+    if let Some(timeout) = arguments.aligned_checkpoint_timeout {
+        options = options.aligned_checkpoint_timeout(timeout);
+    }
+    options
+}
+
+async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let (graph, progress) = build(&arguments.input, arguments.rate, arguments.parallelism, &arguments.output)?;
+    let options = options(arguments);
     let began = Instant::now();
     let handle = graph.start(&options)?;
     let bar = progress_bar();

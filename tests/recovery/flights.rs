@@ -9,6 +9,7 @@ use flate2::write::GzEncoder;
 
 use crate::child::{Process, armed_program, program};
 use crate::killing::{Catalogue, Victim, kill_again_and_again};
+use crate::matrix::{Chosen, Setting};
 use crate::oracle::{FlightsOracle, Verdict, Witness};
 use crate::scratch::Scratch;
 use crate::seed::Seed;
@@ -25,8 +26,9 @@ pub(crate) struct Flights {
     pub(crate) scratch: Scratch,
     pub(crate) input: String,
     pub(crate) parallelism: u32,
-    /// Each start has a parallelism of its own.
-    pub(crate) rescales: bool,
+    pub(crate) setting: Setting,
+    /// What the next start is told of it.
+    chosen: Chosen,
     pub(crate) rate: u64,
     pub(crate) interval: u64,
     /// The bytes from which a piece of state is a blob, if not as many as is usual.
@@ -47,7 +49,8 @@ impl Flights {
             scratch,
             input,
             parallelism,
-            rescales: false,
+            setting: Setting::Usual,
+            chosen: Chosen::USUAL,
             rate,
             interval,
             memory_threshold: None,
@@ -63,6 +66,13 @@ impl Flights {
         Flights { scratch, input: self.input.clone(), oracle: self.oracle.clone(), witness, ..*self }
     }
 
+    /// With this setting, from the first start on.
+    pub(crate) fn with(mut self, setting: Setting, seed: &mut Seed) -> Flights {
+        self.setting = setting;
+        self.change(seed);
+        self
+    }
+
     /// Starts the program in which faults can be armed, with these.
     pub(crate) fn start_with_faults(&self, faults: &str) -> Process {
         Process::start_with_faults(&armed_program("flights"), self.arguments(), faults)
@@ -75,7 +85,7 @@ impl Flights {
 
     fn arguments(&self) -> Vec<String> {
         let numbers = [
-            ("--parallelism", self.parallelism.to_string()),
+            ("--parallelism", self.chosen.parallelism(self.parallelism).to_string()),
             ("--checkpoint-interval", format!("{}ms", self.interval)),
             ("--rate", self.rate.to_string()),
         ];
@@ -83,7 +93,9 @@ impl Flights {
             [("--input", self.input_path()), ("--output", self.scratch.output()), ("--store", self.scratch.store())];
         let paths = paths.map(|(name, path)| (name, path.display().to_string()));
         let threshold = self.memory_threshold.map(|bytes| ("--memory-threshold", bytes.to_string()));
-        paths.into_iter().chain(numbers).chain(threshold).flat_map(|(name, value)| [name.to_owned(), value]).collect()
+        let values = paths.into_iter().chain(numbers).chain(threshold);
+        let values = values.flat_map(|(name, value)| [name.to_owned(), value]);
+        values.chain(self.chosen.arguments.iter().map(|argument| (*argument).to_owned())).collect()
     }
 
     pub(crate) fn input_path(&self) -> PathBuf {
@@ -115,9 +127,7 @@ impl Victim for Flights {
     }
 
     fn change(&mut self, seed: &mut Seed) {
-        if self.rescales {
-            self.parallelism = seed.within(1..7) as u32;
-        }
+        self.chosen = self.setting.choose(seed);
     }
 
     fn start(&self) -> Process {
@@ -141,37 +151,50 @@ impl Victim for Flights {
     }
 }
 
-fn kill_flights(test: &str, input: &str, parallelism: u32, catalogue: Catalogue) {
+fn kill_flights(test: &str, input: &str, parallelism: u32, catalogue: Catalogue, setting: Setting) {
     let mut seed = Seed::draw(test);
-    let mut flights = Flights::new(&real_input(), input, parallelism);
+    let mut flights = Flights::new(&real_input(), input, parallelism).with(setting, &mut seed);
     flights.interval = seed.within(10..50);
     kill_again_and_again(&mut flights, catalogue, 8, &mut seed);
 }
 
 #[test]
 fn flights_survive_kills_at_random_moments() {
-    kill_flights("flights, one instance", "flights.csv", 1, Catalogue::Kept);
+    kill_flights("flights, one instance", "flights.csv", 1, Catalogue::Kept, Setting::Usual);
 }
 
 #[test]
 fn flights_in_two_instances_survive_kills_at_random_moments() {
-    kill_flights("flights, two instances", "flights.csv", 2, Catalogue::Kept);
+    kill_flights("flights, two instances", "flights.csv", 2, Catalogue::Kept, Setting::Usual);
 }
 
 #[test]
 fn compressed_flights_survive_kills_at_random_moments() {
-    kill_flights("compressed flights", "flights.csv.gz", 2, Catalogue::Kept);
+    kill_flights("compressed flights", "flights.csv.gz", 2, Catalogue::Kept, Setting::Usual);
 }
 
 #[test]
 fn compressed_flights_survive_the_loss_of_the_catalogue_between_kills() {
-    kill_flights("compressed flights, damaged catalogue", "flights.csv.gz", 1, Catalogue::Damaged);
+    let catalogue = Catalogue::Damaged;
+    kill_flights("compressed flights, damaged catalogue", "flights.csv.gz", 1, catalogue, Setting::Usual);
+}
+
+#[test]
+fn flights_survive_kills_at_random_moments_while_barriers_overtake() {
+    kill_flights("flights, overtaking", "flights.csv", 2, Catalogue::Kept, Setting::Overtaking);
+}
+
+#[test]
+fn flights_survive_kills_at_random_moments_while_barriers_begin_to_overtake_after_a_time() {
+    kill_flights("flights, switching", "flights.csv", 2, Catalogue::Kept, Setting::Switching);
+}
+
+#[test]
+fn flights_survive_kills_at_random_moments_with_increments_and_the_loss_of_the_catalogue() {
+    kill_flights("flights, incremental", "flights.csv", 2, Catalogue::Damaged, Setting::Incremental);
 }
 
 #[test]
 fn flights_survive_kills_at_random_moments_and_go_on_at_other_parallelisms() {
-    let mut seed = Seed::draw("flights, rescaled");
-    let mut flights = Flights::new(&real_input(), "flights.csv", 1);
-    (flights.rescales, flights.interval) = (true, seed.within(10..50));
-    kill_again_and_again(&mut flights, Catalogue::Kept, 12, &mut seed);
+    kill_flights("flights, rescaled", "flights.csv", 1, Catalogue::Kept, Setting::Rescaled);
 }

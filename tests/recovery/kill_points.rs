@@ -2,6 +2,7 @@
 //! `second_job/kill.rs` says how such a place is written.
 
 use crate::killing::Victim;
+use crate::matrix::Setting;
 use crate::random_kills::SecondJob;
 use crate::seed::Seed;
 
@@ -70,46 +71,48 @@ const WHILE_RUNNING: [&str; 44] = [
 ];
 
 /// A job that takes long enough to be killed at any point. It was killed once: some points need what an earlier start left behind.
-fn long_job(seed: &mut Seed, parallelism: u32) -> SecondJob {
-    let mut job = SecondJob::long(seed, parallelism);
-    assert!(kill_at(&mut job, "after-sync-directory-manifests:2"), "a long job has several checkpoints");
+fn long_job(seed: &mut Seed, parallelism: u32, setting: Setting) -> SecondJob {
+    let mut job = SecondJob::long(seed, parallelism).with(setting, seed);
+    assert!(kill_at(&mut job, "after-sync-directory-manifests:2", seed), "a long job has several checkpoints");
     job
 }
 
-fn kill_at_every_point(parallelism: u32) {
+fn kill_at_every_point(parallelism: u32, setting: Setting) {
     let mut seed = Seed::draw("every point");
     let mut points = WHILE_RUNNING;
     for last in (1..points.len()).rev() {
         points.swap(last, seed.within(0..last as u64 + 1) as usize);
     }
     for first in FIRST_START {
-        let mut job = SecondJob::new(&mut seed, 1, parallelism);
-        assert!(kill_at(&mut job, first), "{first} is never reached");
-        finish(&mut job);
+        let mut job = SecondJob::new(&mut seed, 1, parallelism).with(setting, &mut seed);
+        assert!(kill_at(&mut job, first, &mut seed), "{first} is never reached");
+        finish(&mut job, &mut seed);
     }
-    let mut job = long_job(&mut seed, parallelism);
+    let mut job = long_job(&mut seed, parallelism, setting);
     for point in points {
-        if kill_at(&mut job, point) {
+        if kill_at(&mut job, point, &mut seed) {
             continue;
         }
         // After many starts it came to its end: a new one has a longer way in front of it than anybody waits.
         job.check_complete().unwrap_or_else(|fault| panic!("in the end: {fault}"));
-        job = long_job(&mut seed, parallelism);
-        assert!(kill_at(&mut job, point), "{point} is never reached");
+        job = long_job(&mut seed, parallelism, setting);
+        assert!(kill_at(&mut job, point, &mut seed), "{point} is never reached");
     }
-    finish(&mut job);
+    finish(&mut job, &mut seed);
 }
 
 /// Whether the job was killed there, and not at its end before.
-fn kill_at(job: &mut SecondJob, point: &str) -> bool {
+fn kill_at(job: &mut SecondJob, point: &str, seed: &mut Seed) -> bool {
+    job.change(seed);
     let ended = job.start_with(&["--kill-at", point]).wait();
     let finished = ended.expect_success_or_kill(point);
     job.check().unwrap_or_else(|fault| panic!("killed at {point}: {fault}\n{}", ended.output));
     !finished
 }
 
-fn finish(job: &mut SecondJob) {
+fn finish(job: &mut SecondJob, seed: &mut Seed) {
     job.hurry();
+    job.change(seed);
     job.start().wait().expect_success("the start after the last kill");
     job.check_complete().unwrap_or_else(|fault| panic!("in the end: {fault}"));
     job.scratch.check_tidy();
@@ -117,10 +120,25 @@ fn finish(job: &mut SecondJob) {
 
 #[test]
 fn the_second_job_survives_a_kill_around_every_operation_on_a_file() {
-    kill_at_every_point(1);
+    kill_at_every_point(1, Setting::Usual);
 }
 
 #[test]
 fn the_second_job_in_two_instances_survives_a_kill_around_every_operation_on_a_file() {
-    kill_at_every_point(2);
+    kill_at_every_point(2, Setting::Usual);
+}
+
+#[test]
+fn the_second_job_survives_a_kill_around_every_operation_on_a_file_while_barriers_overtake() {
+    kill_at_every_point(2, Setting::Overtaking);
+}
+
+#[test]
+fn the_second_job_survives_a_kill_around_every_operation_on_a_file_with_increments() {
+    kill_at_every_point(2, Setting::Incremental);
+}
+
+#[test]
+fn the_second_job_survives_a_kill_around_every_operation_on_a_file_and_goes_on_at_other_parallelisms() {
+    kill_at_every_point(1, Setting::Rescaled);
 }

@@ -11,6 +11,7 @@ mod flights;
 mod flights_endings;
 mod kill_points;
 mod killing;
+mod matrix;
 mod misalignment;
 mod named_points;
 mod oracle;

@@ -8,6 +8,7 @@ use alluvium::testing::faults::{Action, Fault, FaultPlan, Point};
 use crate::child::{Ended, PATIENCE, Process, program};
 use crate::flights::{Flights, real_input};
 use crate::killing::Victim;
+use crate::matrix::Setting;
 use crate::random_kills::SecondJob;
 use crate::seed::Seed;
 
@@ -68,6 +69,8 @@ fn points(seed: &mut Seed) -> Vec<Point> {
 trait Armed: Victim {
     fn start_armed(&self, faults: &str, gives_up: bool, local: bool) -> Process;
 
+    fn setting(&self) -> Setting;
+
     /// From now on it comes to its end as fast as it can.
     fn hurry(&mut self);
 }
@@ -77,6 +80,10 @@ impl Armed for SecondJob {
         let given: &[&str] = if gives_up { &["--timeout", "300"] } else { &[] };
         let local: &[&str] = if local { &["--local-recovery"] } else { &[] };
         self.start_with_faults(&[given, local].concat(), faults)
+    }
+
+    fn setting(&self) -> Setting {
+        self.setting
     }
 
     fn hurry(&mut self) {
@@ -90,16 +97,21 @@ impl Armed for Flights {
         self.start_with_faults(faults)
     }
 
+    fn setting(&self) -> Setting {
+        self.setting
+    }
+
     fn hurry(&mut self) {
         self.rate = 1_000_000_000;
     }
 }
 
 /// Whether the job ended there, and not well before.
-fn end_at(job: &mut impl Armed, point: Point, hit: u64) -> bool {
+fn end_at(job: &mut impl Armed, point: Point, hit: u64, seed: &mut Seed) -> bool {
     let Way { before, gives_up, local, .. } = way(point);
     let plan: FaultPlan = before.parse().unwrap();
     let plan = plan.and(Fault::crash(point).hit(hit)).to_string();
+    job.change(seed);
     let ended = job.start_armed(&plan, gives_up, local).wait();
     if !ended.expect_success_or_kill(&plan) {
         assert!(ended.was_ended_at(point), "{plan}: it was killed, and not by its fault\n{}", ended.errors);
@@ -118,70 +130,92 @@ fn end_at_every_point<J: Armed>(
     let mut job = long(seed);
     for point in points(seed) {
         let Way { short: is_short, hits, .. } = way(point);
-        if never.contains(&point) {
+        if never.contains(&point) || !job.setting().reaches(point) {
             continue;
         }
+        let hit = 1 + seed.next() % hits;
         if is_short {
             let mut short = short(seed);
-            assert!(end_at(&mut short, point, 1 + seed.next() % hits), "{point} is never reached");
-            finish(&mut short, point);
+            assert!(end_at(&mut short, point, hit, seed), "{point} is never reached");
+            finish(&mut short, point, seed);
             continue;
         }
-        if !end_at(&mut job, point, 1 + seed.next() % hits) {
+        if !end_at(&mut job, point, hit, seed) {
             // After many starts it came to its end: a new one has a longer way in front of it than anybody waits.
             job.check_complete().unwrap_or_else(|fault| panic!("{point}, in the end: {fault}"));
             job = long(seed);
-            assert!(end_at(&mut job, point, 1), "{point} is never reached");
+            assert!(end_at(&mut job, point, 1, seed), "{point} is never reached");
         }
     }
-    finish(&mut job, Point::RunBegins);
+    finish(&mut job, Point::RunBegins, seed);
 }
 
-fn finish(job: &mut impl Armed, last: Point) {
+fn finish(job: &mut impl Armed, last: Point, seed: &mut Seed) {
     job.hurry();
+    job.change(seed);
     job.start_armed("", false, false).wait().expect_success("the start after the last fault");
     job.check_complete().unwrap_or_else(|fault| panic!("{last}, in the end: {fault}"));
     job.scratch().check_tidy();
 }
 
 /// A second job that was ended once with checkpoints behind it: a restore needs what an earlier start left behind.
-fn long_second_job(seed: &mut Seed, parallelism: u32) -> SecondJob {
-    let mut job = SecondJob::long(seed, parallelism);
-    assert!(end_at(&mut job, Point::CompletionReceived, 12), "a long job has several checkpoints");
+fn long_second_job(seed: &mut Seed, parallelism: u32, setting: Setting) -> SecondJob {
+    let mut job = SecondJob::long(seed, parallelism).with(setting, seed);
+    assert!(end_at(&mut job, Point::CompletionReceived, 12, seed), "a long job has several checkpoints");
     job
 }
 
-fn short_second_job(seed: &mut Seed, parallelism: u32) -> SecondJob {
-    let mut job = SecondJob::new(seed, 10, parallelism);
+fn short_second_job(seed: &mut Seed, parallelism: u32, setting: Setting) -> SecondJob {
+    let mut job = SecondJob::new(seed, 10, parallelism).with(setting, seed);
     (job.speed, job.work, job.interval) = (2_000, 10, 10);
     job.more = ["--memory-threshold", "0"].map(str::to_owned).to_vec();
     job
 }
 
-fn end_the_second_job(test: &str, parallelism: u32) {
+fn end_the_second_job(test: &str, parallelism: u32, setting: Setting) {
     let mut seed = Seed::draw(test);
-    let long = |seed: &mut Seed| long_second_job(seed, parallelism);
-    let short = |seed: &mut Seed| short_second_job(seed, parallelism);
+    let long = |seed: &mut Seed| long_second_job(seed, parallelism, setting);
+    let short = |seed: &mut Seed| short_second_job(seed, parallelism, setting);
     end_at_every_point(&mut seed, long, short, &[]);
 }
 
 #[test]
 fn the_second_job_survives_its_end_at_every_named_point() {
-    end_the_second_job("named points, one instance", 1);
+    end_the_second_job("named points, one instance", 1, Setting::Usual);
 }
 
 #[test]
 fn the_second_job_in_two_instances_survives_its_end_at_every_named_point() {
-    end_the_second_job("named points, two instances", 2);
+    end_the_second_job("named points, two instances", 2, Setting::Usual);
 }
 
-fn new_flights(seed: &mut Seed, text: &str, parallelism: u32) -> Flights {
-    let mut flights = Flights::new(text, "flights.csv", parallelism);
+#[test]
+fn the_second_job_survives_its_end_at_every_named_point_while_barriers_overtake() {
+    end_the_second_job("named points, overtaking", 2, Setting::Overtaking);
+}
+
+#[test]
+fn the_second_job_survives_its_end_at_every_named_point_while_barriers_begin_to_overtake_after_a_time() {
+    end_the_second_job("named points, switching", 2, Setting::Switching);
+}
+
+#[test]
+fn the_second_job_survives_its_end_at_every_named_point_with_increments() {
+    end_the_second_job("named points, incremental", 2, Setting::Incremental);
+}
+
+#[test]
+fn the_second_job_survives_its_end_at_every_named_point_and_goes_on_at_other_parallelisms() {
+    end_the_second_job("named points, rescaled", 1, Setting::Rescaled);
+}
+
+fn new_flights(seed: &mut Seed, text: &str, parallelism: u32, setting: Setting) -> Flights {
+    let mut flights = Flights::new(text, "flights.csv", parallelism).with(setting, seed);
     (flights.interval, flights.memory_threshold) = (seed.within(10..30), Some(0));
     flights
 }
 
-fn end_flights(test: &str, parallelism: u32) {
+fn end_flights(test: &str, parallelism: u32, setting: Setting) {
     let mut seed = Seed::draw(test);
     let text = real_input();
     let start: String = text.split_inclusive('\n').take(3_000).collect();
@@ -190,25 +224,47 @@ fn end_flights(test: &str, parallelism: u32) {
     let text = format!("{header}\n{}", rows.repeat(4));
     let rate = text.lines().count() as u64 / (2 * PATIENCE.as_secs());
     let long = |seed: &mut Seed| {
-        let mut flights = new_flights(seed, &text, parallelism);
+        let mut flights = new_flights(seed, &text, parallelism, setting);
         flights.rate = rate;
-        assert!(end_at(&mut flights, Point::CompletionReceived, 4), "flights have several checkpoints");
+        assert!(end_at(&mut flights, Point::CompletionReceived, 4, seed), "flights have several checkpoints");
         flights
     };
-    let short = |seed: &mut Seed| new_flights(seed, &start, parallelism);
-    // A checkpoint that loses its acknowledgements is given up after ten minutes; and they keep no local copies.
-    let never = [Point::AbortSent, Point::AbortReceived, Point::BlobsDelete, Point::LocalWrite, Point::LocalRead];
+    let short = |seed: &mut Seed| new_flights(seed, &start, parallelism, setting);
+    // A checkpoint that loses its acknowledgements is given up after ten minutes. One file is one channel: there may be nothing to overtake. They keep no local copies.
+    let never = [
+        Point::AbortSent,
+        Point::AbortReceived,
+        Point::BlobsDelete,
+        Point::CaptureEnds,
+        Point::LocalWrite,
+        Point::LocalRead,
+    ];
     end_at_every_point(&mut seed, long, short, &never);
 }
 
 #[test]
 fn flights_survive_their_end_at_every_named_point_but_those_of_a_checkpoint_that_is_given_up() {
-    end_flights("flights at named points, one instance", 1);
+    end_flights("flights at named points, one instance", 1, Setting::Usual);
 }
 
 #[test]
 fn flights_in_two_instances_survive_their_end_at_every_named_point_but_those_of_a_checkpoint_that_is_given_up() {
-    end_flights("flights at named points, two instances", 2);
+    end_flights("flights at named points, two instances", 2, Setting::Usual);
+}
+
+#[test]
+fn flights_survive_their_end_at_named_points_while_barriers_overtake() {
+    end_flights("flights at named points, overtaking", 2, Setting::Overtaking);
+}
+
+#[test]
+fn flights_survive_their_end_at_named_points_with_increments() {
+    end_flights("flights at named points, incremental", 2, Setting::Incremental);
+}
+
+#[test]
+fn flights_survive_their_end_at_named_points_and_go_on_at_other_parallelisms() {
+    end_flights("flights at named points, rescaled", 1, Setting::Rescaled);
 }
 
 fn refused(faults: &str, says: &[&str]) {

@@ -3,6 +3,7 @@
 use crate::child::{PATIENCE, Process, armed_program};
 use crate::input::Input;
 use crate::killing::{Catalogue, Victim, kill_again_and_again};
+use crate::matrix::{Chosen, Setting};
 use crate::oracle::{SecondJobOracle, Verdict};
 use crate::scratch::Scratch;
 use crate::seed::Seed;
@@ -13,8 +14,9 @@ pub(crate) struct SecondJob {
     pub(crate) scratch: Scratch,
     pub(crate) input: Input,
     pub(crate) parallelism: u32,
-    /// Each start has a parallelism of its own.
-    pub(crate) rescales: bool,
+    pub(crate) setting: Setting,
+    /// What the next start is told of it.
+    pub(crate) chosen: Chosen,
     pub(crate) interval: u64,
     pub(crate) work: u64,
     pub(crate) speed: u64,
@@ -28,8 +30,18 @@ impl SecondJob {
         let scratch = Scratch::new();
         let input = Input { seed: seed.within(0..1_000_000), percent };
         let oracle = SecondJobOracle::new(input, &scratch.output());
-        let (rescales, more) = (false, Vec::new());
-        SecondJob { scratch, input, parallelism, rescales, interval: 20, work: 500, speed: 100, oracle, more }
+        SecondJob {
+            scratch,
+            input,
+            parallelism,
+            setting: Setting::Usual,
+            chosen: Chosen::USUAL,
+            interval: 20,
+            work: 500,
+            speed: 100,
+            oracle,
+            more: Vec::new(),
+        }
     }
 
     /// One that does not come to its end while somebody waits for something else in one of its first two starts: its sources take longer than that.
@@ -40,6 +52,13 @@ impl SecondJob {
         (job.speed, job.interval) = (speed, 10);
         job.more = ["--memory-threshold", "0"].map(str::to_owned).to_vec();
         job
+    }
+
+    /// With this setting, from the first start on.
+    pub(crate) fn with(mut self, setting: Setting, seed: &mut Seed) -> SecondJob {
+        self.setting = setting;
+        self.change(seed);
+        self
     }
 
     /// From now on it comes to its end as fast as it can.
@@ -61,12 +80,13 @@ impl SecondJob {
         add("store", &self.scratch.store().display());
         add("seed", &self.input.seed);
         add("percent", &self.input.percent);
-        add("parallelism", &self.parallelism);
+        add("parallelism", &self.chosen.parallelism(self.parallelism));
         add("interval", &self.interval);
         add("work", &self.work);
         add("speed", &self.speed);
         arguments.extend(more.iter().map(|more| (*more).to_owned()));
         arguments.extend(self.more.iter().cloned());
+        arguments.extend(self.chosen.arguments.iter().map(|argument| (*argument).to_owned()));
         Process::start_with_faults(&armed_program("second-job"), arguments, faults)
     }
 }
@@ -77,9 +97,7 @@ impl Victim for SecondJob {
     }
 
     fn change(&mut self, seed: &mut Seed) {
-        if self.rescales {
-            self.parallelism = seed.within(1..5) as u32;
-        }
+        self.chosen = self.setting.choose(seed);
     }
 
     fn start(&self) -> Process {
@@ -105,9 +123,9 @@ impl Victim for SecondJob {
     }
 }
 
-fn kill_the_second_job(test: &str, parallelism: u32, catalogue: Catalogue) {
+fn kill_the_second_job(test: &str, parallelism: u32, catalogue: Catalogue, setting: Setting) {
     let mut seed = Seed::draw(test);
-    let mut job = SecondJob::new(&mut seed, 100, parallelism);
+    let mut job = SecondJob::new(&mut seed, 100, parallelism).with(setting, &mut seed);
     job.interval = seed.within(10..50);
     job.speed = 50;
     kill_again_and_again(&mut job, catalogue, 10, &mut seed);
@@ -115,23 +133,35 @@ fn kill_the_second_job(test: &str, parallelism: u32, catalogue: Catalogue) {
 
 #[test]
 fn the_second_job_survives_kills_at_random_moments() {
-    kill_the_second_job("second job, one instance", 1, Catalogue::Kept);
+    kill_the_second_job("second job, one instance", 1, Catalogue::Kept, Setting::Usual);
 }
 
 #[test]
 fn the_second_job_in_two_instances_survives_kills_at_random_moments() {
-    kill_the_second_job("second job, two instances", 2, Catalogue::Kept);
+    kill_the_second_job("second job, two instances", 2, Catalogue::Kept, Setting::Usual);
 }
 
 #[test]
 fn the_second_job_survives_the_loss_of_its_catalogue_between_kills() {
-    kill_the_second_job("second job, damaged catalogue", 2, Catalogue::Damaged);
+    kill_the_second_job("second job, damaged catalogue", 2, Catalogue::Damaged, Setting::Usual);
+}
+
+#[test]
+fn the_second_job_survives_kills_at_random_moments_while_barriers_overtake() {
+    kill_the_second_job("second job, overtaking", 2, Catalogue::Kept, Setting::Overtaking);
+}
+
+#[test]
+fn the_second_job_survives_kills_at_random_moments_while_barriers_begin_to_overtake_after_a_time() {
+    kill_the_second_job("second job, switching", 2, Catalogue::Kept, Setting::Switching);
+}
+
+#[test]
+fn the_second_job_survives_kills_at_random_moments_with_increments_and_the_loss_of_its_catalogue() {
+    kill_the_second_job("second job, incremental", 2, Catalogue::Damaged, Setting::Incremental);
 }
 
 #[test]
 fn the_second_job_survives_kills_at_random_moments_and_goes_on_at_other_parallelisms() {
-    let mut seed = Seed::draw("second job, rescaled");
-    let mut job = SecondJob::new(&mut seed, 100, 1);
-    (job.rescales, job.interval, job.speed) = (true, seed.within(10..50), 50);
-    kill_again_and_again(&mut job, Catalogue::Kept, 10, &mut seed);
+    kill_the_second_job("second job, rescaled", 1, Catalogue::Kept, Setting::Rescaled);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use alluvium::testing::check::orphans;
 use tempfile::TempDir;
 
 use crate::child::Process;
@@ -75,9 +76,8 @@ impl Scratch {
         };
         let manifests = names(self.store().join("manifests"));
         assert_eq!(manifests.len(), 1, "one checkpoint is left: {manifests:?}");
-        for blob in names(self.store().join("blobs")) {
-            assert!(blob.starts_with(&manifests[0]), "the blob {blob} belongs to no checkpoint");
-        }
+        let orphans = orphans(self.store()).expect("the store can be read");
+        assert!(orphans.is_empty(), "no checkpoint names {orphans:?}");
         for file in names(self.output()) {
             let kept = file.ends_with(".csv") || file == ".alluvium-owner";
             assert!(kept, "{file} was left in the output directory");

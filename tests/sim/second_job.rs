@@ -98,6 +98,8 @@ pub(crate) struct SecondJob {
     /// How much faster the fastest source is, and how many more records it has.
     factor: u64,
     settled: bool,
+    /// Whether its barriers overtake.
+    overtaking: bool,
     catalogue: SimulatedCatalogue,
     promises: chance::Promises,
 }
@@ -108,6 +110,7 @@ impl SecondJob {
             parallelism,
             factor: 1,
             settled: false,
+            overtaking: false,
             catalogue: SimulatedCatalogue::new(),
             promises: chance::Promises::default(),
         }
@@ -116,6 +119,11 @@ impl SecondJob {
     /// As it always is: its state lies in blobs, and a checkpoint that something is lost of is given up.
     pub(crate) fn settled() -> SecondJob {
         SecondJob { settled: true, ..SecondJob::new(1) }
+    }
+
+    /// The same, and its barriers overtake from the beginning.
+    pub(crate) fn overtaking() -> SecondJob {
+        SecondJob { overtaking: true, ..SecondJob::settled() }
     }
 
     /// With so much state that a snapshot takes several slices.
@@ -186,6 +194,9 @@ impl Scenario for SecondJob {
         if self.settled {
             options = options.inline_limit(64).checkpoint_timeout(Duration::from_millis(100));
             options = options.local_recovery(LocalRecovery::default());
+        }
+        if self.overtaking {
+            options = options.maximum_concurrent_checkpoints(1).unaligned().aligned_checkpoint_timeout(Duration::ZERO);
         }
         let catalogue = chance::catalogue(boot, &self.catalogue);
         boot.setup(&graph, &options, catalogue.map(|catalogue| catalogue as _)).map_err(|error| error.to_string())

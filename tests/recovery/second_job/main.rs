@@ -83,6 +83,18 @@ struct Arguments {
     /// Keeps local copies of state, in memory.
     #[arg(long)]
     local_recovery: bool,
+    /// Lets barriers overtake.
+    #[arg(long)]
+    unaligned: bool,
+    /// Only after this time, for example `2ms`.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    aligned_checkpoint_timeout: Option<Duration>,
+    /// Writes what has changed only.
+    #[arg(long)]
+    incremental: bool,
+    /// Folds so many increments into one.
+    #[arg(long)]
+    max_increments: Option<usize>,
     /// Adds a region of its own, with so many records.
     #[arg(long)]
     apart: Option<u64>,
@@ -131,6 +143,16 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     }
     if arguments.local_recovery {
         options = options.local_recovery(LocalRecovery::default());
+    }
+    options = options.incremental(arguments.incremental);
+    if arguments.unaligned {
+        options = options.unaligned();
+    }
+    if let Some(timeout) = arguments.aligned_checkpoint_timeout {
+        options = options.aligned_checkpoint_timeout(timeout);
+    }
+    if let Some(increments) = arguments.max_increments {
+        options = options.max_increments(increments);
     }
     if let Some(timeout) = arguments.timeout {
         options = options.checkpoint_timeout(Duration::from_millis(timeout)).continue_on_checkpoint_errors();

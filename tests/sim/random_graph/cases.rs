@@ -99,11 +99,21 @@ fn a_record_that_a_state_met_twice_is_named() {
 
 #[test]
 fn a_number_that_a_state_gave_twice_is_named() {
-    broken(&["gave the number", "gave n", "met n", "has met", "which has"], 15, |_, outputs| {
-        let mut marked = outputs.values_mut().flatten().filter(|item| !item.marks.is_empty());
-        let Some(item) = marked.next() else { return false };
-        item.marks[0].sequence += 1;
-        true
+    broken(&["gave the number", "gave n", "met n", "has met"], 15, |graph, outputs| {
+        let mut given = BTreeMap::new();
+        for item in outputs.values_mut().flatten() {
+            let id = item.id.clone();
+            let keys: Vec<_> = item.marks.iter().map(|mark| graph.flows.key_of(item, mark)).collect();
+            for (mark, key) in item.marks.iter_mut().zip(keys) {
+                // The number that another record has from the same state.
+                let (other, number) = given.entry(key).or_insert_with(|| (id.clone(), mark.sequence));
+                if *other != id && *number != mark.sequence {
+                    mark.sequence = *number;
+                    return true;
+                }
+            }
+        }
+        false
     });
 }
 

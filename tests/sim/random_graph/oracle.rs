@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use alluvium::CheckpointMode;
 
-use super::record::{Decision, Id, Item, SIDE, mix};
+use super::record::{Decision, Id, Item, Mark, SIDE, mix};
 use super::shape::{Exchange, Input, Kind, Shape};
 
 /// How many wrong records an error shows.
@@ -311,6 +311,12 @@ impl Flows {
         Ok(())
     }
 
+    /// Node and key of a mark, if the record goes there at all.
+    pub(super) fn key_of(&self, item: &Item, mark: &Mark) -> Option<(u16, u64)> {
+        let (id, node) = stamped(&item.id, mark);
+        Some((node, self.0[usize::from(node)].met.get(&id)?.key))
+    }
+
     /// What the nodes with keys say of records, over all sinks together.
     fn check_marks(&self, shape: &Shape, outputs: &BTreeMap<usize, Vec<Item>>) -> Result<(), String> {
         // By node, key and number.
@@ -318,13 +324,11 @@ impl Flows {
         let mut numbers: BTreeMap<Id, u64> = BTreeMap::new();
         for item in outputs.values().flatten() {
             for mark in &item.marks {
-                let mut id = item.id.clone();
-                id.trail.truncate(usize::from(mark.at));
-                let Some(node) = id.trail.last().map(|step| step.node) else { continue };
-                let expected = &self.0[usize::from(node)];
-                let Some(met) = expected.met.get(&id) else {
+                let (id, node) = stamped(&item.id, mark);
+                let Some(met) = self.0[usize::from(node)].met.get(&id) else {
                     return Err(format!("{} has met {id}, which never goes there", shape.describe(node.into())));
                 };
+                let expected = &self.0[usize::from(node)];
                 let (key, sequence) = (met.key, mark.sequence);
                 let of = expected.keys[&key];
                 if !(1..=of).contains(&sequence) {
@@ -351,6 +355,14 @@ impl Flows {
         }
         Ok(())
     }
+}
+
+/// The record as it was at the node that set the mark, and that node.
+fn stamped(id: &Id, mark: &Mark) -> (Id, u16) {
+    let mut id = id.clone();
+    id.trail.truncate(usize::from(mark.at));
+    let node = id.trail.last().expect("a mark is set behind a step").node;
+    (id, node)
 }
 
 fn times(id: &Id, count: i64) -> String {

@@ -1,9 +1,10 @@
 //! Which nodes of a random graph may have another parallelism in each process, and which one they have.
 //!
-//! Where the oracle counts subtasks, behind a broadcast, a node keeps its parallelism. Nodes whose records keep their order because subtask `i` sends to subtask `i` change
+//! Where the oracle counts subtasks, behind a broadcast, and where it knows which instance gets a record, at a node that numbers them by its instances, a node keeps its
+//! parallelism. Nodes whose records keep their order because subtask `i` sends to subtask `i` change
 //! together.
 
-use super::shape::{Exchange, Shape};
+use super::shape::{Exchange, Kind, Shape};
 
 /// The widest that a node may become.
 const WIDEST: u64 = 4;
@@ -28,7 +29,8 @@ fn groups(shape: &Shape) -> Vec<usize> {
 pub(super) fn set_free(shape: &mut Shape) {
     let groups = groups(shape);
     let counted = |node: &super::shape::Node| {
-        node.inputs.iter().flatten().any(|upstream| upstream.exchange == Exchange::Broadcast)
+        let copies = node.inputs.iter().flatten().any(|upstream| upstream.exchange == Exchange::Broadcast);
+        copies || matches!(node.kind, Kind::Numbered)
     };
     let fixed: Vec<usize> =
         shape.nodes.iter().zip(&groups).filter(|(node, _)| counted(node)).map(|(_, group)| *group).collect();
