@@ -209,11 +209,11 @@ impl Copy {
         match &self.place {
             Place::Memory { blocks, .. } => {
                 let mut bytes = Vec::with_capacity(length);
-                for number in first..=last {
-                    self.verify(handle, number, &blocks[number])?;
+                for (number, block) in (first..=last).zip(&blocks[first..=last]) {
+                    self.verify(handle, number, block)?;
                     let from = range.start.saturating_sub(number * BLOCK);
-                    let to = (range.end - number * BLOCK).min(blocks[number].len());
-                    bytes.extend_from_slice(&blocks[number][from..to]);
+                    let to = (range.end - number * BLOCK).min(block.len());
+                    bytes.extend_from_slice(&block[from..to]);
                 }
                 Ok(Some(bytes))
             }

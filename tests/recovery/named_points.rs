@@ -20,26 +20,20 @@ struct Way {
     gives_up: bool,
     /// Only a job that begins anew, or one that ends, comes there: a short one does both.
     short: bool,
-    /// Only a job that keeps local copies comes there.
-    local: bool,
     /// Each start comes there as often at least.
     hits: u64,
 }
 
 fn way(point: Point) -> Way {
-    let often = Way { before: "", gives_up: false, short: false, local: false, hits: 3 };
+    let often = Way { before: "", gives_up: false, short: false, hits: 3 };
     match point {
         Point::RunBegins | Point::RunBegan | Point::IdsReserved | Point::RestoreManifest => Way { hits: 1, ..often },
         Point::RestoreSink | Point::RestoreEnumerator | Point::RestoreSubtask | Point::SinkCleanUp => {
             Way { hits: 1, ..often }
         }
         Point::RestoreBlob | Point::RestoredSent | Point::RestoredReceived => Way { hits: 1, ..often },
-        Point::LocalWrite => Way { local: true, ..often },
-        Point::LocalRead => {
-            // Some checkpoints of this process are complete by then.
-            let before = "snapshot.synchronous[operator=join,hit=9]=error";
-            Way { before, local: true, hits: 1, ..often }
-        }
+        // A job that keeps local copies reads them when it restarts: here behind some checkpoints of its own.
+        Point::LocalRead => Way { before: "snapshot.synchronous[operator=join,hit=9]=error", hits: 1, ..often },
         Point::SplitsSent | Point::SplitsReceived => Way { short: true, hits: 1, ..often },
         Point::DeclineSent | Point::DeclineReceived => {
             Way { before: "snapshot.asynchronous[hit=4,always]=error", hits: 1, ..often }
@@ -67,7 +61,7 @@ fn points(seed: &mut Seed) -> Vec<Point> {
 
 /// A job that is ended where its environment says.
 trait Armed: Victim {
-    fn start_armed(&self, faults: &str, gives_up: bool, local: bool) -> Process;
+    fn start_armed(&self, faults: &str, gives_up: bool) -> Process;
 
     fn setting(&self) -> Setting;
 
@@ -76,10 +70,9 @@ trait Armed: Victim {
 }
 
 impl Armed for SecondJob {
-    fn start_armed(&self, faults: &str, gives_up: bool, local: bool) -> Process {
-        let given: &[&str] = if gives_up { &["--timeout", "300"] } else { &[] };
-        let local: &[&str] = if local { &["--local-recovery"] } else { &[] };
-        self.start_with_faults(&[given, local].concat(), faults)
+    fn start_armed(&self, faults: &str, gives_up: bool) -> Process {
+        let more: &[&str] = if gives_up { &["--timeout", "300"] } else { &[] };
+        self.start_with_faults(more, faults)
     }
 
     fn setting(&self) -> Setting {
@@ -92,8 +85,8 @@ impl Armed for SecondJob {
 }
 
 impl Armed for Flights {
-    fn start_armed(&self, faults: &str, gives_up: bool, local: bool) -> Process {
-        assert!(!gives_up && !local, "flights give a checkpoint up after ten minutes, and keep no local copies");
+    fn start_armed(&self, faults: &str, gives_up: bool) -> Process {
+        assert!(!gives_up, "flights give a checkpoint up after ten minutes");
         self.start_with_faults(faults)
     }
 
@@ -108,11 +101,11 @@ impl Armed for Flights {
 
 /// Whether the job ended there, and not well before.
 fn end_at(job: &mut impl Armed, point: Point, hit: u64, seed: &mut Seed) -> bool {
-    let Way { before, gives_up, local, .. } = way(point);
+    let Way { before, gives_up, .. } = way(point);
     let plan: FaultPlan = before.parse().unwrap();
     let plan = plan.and(Fault::crash(point).hit(hit)).to_string();
     job.change(seed);
-    let ended = job.start_armed(&plan, gives_up, local).wait();
+    let ended = job.start_armed(&plan, gives_up).wait();
     if !ended.expect_success_or_kill(&plan) {
         assert!(ended.was_ended_at(point), "{plan}: it was killed, and not by its fault\n{}", ended.errors);
     }
@@ -153,7 +146,7 @@ fn end_at_every_point<J: Armed>(
 fn finish(job: &mut impl Armed, last: Point, seed: &mut Seed) {
     job.hurry();
     job.change(seed);
-    job.start_armed("", false, false).wait().expect_success("the start after the last fault");
+    job.start_armed("", false).wait().expect_success("the start after the last fault");
     job.check_complete().unwrap_or_else(|fault| panic!("{last}, in the end: {fault}"));
     job.scratch().check_tidy();
 }
@@ -209,6 +202,11 @@ fn the_second_job_survives_its_end_at_every_named_point_and_goes_on_at_other_par
     end_the_second_job("named points, rescaled", 1, Setting::Rescaled);
 }
 
+#[test]
+fn the_second_job_with_local_copies_survives_its_end_at_every_named_point() {
+    end_the_second_job("named points, local copies", 2, Setting::LocalCopies);
+}
+
 fn new_flights(seed: &mut Seed, text: &str, parallelism: u32, setting: Setting) -> Flights {
     let mut flights = Flights::new(text, "flights.csv", parallelism).with(setting, seed);
     (flights.interval, flights.memory_threshold) = (seed.within(10..30), Some(0));
@@ -230,15 +228,8 @@ fn end_flights(test: &str, parallelism: u32, setting: Setting) {
         flights
     };
     let short = |seed: &mut Seed| new_flights(seed, &start, parallelism, setting);
-    // A checkpoint that loses its acknowledgements is given up after ten minutes. One file is one channel: there may be nothing to overtake. They keep no local copies.
-    let never = [
-        Point::AbortSent,
-        Point::AbortReceived,
-        Point::BlobsDelete,
-        Point::CaptureEnds,
-        Point::LocalWrite,
-        Point::LocalRead,
-    ];
+    // A checkpoint that loses its acknowledgements is given up after ten minutes. One file is one channel: there may be nothing to overtake.
+    let never = [Point::AbortSent, Point::AbortReceived, Point::BlobsDelete, Point::CaptureEnds];
     end_at_every_point(&mut seed, long, short, &never);
 }
 

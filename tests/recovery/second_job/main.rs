@@ -80,7 +80,7 @@ struct Arguments {
     /// Lets no channel wait for another: records may count again.
     #[arg(long)]
     at_least_once: bool,
-    /// Keeps local copies of state, in memory.
+    /// Keeps local copies of state: little in memory, and the rest in files beside the store.
     #[arg(long)]
     local_recovery: bool,
     /// Lets barriers overtake.
@@ -142,7 +142,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         options = options.checkpoint_mode(CheckpointMode::AtLeastOnce);
     }
     if arguments.local_recovery {
-        options = options.local_recovery(LocalRecovery::default());
+        options = options.local_recovery(
+            LocalRecovery::default().memory_limit(2_000).directory(arguments.store.with_extension("local")),
+        );
     }
     options = options.incremental(arguments.incremental);
     if arguments.unaligned {
