@@ -15,11 +15,13 @@ use std::time::{Duration, Instant};
 
 use alluvium::connect::files::SourceProgress;
 use alluvium::connect::{CsvFiles, Lines};
-use alluvium::{BuildErrors, Graph, Job, JobError, JobHandle, JobOutcome, JobReport, Options};
+use alluvium::{
+    BuildErrors, CheckpointFigures, CheckpointResult, Graph, Job, JobError, JobHandle, JobOutcome, JobReport, Options,
+};
 use clap::Parser;
 use futures::future::{Either, select};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 /// The running departure delay of every aircraft, exactly once.
 #[derive(Debug, Parser)]
@@ -64,20 +66,31 @@ struct Arguments {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Flight {
     tailnum: String,
-    #[serde(deserialize_with = "minutes_or_not_available")]
+    #[serde(with = "minutes")]
     dep_delay: Option<i64>,
     time_hour: String,
 }
 
-/// `NA` marks a flight that never departed.
-fn minutes_or_not_available<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    if text == "NA" {
-        return Ok(None);
+/// Minutes as the file has them: `NA` marks a flight that never departed. Written as they are read, for a record may go into a checkpoint and come back from it.
+mod minutes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(minutes: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match minutes {
+            Some(minutes) => serializer.collect_str(minutes),
+            None => serializer.serialize_str("NA"),
+        }
     }
-    text.parse()
-        .map(Some)
-        .map_err(|_| serde::de::Error::custom(format!("`{text}` is neither a number of minutes nor NA")))
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "NA" {
+            return Ok(None);
+        }
+        text.parse()
+            .map(Some)
+            .map_err(|_| serde::de::Error::custom(format!("`{text}` is neither a number of minutes nor NA")))
+    }
 }
 
 /// What is kept of an aircraft.
@@ -169,7 +182,7 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let ended = wait_or_stop(&handle).await;
     drawing.abort();
     bar.finish_and_clear();
-    summarize(arguments, &ended?, &progress, began.elapsed())?;
+    summarize(arguments, &ended?, &handle, &progress, began.elapsed())?;
     Ok(())
 }
 
@@ -205,15 +218,24 @@ fn progress_bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// A checkpoint that was under way at so many looks tells why.
+const LOOKS: u32 = 10;
+
 async fn draw(bar: ProgressBar, progress: Progress, handle: JobHandle) {
+    let mut under_way = (None, 0);
     loop {
         bar.set_length(progress.source.bytes_total());
         bar.set_position(progress.source.bytes_read());
-        bar.set_message(format!(
-            "{} rows, {} checkpoints",
-            progress.source.rows_read(),
-            handle.status().checkpoints_completed
-        ));
+        let story = handle.explain_checkpoint();
+        let checkpoint = story.as_ref().map(|story| story.checkpoint);
+        under_way = if checkpoint == under_way.0 { (checkpoint, under_way.1 + 1) } else { (checkpoint, 0) };
+        bar.set_message(match story.filter(|_| under_way.1 >= LOOKS) {
+            Some(story) => story.to_string(),
+            None => {
+                let (rows, checkpoints) = (progress.source.rows_read(), handle.status().checkpoints_completed);
+                format!("{rows} rows, {checkpoints} checkpoints")
+            }
+        });
         // How often a person is shown how far it is; nothing else depends on it.
         actix_rt::time::sleep(Duration::from_millis(100)).await;
     }
@@ -222,6 +244,7 @@ async fn draw(bar: ProgressBar, progress: Progress, handle: JobHandle) {
 fn summarize(
     arguments: &Arguments,
     report: &JobReport,
+    handle: &JobHandle,
     progress: &Progress,
     elapsed: Duration,
 ) -> Result<(), Box<dyn std::error::Error>> {
@@ -243,6 +266,13 @@ fn summarize(
     println!("records per second     {:.0}", progress.rows.load(Ordering::Relaxed) as f64 / elapsed.as_secs_f64());
     println!("checkpoints completed  {}", status.checkpoints_completed);
     println!("restored from          {restored}");
+    let took = |figures: &CheckpointFigures| match figures.result {
+        Some(CheckpointResult::Completed { duration, .. }) => Some(duration),
+        _ => None,
+    };
+    if let Some(story) = handle.checkpoints().into_iter().max_by_key(took).and_then(|slowest| slowest.story) {
+        println!("slowest                {story}");
+    }
     if report.outcome == JobOutcome::Stopped {
         println!("Stopped; start it again with the same arguments to go on.");
     }

@@ -16,6 +16,7 @@ pub mod testing;
 pub use alluvium_actors::ids::{self, CheckpointId, OperatorUid, RunNumber};
 pub use alluvium_actors::plan::Plan;
 pub use alluvium_actors::ports;
+pub use alluvium_actors::ports::history::{CheckpointRecord, PartRecord};
 pub use alluvium_actors::ports::listener::{JobEvent, Listener};
 pub use alluvium_actors::ports::store::CheckpointKind;
 pub use alluvium_actors::ports::task::{Failure, Severity};
@@ -25,6 +26,7 @@ pub use alluvium_actors::protocol::coordinator::{
     CheckpointStatistics, CheckpointStatus, FailureReason, StatisticsSnapshot,
 };
 pub use alluvium_actors::protocol::lifecycle::JobState;
+pub use alluvium_actors::protocol::story::{Link, LinkKind, Story};
 pub use alluvium_actors::protocol::supervise::{
     ExponentialDelay, FailoverStrategy, RestartStrategy, RestartStrategyError,
 };

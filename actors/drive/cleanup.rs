@@ -116,6 +116,7 @@ impl CleanupDriver {
             regions: Regions::of_plan(&self.setup.plan),
             region: RegionId(0),
             watches: Arc::default(),
+            overview: Arc::clone(&self.setup.overview),
             attempt: self.attempt,
             run: manifest.run,
             hash_seed: manifest.hash_seed,

@@ -15,7 +15,7 @@ use crate::ports::fence::Fence;
 use crate::ports::source::ReaderEvent;
 use crate::ports::store::{CheckpointKind, Manifest, RunRecord, SubtaskSnapshot};
 use crate::ports::task::{CommitRequest, Failure};
-use crate::protocol::coordinator::DeclineReason;
+use crate::protocol::coordinator::{DeclineReason, SubtaskFigures};
 
 /// A message.
 #[derive(Debug)]
@@ -95,6 +95,8 @@ pub enum Control {
         checkpoint: CheckpointId,
         /// Its part.
         snapshot: Box<SubtaskSnapshot>,
+        /// What was measured of it.
+        figures: SubtaskFigures,
     },
     /// To the coordinator: a subtask could not make its part.
     Decline {

@@ -11,12 +11,15 @@ use std::task::{Context, Poll};
 use crate::drive::control::{Control, Origin, Reply, Resume};
 use crate::drive::edge::Barrier;
 use crate::drive::enumerators::Enumerators;
+use crate::drive::overview::Overview;
+use crate::drive::stories::Stories;
 use crate::drive::under_way::{Answered, UnderWay};
-use crate::ids::{Attempt, CheckpointId, Moment, NodeId, OperatorUid, RegionId, SubtaskId, Token, WallTime};
+use crate::ids::{Attempt, CheckpointId, Moment, NodeId, OperatorUid, RegionId, RunNumber, SubtaskId, Token, WallTime};
 use crate::plan::Plan;
 use crate::ports::blocking::{Lane, Promise};
 use crate::ports::fence::Fence;
 use crate::ports::files::Files;
+use crate::ports::history::CheckpointRecord;
 use crate::ports::host::{Address, Driver, Host, Step};
 use crate::ports::listener::{JobEvent, Listener};
 use crate::ports::store::{
@@ -29,6 +32,7 @@ use crate::protocol::coordinator::{
 };
 use crate::protocol::machine::Machine;
 use crate::protocol::mutation::{Mutation, is_active};
+use crate::protocol::story::{Declined, Names};
 use crate::protocol::supervise::Regions;
 
 /// How often the driver tries to find out whether a manifest of unknown outcome exists, before it gives the job up.
@@ -46,6 +50,8 @@ pub struct CoordinatorSetup {
     pub files: Arc<dyn Files>,
     /// Who watches.
     pub listener: Arc<dyn Listener>,
+    /// Where the subtasks write down how far they are.
+    pub overview: Arc<Overview>,
 }
 
 /// Drives the coordinator of one job.
@@ -70,6 +76,7 @@ pub struct CoordinatorDriver {
     suspension: u32,
     /// The statistics that were shown last.
     shown: Arc<StatisticsSnapshot>,
+    stories: Stories,
 }
 
 /// The attempt that began last.
@@ -104,7 +111,10 @@ impl CoordinatorDriver {
     pub fn new(host: Rc<dyn Host>, setup: CoordinatorSetup) -> CoordinatorDriver {
         let union_nodes = (0..).zip(&setup.plan.nodes).filter(|(_, node)| !node.union_lists.is_empty());
         let union_nodes = union_nodes.map(|(number, _)| NodeId(number)).collect();
+        // One that takes the place of a coordinator that panicked goes on counting.
+        let shown = setup.overview.shown();
         let machine = Coordinator::new(Settings { union_nodes, ..setup.settings.clone() });
+        let machine = machine.with_statistics(&shown, host.now());
         let regions = Regions::of_plan(&setup.plan);
         let enumerators =
             Enumerators::new(Rc::clone(&host), Arc::clone(&setup.plan), regions.clone(), Arc::clone(&setup.files));
@@ -124,22 +134,17 @@ impl CoordinatorDriver {
             regions,
             enumerators,
             suspension: 0,
-            shown: Arc::default(),
+            shown,
+            stories: Stories::default(),
         }
     }
 
     /// Hands an event to the machine and carries out what it asks for, until it asks for nothing more.
     fn handle(&mut self, event: Event) -> Result<(), Failure> {
-        let mut emitted = Vec::new();
-        self.machine.handle(self.host.now(), event, &mut emitted);
-        debug_assert_eq!(self.machine.check(), Ok(()));
-        self.effects.extend(emitted);
+        self.advance(event);
         while let Some(effect) = self.effects.pop_front() {
             if let Some(answer) = self.carry_out(effect)? {
-                let mut emitted = Vec::new();
-                self.machine.handle(self.host.now(), answer, &mut emitted);
-                debug_assert_eq!(self.machine.check(), Ok(()));
-                self.effects.extend(emitted);
+                self.advance(answer);
             }
         }
         if let Some(deadline) = self.machine.next_deadline() {
@@ -148,15 +153,27 @@ impl CoordinatorDriver {
         Ok(())
     }
 
+    fn advance(&mut self, event: Event) {
+        let mut emitted = Vec::new();
+        self.machine.handle(self.host.now(), event, &mut emitted);
+        debug_assert_eq!(self.machine.check(), Ok(()));
+        self.effects.extend(emitted);
+        // Now, before what follows from it: the subtasks are still where they were.
+        self.record_ended();
+    }
+
     fn on_message(&mut self, message: Control) -> Result<(), Failure> {
         match message {
             Control::Resume(resume) => self.resume(*resume),
             Control::Running { attempt } => self.running(attempt),
             Control::Suspend { suspension, regions } => self.suspend(suspension, &regions),
             Control::Shutdown => self.handle(Event::Shutdown),
-            Control::Acknowledge { attempt, checkpoint, snapshot } => self.acknowledge(attempt, checkpoint, snapshot),
+            Control::Acknowledge { attempt, checkpoint, snapshot, figures } => {
+                self.acknowledge(attempt, checkpoint, snapshot, figures)
+            }
             Control::Decline { attempt, checkpoint, subtask, reason, failure } => {
                 tracing::debug!(%checkpoint, %subtask, ?reason, %failure, "declined");
+                self.stories.declined(checkpoint, Declined { subtask, message: failure.to_string() });
                 // The store will refuse the next one too (rule 23): whatever number of failures is tolerated, this is not one that may pass.
                 if reason == DeclineReason::Storage && failure.severity == Severity::Unrecoverable {
                     // Of the attempt that found it: one that is over says nothing of the next.
@@ -229,10 +246,17 @@ impl CoordinatorDriver {
         attempt: Attempt,
         checkpoint: CheckpointId,
         snapshot: Box<SubtaskSnapshot>,
+        figures: SubtaskFigures,
     ) -> Result<(), Failure> {
         let subtask = snapshot.subtask;
         let finished = snapshot.finished;
-        let figures = SubtaskFigures { bytes: snapshot.bytes() };
+        let figures = SubtaskFigures {
+            bytes: snapshot.bytes(),
+            written_bytes: snapshot.written_bytes(checkpoint),
+            in_flight_records: snapshot.in_flight_records(),
+            in_flight_bytes: snapshot.in_flight_bytes(),
+            ..figures
+        };
         match self.machine.judge(attempt, subtask, checkpoint) {
             Acknowledgement::Accepted => {
                 if let Some(collected) = self.collected.get_mut(&checkpoint) {
@@ -307,10 +331,16 @@ impl CoordinatorDriver {
             Effect::NotTriggered { kind, reason } => {
                 self.setup.listener.event(JobEvent::NotTriggered { kind, reason });
             }
+            Effect::TakesLong { checkpoint } => {
+                if let Some(statistics) = self.machine.statistics(checkpoint) {
+                    let story = self.setup.overview.story(&statistics, self.host.now(), None).to_string();
+                    self.setup.listener.event(JobEvent::TakesLong { checkpoint, story });
+                }
+            }
             Effect::Answer { request, result } => {
                 if let Some((kind, reply)) = self.replies.remove(&request) {
                     self.called_off(kind, result.is_err());
-                    reply.answer(result.map_err(|reason| reason.to_string()));
+                    reply.answer(result.map_err(|reason| self.stories.explain(reason)));
                 }
             }
             Effect::SourcesGoOn { .. } if is_active(Mutation::StopNotCalledOff) => {}
@@ -434,7 +464,8 @@ impl CoordinatorDriver {
     }
 
     fn aborted(&mut self, checkpoint: CheckpointId, last_completed: Option<CheckpointId>, reason: FailureReason) {
-        self.setup.listener.event(JobEvent::Aborted { checkpoint, reason });
+        let story = self.stories.of(checkpoint).to_owned();
+        self.setup.listener.event(JobEvent::Aborted { checkpoint, reason, story });
         if reason == FailureReason::PartlyFinishedUnionState {
             let keepers: Vec<&str> =
                 self.setup.plan.nodes.iter().flat_map(|node| &node.union_lists).map(OperatorUid::as_str).collect();
@@ -516,14 +547,42 @@ impl CoordinatorDriver {
         Ok(())
     }
 
+    /// Tells what the checkpoints that have just ended say of themselves, and has the store keep it.
+    fn record_ended(&mut self) {
+        for ended in self.machine.take_ended() {
+            let checkpoint = ended.checkpoint;
+            let now = self.host.now();
+            let story = self.setup.overview.story(&ended, now, self.stories.take_declined(checkpoint).as_ref());
+            let run = self.deployment.as_ref().map_or(RunNumber(0), |deployment| deployment.run.run);
+            let triggered = wall_of(ended.triggered, now, self.host.wall());
+            let name = |subtask| self.setup.overview.subtask(subtask);
+            let record = Arc::new(CheckpointRecord::of(run, triggered, story.to_string(), &ended, name));
+            self.stories.tell(checkpoint, ended.failure(), story.reason);
+            self.setup.listener.recorded(&record);
+            let limit = self.setup.settings.records;
+            if limit > 0 && self.setup.store.remembers() {
+                let store = Arc::clone(&self.setup.store);
+                // Nobody waits for it.
+                drop(self.promise(move || store.remember(&record, limit)));
+            }
+        }
+    }
+
     /// Shows what is known of the checkpoints to whoever watches, if it has changed.
     fn show_statistics(&mut self) {
         let statistics = self.machine.snapshot_statistics();
         if !Arc::ptr_eq(&statistics, &self.shown) {
+            self.setup.overview.show(&statistics);
             self.setup.listener.statistics(&statistics);
             self.shown = statistics;
         }
     }
+}
+
+/// What the calendar said at a moment that has passed.
+fn wall_of(moment: Moment, now: Moment, wall: WallTime) -> WallTime {
+    let passed = u64::try_from(now.since(moment).as_millis()).unwrap_or(u64::MAX);
+    WallTime(wall.0.saturating_sub(passed))
 }
 
 impl Driver for CoordinatorDriver {

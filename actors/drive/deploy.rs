@@ -11,6 +11,7 @@ use crate::drive::edge::{EdgeReceiver, edge};
 use crate::drive::gate::Gate;
 use crate::drive::operator::OperatorDriver;
 use crate::drive::outputs::{OutputChannel, Outputs};
+use crate::drive::overview::{Overview, SubtaskWatch};
 use crate::drive::sink::{SinkDriver, SinkSetup};
 use crate::drive::source::SourceDriver;
 use crate::drive::subtask::Restored;
@@ -91,6 +92,8 @@ pub(super) struct Deployment {
     pub(super) work: Arc<WorkCount>,
     /// Where its subtasks and sinks are: shared with the supervisor.
     pub(super) watches: Watches,
+    /// Where its subtasks write down how far they are.
+    pub(super) overview: Arc<Overview>,
 }
 
 /// Where the subtasks and sinks of an attempt are, by their address.
@@ -177,6 +180,12 @@ impl Deployment {
             finished: self.finished.contains(&subtask),
         };
         let watch = self.watch(Address::Subtask(subtask, self.attempt));
+        let channels = inputs.iter().map(|(edge, receiver)| {
+            let from = self.plan.edges[edge.edge as usize].from;
+            (SubtaskId { node: from, index: edge.producer }, receiver.probe())
+        });
+        let seen = Arc::new(SubtaskWatch::new(Arc::clone(&watch), channels.collect()));
+        self.overview.begins(subtask, Arc::clone(&seen));
         let alignment = self.new_alignment(&inputs);
         let context = TaskContext {
             job: Arc::clone(&self.plan.job),
@@ -202,28 +211,19 @@ impl Deployment {
         watch.end();
         let failure = match built {
             Ok(Ok(Built::Operator(task))) => {
-                let task = Box::new(Watched::new(watch, task));
+                let task = Box::new(Watched::new(watch, Rc::clone(&host), task));
                 let gate =
                     Gate::new(inputs.into_iter().map(|(edge, receiver)| (edge.input as usize, receiver)).collect());
-                return Box::new(OperatorDriver::new(
-                    host,
-                    subtask,
-                    self.attempt,
-                    self.fence.clone(),
-                    name,
-                    task,
-                    gate,
-                    outputs,
-                    alignment,
-                    restored,
-                ));
+                let (attempt, fence) = (self.attempt, self.fence.clone());
+                let driver =
+                    OperatorDriver::new(host, subtask, attempt, fence, name, task, gate, outputs, alignment, restored);
+                return Box::new(driver.watched(seen));
             }
             Ok(Ok(Built::Source(task))) => {
-                let task = Box::new(Watched::new(watch, task));
+                let task = Box::new(Watched::new(watch, Rc::clone(&host), task));
                 let (attempt, fence) = (self.attempt, self.fence.clone());
-                return Box::new(SourceDriver::new(
-                    host, subtask, attempt, fence, name, task, outputs, alignment, restored,
-                ));
+                let driver = SourceDriver::new(host, subtask, attempt, fence, name, task, outputs, alignment, restored);
+                return Box::new(driver.watched(seen));
             }
             Ok(Err(failure)) => failure,
             Err(panic) => Failure::panic(name, &crate::ports::blocking::panic_text(panic.as_ref())),

@@ -91,6 +91,12 @@ pub struct EdgeReceiver {
     queue: Arc<Mutex<Queue>>,
 }
 
+/// Looks into an edge from any thread, without taking anything.
+#[derive(Clone)]
+pub struct EdgeProbe {
+    queue: Arc<Mutex<Queue>>,
+}
+
 /// A new edge with room for `credits` batches, and at least for one.
 #[must_use]
 pub fn edge(credits: u32) -> (EdgeSender, EdgeReceiver) {
@@ -188,6 +194,32 @@ impl EdgeReceiver {
     }
 }
 
+impl EdgeReceiver {
+    /// Something to look into the edge with.
+    #[must_use]
+    pub fn probe(&self) -> EdgeProbe {
+        EdgeProbe { queue: Arc::clone(&self.queue) }
+    }
+}
+
+impl EdgeProbe {
+    /// How many batches are in front of the marker of a checkpoint, and whether the marker is there; without it all batches. What the consumer is [looking at](EdgeReceiver::look)
+    /// at this very moment is not seen.
+    #[must_use]
+    pub fn in_front_of(&self, checkpoint: CheckpointId) -> (u32, bool) {
+        let queue = lock(&self.queue);
+        let mut batches = 0;
+        for frame in &queue.frames {
+            match frame {
+                Frame::Batch(_) => batches += 1,
+                Frame::Barrier(barrier) if barrier.checkpoint == checkpoint => return (batches, true),
+                Frame::Barrier(_) | Frame::Cancel(_) | Frame::EndOfData | Frame::EndOfChannel => {}
+            }
+        }
+        (batches, false)
+    }
+}
+
 /// Puts a frame into the queue, gives up the lock and wakes the consumer if it sleeps. Without a consumer the frame is dropped.
 fn push(mut queue: MutexGuard<'_, Queue>, frame: Frame) {
     if queue.receiver_gone {
@@ -241,6 +273,12 @@ impl Drop for EdgeReceiver {
 impl fmt::Debug for EdgeSender {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("EdgeSender")
+    }
+}
+
+impl fmt::Debug for EdgeProbe {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("EdgeProbe")
     }
 }
 

@@ -95,9 +95,12 @@ impl Control {
             Control::BarrierAnnounced { channel, barrier } => {
                 Control::BarrierAnnounced { channel: *channel, barrier: *barrier }
             }
-            Control::Acknowledge { attempt, checkpoint, snapshot } => {
-                Control::Acknowledge { attempt: *attempt, checkpoint: *checkpoint, snapshot: snapshot.clone() }
-            }
+            Control::Acknowledge { attempt, checkpoint, snapshot, figures } => Control::Acknowledge {
+                attempt: *attempt,
+                checkpoint: *checkpoint,
+                snapshot: snapshot.clone(),
+                figures: *figures,
+            },
             Control::Decline { attempt, checkpoint, subtask, reason, failure } => Control::Decline {
                 attempt: *attempt,
                 checkpoint: *checkpoint,

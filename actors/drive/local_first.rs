@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{CheckpointId, RunNumber, WallTime};
 use crate::ports::fence::Fence;
+use crate::ports::history::CheckpointRecord;
 use crate::ports::local::{CopyError, CopyWriter, LocalCopies};
 use crate::ports::points::{Hit, Point, Points, Who};
 use crate::ports::store::{
@@ -183,6 +184,18 @@ impl CheckpointStore for LocalFirst {
 
     fn inline_limit(&self) -> usize {
         self.store.inline_limit()
+    }
+
+    fn remembers(&self) -> bool {
+        self.store.remembers()
+    }
+
+    fn remember(&self, record: &CheckpointRecord, limit: usize) {
+        self.store.remember(record, limit);
+    }
+
+    fn remembered(&self) -> Vec<CheckpointRecord> {
+        self.store.remembered()
     }
 
     fn chains(&self) -> Option<ChainLimits> {

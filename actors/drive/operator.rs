@@ -173,6 +173,7 @@ impl Head for OperatorHead {
                 Some(Working::Edge(_) | Working::Restored) | None => None,
             };
             // The rest of the batch in work was taken from its channel and counts there: it is captured, the more so.
+            core.collects(checkpoint, !overtaken.is_over());
             guarded(&core.name, task, |task| task.begin_capture(checkpoint, working))??;
             if overtaken.is_over() {
                 guarded(&core.name, task, |task| task.end_capture(checkpoint))?;

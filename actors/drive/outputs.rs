@@ -33,6 +33,8 @@ pub struct OutputChannel {
 pub struct Outputs {
     outputs: Vec<Vec<Slot>>,
     waiting: usize,
+    /// How many batches were taken by an edge.
+    taken: u64,
     /// For what the chain holds back in partial batches.
     pub(super) buffer: BufferTimeout,
 }
@@ -55,7 +57,7 @@ impl Outputs {
                 channels.into_iter().map(|channel| Slot { channel, waiting: VecDeque::new(), records: 0 }).collect()
             })
             .collect();
-        Outputs { outputs, waiting: 0, buffer: BufferTimeout::default() }
+        Outputs { outputs, waiting: 0, taken: 0, buffer: BufferTimeout::default() }
     }
 
     /// The same outputs, with another time after which a partial batch leaves.
@@ -100,7 +102,10 @@ impl Outputs {
         for slot in self.outputs.iter_mut().flatten() {
             while let Some(batch) = slot.waiting.pop_front() {
                 match slot.channel.edge.try_send(batch, context) {
-                    Ok(()) => self.waiting -= 1,
+                    Ok(()) => {
+                        self.waiting -= 1;
+                        self.taken += 1;
+                    }
                     Err(batch) => {
                         slot.waiting.push_front(batch);
                         break;
@@ -109,6 +114,15 @@ impl Outputs {
             }
         }
         self.waiting == 0
+    }
+
+    /// Who takes nothing, if something waits, and how many batches have been taken so far.
+    pub(super) fn held_up(&self) -> Option<(Address, u64)> {
+        if self.waiting == 0 {
+            return None;
+        }
+        let slot = self.outputs.iter().flatten().find(|slot| !slot.waiting.is_empty())?;
+        Some((slot.channel.consumer, self.taken))
     }
 
     /// Pushes everything that waits past the credits, then the marker into every edge, then the message to every

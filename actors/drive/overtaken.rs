@@ -34,6 +34,8 @@ struct Looked {
     frames: usize,
     /// The records that the cut of the subtask holds of it: those that were processed before, and those that were captured.
     records: u64,
+    /// How many batches were captured.
+    batches: u32,
 }
 
 impl Overtaken {
@@ -144,15 +146,20 @@ impl Overtaken {
                     if let Frame::Batch(batch) = frame {
                         if let Some(looked) = self.channels.get_mut(&channel) {
                             looked.records += batch.len() as u64;
+                            looked.batches = looked.batches.saturating_add(1);
                         }
                         guarded(&core.name, task, |task| task.capture(checkpoint, channel, batch.as_ref()))??;
                     }
                 }
                 Captured::Ended(channel) => {
-                    let records = self.channels.remove(&channel).map_or(0, |looked| looked.records);
+                    let Looked { records, batches, .. } = self.channels.remove(&channel).unwrap_or_default();
+                    if matches!(frame, Frame::Barrier(_)) {
+                        core.collected_up_to(checkpoint, channel, batches);
+                    }
                     core.tell_cut(checkpoint, std::iter::once((channel, records)));
                 }
                 Captured::Complete => {
+                    core.collected(checkpoint);
                     core.pass(Point::CaptureEnds, Some(checkpoint), task)?;
                     guarded(&core.name, task, |task| task.end_capture(checkpoint))?;
                 }

@@ -1,12 +1,13 @@
 //! The checkpoint store with its fault points: around the calls whose failure the protocol answers.
 //!
-//! Listing, verifying and removing what is of no use any more have none: the protocol does not depend on what becomes of them, and the simulated disk lets every file
+//! Listing, verifying, keeping a history and removing what is of no use any more have none: the protocol does not depend on what becomes of them, and the simulated disk lets every file
 //! operation of theirs fail.
 
 use std::sync::Arc;
 
 use crate::ids::{CheckpointId, RunNumber, WallTime};
 use crate::ports::fence::Fence;
+use crate::ports::history::CheckpointRecord;
 use crate::ports::points::{Hit, Point, Points, Who};
 use crate::ports::store::{
     BlobHandle, BlobWriter, ChainLimits, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord,
@@ -129,6 +130,18 @@ impl CheckpointStore for PointedStore {
 
     fn inline_limit(&self) -> usize {
         self.store.inline_limit()
+    }
+
+    fn remembers(&self) -> bool {
+        self.store.remembers()
+    }
+
+    fn remember(&self, record: &CheckpointRecord, limit: usize) {
+        self.store.remember(record, limit);
+    }
+
+    fn remembered(&self) -> Vec<CheckpointRecord> {
+        self.store.remembered()
     }
 
     fn chains(&self) -> Option<ChainLimits> {

@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::drive::control::Control;
 use crate::drive::edge::Barrier;
 use crate::drive::outputs::Outputs;
+use crate::drive::overview::SubtaskWatch;
 use crate::drive::subtask_driver::Head;
-use crate::ids::{Attempt, CheckpointId, SubtaskId};
+use crate::ids::{Attempt, CheckpointId, Moment, SubtaskId};
 use crate::ports::blocking::panic_text;
 use crate::ports::fence::Fence;
 use crate::ports::host::{Address, Host, Step};
@@ -20,7 +22,7 @@ use crate::ports::points::{ChannelEnd, Hit, InjectedEnd, Point, Points};
 use crate::ports::store::{CheckpointKind, SubtaskSnapshot};
 use crate::ports::task::{Cut, Failure, Task, TaskSnapshot};
 use crate::protocol::align::{self, Alignment, Channel};
-use crate::protocol::coordinator::DeclineReason;
+use crate::protocol::coordinator::{DeclineReason, SubtaskFigures};
 use crate::protocol::lifecycle::SubtaskState;
 use crate::protocol::machine::Machine;
 use crate::protocol::mutation::{Mutation, is_active};
@@ -45,6 +47,8 @@ pub struct SubtaskCore {
     pub(super) mailbox: VecDeque<Control>,
     pub(super) state: SubtaskState,
     pub(super) name: String,
+    /// Where it writes down how far it is.
+    pub(super) watch: Arc<SubtaskWatch>,
     pub(super) slice_size: SliceSize,
     alignment: Alignment,
     effects: Vec<align::Effect>,
@@ -74,6 +78,18 @@ struct SnapshotUnderWay {
     finished: bool,
     /// Whether the asynchronous part has begun.
     began: bool,
+    /// When the coordinator triggered the checkpoint.
+    triggered: Moment,
+    /// When the cut was made.
+    cut: Moment,
+    /// What was measured up to there.
+    figures: SubtaskFigures,
+}
+
+impl Drop for SubtaskCore {
+    fn drop(&mut self) {
+        self.watch.is_gone();
+    }
 }
 
 impl SubtaskCore {
@@ -97,6 +113,7 @@ impl SubtaskCore {
             mailbox: VecDeque::new(),
             state: SubtaskState::Restoring,
             name,
+            watch: Arc::default(),
             slice_size: SliceSize::default(),
             alignment,
             effects: Vec::new(),
@@ -155,8 +172,9 @@ impl SubtaskCore {
                     self.overtakes(barrier, task)?;
                 }
             }
-            Control::BarrierAnnounced { channel: _, barrier } => {
+            Control::BarrierAnnounced { channel, barrier } => {
                 let checkpoint = barrier.checkpoint;
+                self.watch.announced(self.host.now(), checkpoint, Channel(channel as u32));
                 if checkpoint > self.alignment.resolved() && !self.barriers.contains_key(&checkpoint) {
                     self.pass(Point::BarrierOvertakes, Some(checkpoint), task)?;
                 }
@@ -205,6 +223,7 @@ impl SubtaskCore {
             return Ok(());
         }
         self.barriers = self.barriers.split_off(&checkpoint.next());
+        self.watch.is_over(checkpoint);
         guarded(&self.name, task, |task| task.completed(checkpoint))?;
         if matches!(kind, CheckpointKind::Final | CheckpointKind::Stopping) {
             self.ending = Some(checkpoint);
@@ -251,7 +270,9 @@ impl SubtaskCore {
     /// Gives an event to the alignment and carries out what it asks for.
     pub(super) fn align(&mut self, event: align::Event, task: &mut dyn Task) -> Result<(), Failure> {
         let mut effects = std::mem::take(&mut self.effects);
-        self.alignment.handle(self.host.now(), event, &mut effects);
+        let now = self.host.now();
+        self.watch.hears(now, &event);
+        self.alignment.handle(now, event, &mut effects);
         debug_assert_eq!(self.alignment.check(), Ok(()));
         if let Some(deadline) = self.alignment.next_deadline() {
             self.host.wake_at(deadline);
@@ -271,7 +292,7 @@ impl SubtaskCore {
             align::Effect::Block(channel) => self.blocks.push((channel, true)),
             align::Effect::Unblock(channel) => self.blocks.push((channel, false)),
             align::Effect::Capture(channel) => self.captures.push(channel),
-            align::Effect::Cut { checkpoint, timing: _ } => return self.cut(checkpoint, task),
+            align::Effect::Cut { checkpoint, timing } => return self.cut(checkpoint, timing, task),
             align::Effect::ForwardCancel { checkpoint, reason } => {
                 self.barriers.remove(&checkpoint);
                 self.outputs.send_cancel(checkpoint);
@@ -333,6 +354,28 @@ impl SubtaskCore {
         self.abandon(checkpoint, task)
     }
 
+    /// The cut is ahead of records, which are being collected: of some in front of markers, or only of some that a restore brought back.
+    pub(super) fn collects(&mut self, checkpoint: CheckpointId, overtook: bool) {
+        if let Some(under_way) = self.snapshots.get_mut(&checkpoint) {
+            under_way.figures.unaligned = true;
+            if overtook {
+                self.watch.collects(self.host.now(), checkpoint);
+            }
+        }
+    }
+
+    /// The marker of a channel that the cut was ahead of was seen, behind so many batches.
+    pub(super) fn collected_up_to(&self, checkpoint: CheckpointId, channel: Channel, batches: u32) {
+        self.watch.collected_up_to(self.host.now(), checkpoint, channel, batches);
+    }
+
+    /// All that the cut was ahead of markers of was collected.
+    pub(super) fn collected(&mut self, checkpoint: CheckpointId) {
+        if let Some(SnapshotUnderWay { triggered, figures, .. }) = self.snapshots.get_mut(&checkpoint) {
+            *figures = self.watch.collected(self.host.now(), checkpoint, *triggered, *figures);
+        }
+    }
+
     /// Whether the snapshot of this checkpoint is still under way.
     pub(super) fn has_snapshot(&self, checkpoint: CheckpointId) -> bool {
         self.snapshots.contains_key(&checkpoint)
@@ -347,7 +390,7 @@ impl SubtaskCore {
 
     /// The cut, between two slices: close the epoch, push what the chain holds back, send the barrier (rule 3). Nothing else is taken from any
     /// channel in between. If it fails, the subtask fails, whatever the tolerance (rule 23).
-    fn cut(&mut self, checkpoint: CheckpointId, task: &mut dyn Task) -> Result<(), Failure> {
+    fn cut(&mut self, checkpoint: CheckpointId, timing: align::Timing, task: &mut dyn Task) -> Result<(), Failure> {
         let barrier = self
             .barriers
             .remove(&checkpoint)
@@ -355,6 +398,7 @@ impl SubtaskCore {
         if self.alignment.open_channels() > 0 {
             self.pass(Point::AlignmentEnds, Some(checkpoint), task)?;
         }
+        self.watch.cuts(self.host.now(), checkpoint);
         let passed = self.pass(Point::SnapshotSynchronous, Some(checkpoint), task);
         let flush_behind = is_active(Mutation::BatchBehindMarker);
         let flushed = passed.and_then(|()| if flush_behind { Ok(()) } else { self.flush(task) });
@@ -368,8 +412,11 @@ impl SubtaskCore {
             return Err(failure);
         }
         self.outputs.send_barrier(self.host.as_ref(), self.address(), barrier);
-        self.snapshots
-            .insert(checkpoint, SnapshotUnderWay { finished: self.state == SubtaskState::EndOfData, began: false });
+        let cut = self.host.now();
+        let triggered = barrier.triggered;
+        let figures = self.watch.cut(cut, checkpoint, triggered, timing, !self.captures.is_empty());
+        let finished = self.state == SubtaskState::EndOfData;
+        self.snapshots.insert(checkpoint, SnapshotUnderWay { finished, began: false, triggered, cut, figures });
         self.cut = Some(checkpoint);
         Ok(())
     }
@@ -394,7 +441,7 @@ impl SubtaskCore {
         context: &mut Context<'_>,
     ) -> Result<(), Failure> {
         let Some((&checkpoint, under_way)) = self.snapshots.iter_mut().next() else { return Ok(()) };
-        let finished = under_way.finished;
+        let (finished, cut, figures) = (under_way.finished, under_way.cut, under_way.figures);
         if !std::mem::replace(&mut under_way.began, true)
             && let Err(failure) = self.pass(Point::SnapshotAsynchronous, Some(checkpoint), task)
         {
@@ -413,8 +460,11 @@ impl SubtaskCore {
                     context.waker().wake_by_ref();
                 }
                 let snapshot = Box::new(SubtaskSnapshot { subtask: self.id, finished, operators, in_flight });
-                self.host
-                    .send(Address::Coordinator, Control::Acknowledge { attempt: self.attempt, checkpoint, snapshot });
+                let now = self.host.now();
+                let figures = SubtaskFigures { asynchronous: now.since(cut), ..figures };
+                self.watch.acknowledged(now, checkpoint);
+                let attempt = self.attempt;
+                self.host.send(Address::Coordinator, Control::Acknowledge { attempt, checkpoint, snapshot, figures });
                 if is_active(Mutation::CommitBeforeCompletion) {
                     self.send_commits(task)?;
                 }

@@ -1,8 +1,10 @@
 //! The driver of a subtask, whatever its head is: the mailbox first, then slices until there is nothing to do or the budget is spent.
 
+use std::sync::Arc;
 use std::task::Context;
 
 use crate::drive::control::{Control, Origin};
+use crate::drive::overview::SubtaskWatch;
 use crate::drive::subtask::SubtaskCore;
 use crate::ids::CheckpointId;
 use crate::ports::host::{Driver, Step};
@@ -63,6 +65,13 @@ pub struct SubtaskDriver<H> {
 impl<H: Head> SubtaskDriver<H> {
     pub(super) fn around(core: SubtaskCore, head: H) -> SubtaskDriver<H> {
         SubtaskDriver { core, head, ended: false }
+    }
+
+    /// The same driver, which writes down how far it is where others can see it.
+    #[must_use]
+    pub fn watched(mut self, watch: Arc<SubtaskWatch>) -> SubtaskDriver<H> {
+        self.core.watch = watch;
+        self
     }
 
     fn try_step(&mut self, context: &mut Context<'_>) -> Result<Step, Failure> {
@@ -139,6 +148,7 @@ impl<H: Head> Driver for SubtaskDriver<H> {
         if self.ended {
             return Step::Finished;
         }
+        self.core.watch.step_begins(self.core.host.now());
         let step = match self.try_step(context) {
             Ok(step) => step,
             Err(failure) => {
@@ -151,6 +161,7 @@ impl<H: Head> Driver for SubtaskDriver<H> {
                 Step::Finished
             }
         };
+        self.core.watch.step_ends(self.core.outputs.held_up());
         if step == Step::Finished {
             self.ended = true;
             self.head.end();

@@ -1,5 +1,6 @@
 //! A task whose calls are watched: around every call of user code stands which one it is, for whoever wants to know why it does not return.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -7,6 +8,7 @@ use crate::drive::outputs::Outputs;
 use crate::ids::CheckpointId;
 use crate::payload::{Batch, Payload};
 use crate::ports::calls::{Call, CallWatch};
+use crate::ports::host::Host;
 use crate::ports::source::ReaderEvent;
 use crate::ports::task::{CommitRequest, Cut, Failure, OperatorTask, SourceStep, SourceTask, Task, TaskSnapshot};
 use crate::protocol::align::Channel;
@@ -14,19 +16,25 @@ use crate::protocol::align::Channel;
 /// A task with its watch.
 pub(super) struct Watched<T: ?Sized> {
     watch: Arc<CallWatch>,
+    /// For its clock.
+    host: Rc<dyn Host>,
     task: Box<T>,
 }
 
 impl<T: ?Sized> Watched<T> {
-    pub(super) fn new(watch: Arc<CallWatch>, task: Box<T>) -> Watched<T> {
-        Watched { watch, task }
+    pub(super) fn new(watch: Arc<CallWatch>, host: Rc<dyn Host>, task: Box<T>) -> Watched<T> {
+        Watched { watch, host, task }
     }
 
     /// A panic leaves the call noted: it is where the task ended.
     fn call<R>(&mut self, call: Call, body: impl FnOnce(&mut T) -> R) -> R {
         self.watch.begin(call);
         let answer = body(&mut self.task);
-        self.watch.end();
+        match call {
+            // Between every two slices, and as a rule over at once: no clock for them. What one takes counts to the call behind it.
+            Call::Ready | Call::Splits => self.watch.end(),
+            _ => self.watch.end_at(self.host.now()),
+        }
         answer
     }
 }
@@ -37,7 +45,9 @@ impl<T: ?Sized + Task> Task for Watched<T> {
     }
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.call(Call::Ready, |task| task.poll_ready(context))
+        let ready = self.call(Call::Ready, |task| task.poll_ready(context));
+        self.watch.set_refuses(ready.is_pending());
+        ready
     }
 
     fn flush(&mut self, outputs: &mut Outputs) {

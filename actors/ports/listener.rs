@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{CheckpointId, RegionId, RunNumber, SubtaskId, WallTime};
+use crate::ports::history::CheckpointRecord;
 use crate::ports::store::CheckpointKind;
 use crate::ports::task::Failure;
 use crate::protocol::coordinator::{FailureReason, StatisticsSnapshot};
@@ -17,6 +18,11 @@ pub trait Listener: Send + Sync {
     /// What is known of the checkpoints has changed. Not for every change: what changed in one go is told at once.
     fn statistics(&self, statistics: &Arc<StatisticsSnapshot>) {
         let _ = statistics;
+    }
+
+    /// A checkpoint was completed or aborted: what it says of itself. Before the event that says so.
+    fn recorded(&self, record: &Arc<CheckpointRecord>) {
+        let _ = record;
     }
 }
 
@@ -71,6 +77,15 @@ pub enum JobEvent {
         checkpoint: CheckpointId,
         /// Why.
         reason: FailureReason,
+        /// What was in the way, in words: who had not acknowledged and what that subtask was doing, or who declined and what it said.
+        story: String,
+    },
+    /// A checkpoint is under way for as long as the options say that is worth a word.
+    TakesLong {
+        /// Which.
+        checkpoint: CheckpointId,
+        /// What it waits for, in one sentence.
+        story: String,
     },
     /// The job has ended, what completed checkpoints owe is committed, and from here on all of them are deleted: the next start begins anew.
     DeletingCheckpoints,

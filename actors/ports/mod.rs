@@ -7,6 +7,7 @@ pub mod calls;
 pub mod catalogue;
 pub mod fence;
 pub mod files;
+pub mod history;
 pub mod host;
 pub mod listener;
 pub mod local;

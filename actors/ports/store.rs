@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{CheckpointId, OperatorUid, RunNumber, SubtaskId, WallTime};
 use crate::ports::fence::Fence;
+use crate::ports::history::CheckpointRecord;
 
 mod byte_string;
 mod error;
@@ -105,14 +106,26 @@ impl SubtaskSnapshot {
     /// The length of all pieces in bytes, wherever they are.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let in_flight = self.in_flight.as_ref().map_or(0, |in_flight| in_flight.content.bytes());
-        self.operators.iter().map(OperatorSnapshot::bytes).sum::<u64>() + in_flight
+        self.operators.iter().map(OperatorSnapshot::bytes).sum::<u64>() + self.in_flight_bytes()
     }
 
-    /// As [`OperatorSnapshot::added_bytes`], over all operators.
+    /// As [`OperatorSnapshot::written_bytes`], over all operators, and of what was in flight, which is never taken over.
     #[must_use]
-    pub fn added_bytes(&self, checkpoint: CheckpointId) -> u64 {
-        self.operators.iter().map(|operator| operator.added_bytes(checkpoint)).sum()
+    pub fn written_bytes(&self, checkpoint: CheckpointId) -> u64 {
+        let operators = self.operators.iter().map(|operator| operator.written_bytes(checkpoint));
+        operators.sum::<u64>() + self.in_flight_bytes()
+    }
+
+    /// The length of the records in flight in bytes.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.in_flight.as_ref().map_or(0, |in_flight| in_flight.content.bytes())
+    }
+
+    /// How many records were in flight.
+    #[must_use]
+    pub fn in_flight_records(&self) -> u64 {
+        self.in_flight.as_ref().map_or(0, |in_flight| in_flight.records)
     }
 }
 
@@ -137,22 +150,14 @@ impl OperatorSnapshot {
         self.pieces.iter().map(|piece| piece.content.bytes()).sum()
     }
 
-    /// The length in bytes of the pieces that were written for `checkpoint`: without those that an incremental checkpoint takes over from earlier ones. What
-    /// folding writes beside the checkpoints counts for none of them.
+    /// How many bytes had to be written for `checkpoint`: its own blobs, and everything that stands in the manifest, which is written anew each time. Not the blobs
+    /// that an incremental checkpoint takes over from earlier ones, nor those that folding made of them in the background, which bear the numbers of earlier ones too.
     #[must_use]
-    pub fn added_bytes(&self, checkpoint: CheckpointId) -> u64 {
-        let lengths = self.pieces.iter().filter_map(|piece| {
-            let (length, written_for) = match &piece.content {
-                PieceContent::Inline(bytes) => {
-                    (bytes.len() as u64, parse_increment(&piece.name).map(|parsed| parsed.1))
-                }
-                PieceContent::Blob(handle) => {
-                    (handle.length, parse_blob_name(&handle.name).map(|parts| parts.checkpoint))
-                }
-            };
-            written_for.is_none_or(|written_for| written_for == checkpoint).then_some(length)
-        });
-        lengths.sum()
+    pub fn written_bytes(&self, checkpoint: CheckpointId) -> u64 {
+        let taken_over =
+            |handle: &BlobHandle| parse_blob_name(&handle.name).is_some_and(|parts| parts.checkpoint != checkpoint);
+        let written = self.pieces.iter().filter(|piece| !piece.content.blob().is_some_and(taken_over));
+        written.map(|piece| piece.content.bytes()).sum()
     }
 
     /// A piece and the increments over it, in the order in which they are to be read. Empty if there is no such piece.
@@ -434,6 +439,21 @@ pub trait CheckpointStore: Send + Sync + 'static {
 
     /// Pieces shorter than this, in bytes, are to be put into the manifest itself.
     fn inline_limit(&self) -> usize;
+
+    /// Whether [`remember`](CheckpointStore::remember) keeps anything.
+    fn remembers(&self) -> bool {
+        false
+    }
+
+    /// Keeps the record of a checkpoint that ended, and as many of the latest as `limit` says. As well as it can: a history may have gaps.
+    fn remember(&self, record: &CheckpointRecord, limit: usize) {
+        let _ = (record, limit);
+    }
+
+    /// The records that are kept, oldest first.
+    fn remembered(&self) -> Vec<CheckpointRecord> {
+        Vec::new()
+    }
 
     /// How long chains of increments may become; `None` where every checkpoint is to be self-contained.
     fn chains(&self) -> Option<ChainLimits> {

@@ -16,4 +16,5 @@ pub mod mutation;
 pub mod notices;
 pub mod placement;
 pub mod slice_size;
+pub mod story;
 pub mod supervise;

@@ -81,6 +81,11 @@ impl Cell {
         }
     }
 
+    /// The moment of the clock that all actors go by.
+    pub(super) fn now(&self) -> Moment {
+        Moment(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
     /// With somebody behind the door for faults.
     #[cfg(feature = "fault-injection")]
     pub(super) fn with_door(self, door: Option<Door>) -> Cell {
@@ -262,7 +267,7 @@ impl ActixHost {
 
 impl Host for ActixHost {
     fn now(&self) -> Moment {
-        Moment(u64::try_from(self.cell.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        self.cell.now()
     }
 
     fn wall(&self) -> WallTime {

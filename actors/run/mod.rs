@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 
 use crate::drive::control::Control;
 use crate::drive::supervisor::{SupervisorDriver, SupervisorSetup};
+use crate::ids::Moment;
 use crate::ports::host::{Address, Driver, DriverFactory, Host as _, Placement, Role};
 use crate::ports::listener::JobEvent;
 use crate::ports::task::Failure;
@@ -55,6 +56,12 @@ impl RunningJob {
     /// Sends a message to an actor of the job; dropped if the actor is gone.
     pub fn send(&self, to: Address, message: Control) {
         self.cell.send(to, message);
+    }
+
+    /// The moment of the clock that the job's actors go by.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.cell.now()
     }
 
     /// Whether the calling thread runs actors of the job, where waiting for it would never end. May wait for a quarter of a second to find out,

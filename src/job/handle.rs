@@ -6,13 +6,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use alluvium_actors::drive::control::{Control, Reply};
+use alluvium_actors::drive::overview::Overview;
 use alluvium_actors::ids::{CheckpointId, RegionId, RunNumber, WallTime};
+use alluvium_actors::ports::history::CheckpointRecord;
 use alluvium_actors::ports::host::Address;
 use alluvium_actors::ports::listener::JobEvent;
 use alluvium_actors::ports::store::CheckpointKind;
 use alluvium_actors::ports::task::Failure;
 use alluvium_actors::protocol::coordinator::{FailureReason, StatisticsSnapshot};
 use alluvium_actors::protocol::lifecycle::JobState;
+use alluvium_actors::protocol::story::Story;
 use alluvium_actors::run::{RunningJob, RunsHere};
 use futures::Stream;
 use futures::channel::{mpsc, oneshot};
@@ -25,6 +28,7 @@ use super::monitor::{Monitor, cause};
 pub struct JobHandle {
     pub(super) running: RunningJob,
     pub(super) monitor: Arc<Monitor>,
+    pub(super) overview: Arc<Overview>,
 }
 
 /// How a job is doing.
@@ -107,6 +111,8 @@ pub struct CheckpointFigures {
     pub acknowledged: usize,
     /// How it ended, if it has.
     pub result: Option<CheckpointResult>,
+    /// What it says of itself, in one sentence, if it has ended.
+    pub story: Option<String>,
 }
 
 /// How a checkpoint ended.
@@ -128,7 +134,7 @@ pub enum CheckpointResult {
 
 impl CheckpointFigures {
     pub(super) fn triggered(checkpoint: CheckpointId, kind: CheckpointKind) -> CheckpointFigures {
-        CheckpointFigures { checkpoint, kind, acknowledged: 0, result: None }
+        CheckpointFigures { checkpoint, kind, acknowledged: 0, result: None, story: None }
     }
 
     pub(super) fn complete(&mut self, duration: Duration, bytes: u64) {
@@ -239,6 +245,54 @@ impl JobHandle {
     #[must_use]
     pub fn checkpoint_statistics(&self) -> Arc<StatisticsSnapshot> {
         Arc::clone(&self.monitor.known().statistics)
+    }
+
+    /// The records of the last checkpoints that ended, completed or not, oldest first: how long they took and why, in one sentence, and the times and sizes of the subtasks that
+    /// acknowledged last. With a [`store`](crate::Options::store) those of earlier processes are among them. At most as many as
+    /// [`Options::recorded_checkpoints`](crate::Options::recorded_checkpoints) says.
+    ///
+    /// ```
+    /// use alluvium::connect::Generator;
+    /// use alluvium::{Job, Options};
+    ///
+    /// let job = Job::new("numbers");
+    /// job.source("numbers", Generator::bounded(1_000, |index| index)).for_each("nothing", |_| ());
+    /// let handle = job.build()?.start(&Options::default())?;
+    /// handle.wait_blocking()?;
+    /// for record in handle.checkpoint_history() {
+    ///     // checkpoint 1 took 1 ms: waited 612 µs for channel 0 of `nothing[0]` (from `numbers[0]`), behind 0 batches
+    ///     println!("{}", record.story);
+    ///     assert_eq!((record.failure.as_ref(), record.parts.len()), (None, record.subtasks));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn checkpoint_history(&self) -> Vec<Arc<CheckpointRecord>> {
+        self.monitor.known().history.iter().cloned().collect()
+    }
+
+    /// Why the oldest checkpoint that is under way is not complete yet: who has not acknowledged it, what that subtask waits for, and which operator is inside of which
+    /// call since when. None if no checkpoint is under way. Asks no actor, so it also answers while one hangs; from any thread.
+    ///
+    /// ```
+    /// use alluvium::connect::Generator;
+    /// use alluvium::{Job, Options};
+    ///
+    /// let job = Job::new("numbers");
+    /// job.source("numbers", Generator::bounded(1_000, |index| index)).for_each("nothing", |_| ());
+    /// let handle = job.build()?.start(&Options::default())?;
+    /// if let Some(story) = handle.explain_checkpoint() {
+    ///     // checkpoint 7 has been under way for 812 ms: 1 of 4 subtasks has not acknowledged; `join[0]` has waited 812 ms for
+    ///     // channel 3 (from `enrich[1]`), behind 41 batches; `join` has been inside a user call (records) for 790 ms
+    ///     println!("{story}");
+    /// }
+    /// handle.wait_blocking()?;
+    /// assert_eq!(handle.explain_checkpoint(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn explain_checkpoint(&self) -> Option<Story> {
+        self.overview.explain(self.running.now())
     }
 
     /// Every event from now on, in order. Ends when the job has ended.

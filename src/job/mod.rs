@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alluvium_actors::drive::overview::Overview;
 use alluvium_actors::drive::supervisor::SupervisorSetup;
 use alluvium_actors::ids::{RunNumber, WallTime};
 use alluvium_actors::ports::catalogue::Catalogue;
@@ -68,6 +69,11 @@ fn list(errors: &[OptionError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+/// The guide, so that its examples are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide/slow-checkpoints.md")]
+mod guide {}
+
 impl Graph {
     /// Starts the job: on threads of its own, or where [`Options::arbiters`] says. It resumes from the newest checkpoint in its store, if there is one.
     /// Opening the store blocks the caller, for up to a second if another process just let go of it.
@@ -81,9 +87,10 @@ impl Graph {
         let judge = drill::attach(options.faults.as_ref(), &self.plan())?;
         let store = self.open_store(options)?;
         let local = local_copies(self, options, store.hash_seed())?;
-        let monitor = Arc::new(Monitor::of(&self.plan()));
+        let monitor = Arc::new(Monitor::of(&self.plan(), options.records, store.remembered()));
         let feed = Feed { monitor: Arc::clone(&monitor), also: options.listener.clone() };
         let setup = supervisor_setup(self, options, Arc::new(store), local, Arc::new(feed));
+        let overview = Arc::clone(&setup.overview);
         let arbiters = options.placement();
         self.warn_of_fewer_workers(arbiters.workers());
         let told = Arc::clone(&monitor);
@@ -93,7 +100,7 @@ impl Graph {
         #[cfg(not(feature = "fault-injection"))]
         let running = run::start(setup, &arbiters, on_end);
         let running = running.map_err(|error| StartError::Threads(error.to_string()))?;
-        Ok(JobHandle { running, monitor })
+        Ok(JobHandle { running, monitor, overview })
     }
 
     /// Everything that is wrong with the options, alone and together with the graph.
@@ -243,6 +250,7 @@ fn supervisor_setup(
         read_prepared: Arc::new(move |snapshot| read_prepared(&for_reading, snapshot)),
         check_fit: Arc::new(fit::check_fit),
         cancellation_timeout: options.cancellation_timeout,
+        overview: Arc::new(Overview::of(graph.plan())),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use alluvium_actors::ids::CheckpointId;
 use alluvium_actors::plan::Plan;
 use alluvium_actors::ports::blocking::panic_text;
+use alluvium_actors::ports::history::CheckpointRecord;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::ports::task::Failure;
 use alluvium_actors::protocol::coordinator::StatisticsSnapshot;
@@ -30,6 +31,9 @@ pub(super) struct Known {
     pub(super) status: JobStatus,
     pub(super) checkpoints: VecDeque<CheckpointFigures>,
     pub(super) statistics: Arc<StatisticsSnapshot>,
+    /// The checkpoints that ended, of earlier processes too, oldest first; at most `records`.
+    pub(super) history: VecDeque<Arc<CheckpointRecord>>,
+    records: usize,
     subscribers: Vec<mpsc::UnboundedSender<JobEvent>>,
     waiting: Vec<oneshot::Sender<()>>,
     /// The job's threads have ended: its store is free again.
@@ -39,8 +43,8 @@ pub(super) struct Known {
 }
 
 impl Monitor {
-    /// Knows the regions of the plan, and nothing else yet.
-    pub(super) fn of(plan: &Plan) -> Monitor {
+    /// Knows the regions of the plan and the history of earlier processes, and nothing else yet.
+    pub(super) fn of(plan: &Plan, records: usize, earlier: Vec<CheckpointRecord>) -> Monitor {
         let regions = Regions::of_plan(plan);
         let status = |region| RegionStatus {
             region,
@@ -49,7 +53,12 @@ impl Monitor {
             restarting: false,
         };
         let monitor = Monitor::default();
-        monitor.known().status.regions = regions.all().into_iter().map(status).collect();
+        let mut known = monitor.known();
+        known.status.regions = regions.all().into_iter().map(status).collect();
+        known.records = records;
+        let surplus = earlier.len().saturating_sub(records);
+        known.history = earlier.into_iter().skip(surplus).map(Arc::new).collect();
+        drop(known);
         monitor
     }
 
@@ -152,7 +161,7 @@ impl Known {
                     figures.complete(*duration, *bytes);
                 }
             }
-            JobEvent::Aborted { checkpoint, reason } => {
+            JobEvent::Aborted { checkpoint, reason, .. } => {
                 status.checkpoints_aborted += 1;
                 if let Some(figures) = self.figures(*checkpoint) {
                     figures.abort(*reason);
@@ -169,6 +178,16 @@ impl Known {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn record(&mut self, record: &Arc<CheckpointRecord>) {
+        if let Some(figures) = self.figures(record.checkpoint) {
+            figures.story = Some(record.story.clone());
+        }
+        self.history.push_back(Arc::clone(record));
+        while self.history.len() > self.records {
+            self.history.pop_front();
         }
     }
 
@@ -210,6 +229,18 @@ impl Listener for Feed {
         }
         self.monitor.known().statistics = Arc::clone(statistics);
     }
+
+    fn recorded(&self, record: &Arc<CheckpointRecord>) {
+        tracing::debug!(story = record.story, "checkpoint");
+        if let Some(also) = &self.also {
+            let heard = catch_unwind(AssertUnwindSafe(|| also.recorded(record)));
+            if let Err(panic) = heard {
+                tracing::error!(text = panic_text(panic.as_ref()), "the job's listener panicked");
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+            }
+        }
+        self.monitor.known().record(record);
+    }
 }
 
 fn trace(event: &JobEvent) {
@@ -219,7 +250,10 @@ fn trace(event: &JobEvent) {
         JobEvent::Completed { checkpoint, duration, bytes, .. } => {
             tracing::debug!(%checkpoint, ?duration, bytes, "checkpoint complete");
         }
-        JobEvent::Aborted { checkpoint, reason } => tracing::warn!(%checkpoint, %reason, "checkpoint aborted"),
+        JobEvent::Aborted { checkpoint, reason, story } => {
+            tracing::warn!(%checkpoint, %reason, story, "checkpoint aborted");
+        }
+        JobEvent::TakesLong { checkpoint, story } => tracing::warn!(%checkpoint, story, "checkpoint takes long"),
         JobEvent::Failed(failure) => tracing::error!(%failure, "job failed"),
         JobEvent::ArbiterStopped => tracing::warn!("an arbiter that the job runs on was stopped"),
         JobEvent::Restarting { delay, restart, operators, .. } => {

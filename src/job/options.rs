@@ -24,6 +24,12 @@ mod local_recovery;
 pub use check::{GREATEST_AMPLIFICATION, OptionError, SHORTEST_INTERVAL};
 pub use local_recovery::LocalRecovery;
 
+/// Of how many checkpoints a record is kept if nothing is said.
+const RECORDS: usize = 100;
+
+/// After what time a word is said of a checkpoint if nothing else is asked for.
+const SLOW_AFTER: Duration = Duration::from_secs(30);
+
 /// How a job is run. Everything has a default; [`Graph::start`](crate::Graph::start) checks all of it at once.
 ///
 /// ```
@@ -50,6 +56,8 @@ pub struct Options {
     pub(super) tolerable_failures: Option<u32>,
     pub(super) continue_on_errors: bool,
     pub(super) history: usize,
+    pub(super) records: usize,
+    pub(super) slow_after: Option<Duration>,
     pub(super) restart: Option<RestartStrategy>,
     pub(super) failover: FailoverStrategy,
     pub(super) workers: Option<usize>,
@@ -88,6 +96,8 @@ impl Default for Options {
             tolerable_failures: None,
             continue_on_errors: false,
             history: settings.history,
+            records: RECORDS,
+            slow_after: Some(SLOW_AFTER),
             restart: None,
             failover: FailoverStrategy::default(),
             workers: None,
@@ -271,6 +281,38 @@ impl Options {
     #[must_use]
     pub fn checkpoint_history(mut self, checkpoints: usize) -> Options {
         self.history = checkpoints;
+        self
+    }
+
+    /// Keeps a record of so many checkpoints that ended, completed or not, for [`JobHandle::checkpoint_history`](crate::JobHandle::checkpoint_history); 100 if not given, none with 0.
+    /// With a [`store`](Options::store) they survive the process. They lie in its catalogue, beside everything that counts: losing them loses history
+    /// only.
+    ///
+    /// ```
+    /// use alluvium::Options;
+    ///
+    /// let options = Options::default().store("state").recorded_checkpoints(1_000);
+    /// assert!(options.check().is_ok());
+    /// ```
+    #[must_use]
+    pub fn recorded_checkpoints(mut self, checkpoints: usize) -> Options {
+        self.records = checkpoints;
+        self
+    }
+
+    /// Tells why, by `tracing` and as [`JobEvent::TakesLong`](crate::JobEvent::TakesLong), when a checkpoint has been under way for so long: who has not acknowledged it, and
+    /// what that subtask waits for or is doing. After 30 s if not given. Zero never tells. A checkpoint that expires says so in any case.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use alluvium::Options;
+    ///
+    /// let options = Options::default().warn_of_slow_checkpoints(Duration::from_secs(2));
+    /// assert!(options.check().is_ok());
+    /// ```
+    #[must_use]
+    pub fn warn_of_slow_checkpoints(mut self, after: Duration) -> Options {
+        self.slow_after = (!after.is_zero()).then_some(after);
         self
     }
 
@@ -483,6 +525,8 @@ impl Options {
             maximum_queued_requests: NonZeroUsize::new(self.maximum_queued_requests).unwrap_or(NonZeroUsize::MIN),
             tolerable_failures: self.tolerance(),
             history: self.history,
+            records: self.records,
+            slow_after: self.slow_after,
             ..Settings::default()
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The chain itself decides nothing: it asks its members one after the other and remembers who has answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::task::{Context, Poll};
 
 use alluvium_actors::drive::outputs::Outputs;
@@ -28,6 +28,8 @@ pub(crate) struct Chain<H> {
     snapshots: BTreeMap<CheckpointId, Parts>,
     /// What the restored checkpoint had in flight in front of the chain.
     in_flight: RestoredInFlight,
+    /// The channels of which a captured batch was read back.
+    read_back: BTreeSet<Channel>,
     /// Whether a sink waits for a commit to return.
     open_commits: bool,
     task: TaskContext,
@@ -66,6 +68,7 @@ impl<H: Member> Chain<H> {
             restored: vec![false; members],
             snapshots: BTreeMap::new(),
             in_flight: RestoredInFlight::new(),
+            read_back: BTreeSet::new(),
             open_commits: false,
             task,
         }
@@ -305,6 +308,11 @@ impl<H: Head> OperatorTask for Chain<H> {
     fn begin_capture(&mut self, checkpoint: CheckpointId, working: Option<Channel>) -> Result<(), Failure> {
         let operator = self.places.current();
         let rest = self.head.rest();
+        if let (Some(channel), Some(rest)) = (working, rest)
+            && self.read_back.insert(channel)
+        {
+            read_back(&self.head, &self.task, channel, rest, operator)?;
+        }
         let writing = InFlightWriting::begin(checkpoint, &self.task, &self.in_flight, rest, working, operator)?;
         if let Some(parts) = self.snapshots.get_mut(&checkpoint) {
             parts.in_flight = InFlightPart::Open(Box::new(writing));
@@ -313,6 +321,9 @@ impl<H: Head> OperatorTask for Chain<H> {
     }
 
     fn capture(&mut self, checkpoint: CheckpointId, channel: Channel, batch: &dyn Batch) -> Result<(), Failure> {
+        if self.read_back.insert(channel) {
+            read_back(&self.head, &self.task, channel, batch, self.places.current())?;
+        }
         match self.writing(checkpoint) {
             Some((writing, operator)) => writing.capture(channel, batch, &operator),
             None => Ok(()),
@@ -323,5 +334,29 @@ impl<H: Head> OperatorTask for Chain<H> {
         if let Some((writing, _)) = self.writing(checkpoint) {
             writing.end();
         }
+    }
+}
+
+/// Looks whether records come back from what they were encoded to, for the first batch of each channel that is captured: a type whose `Deserialize` does not read what its
+/// `Serialize` writes would make a checkpoint that cannot be restored, and nobody would know before it is needed.
+fn read_back<H: Head>(
+    head: &H,
+    task: &TaskContext,
+    channel: Channel,
+    batch: &dyn Batch,
+    operator: &str,
+) -> Result<(), Failure> {
+    let Some(input) = task.inputs.get(channel.0 as usize) else { return Ok(()) };
+    let mut bytes = Vec::with_capacity(batch.byte_size());
+    batch.encode(&mut bytes).map_err(|error| Failure::unrecoverable(operator, error))?;
+    match head.decode(input.input as usize, &bytes) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::unrecoverable(
+            operator,
+            format!(
+                "records on the way to it cannot be captured, because they do not read what they write: {error}; \
+                 let `Deserialize` of the type accept what its `Serialize` gives, or do without `Options::unaligned`"
+            ),
+        )),
     }
 }

@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     State = 4,
     Summary = 5,
     Archive = 6,
+    Record = 20,
 }
 
 impl Kind {
@@ -37,6 +38,7 @@ impl Kind {
             Kind::State => "state blob",
             Kind::Summary => "summary of a checkpoint",
             Kind::Archive => "archived checkpoint",
+            Kind::Record => "record of a checkpoint",
         }
     }
 }

@@ -7,6 +7,7 @@ mod archive;
 mod blob;
 mod collect;
 mod envelope;
+mod history;
 mod index;
 mod names;
 mod objects;

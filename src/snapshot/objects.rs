@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use alluvium_actors::ids::{CheckpointId, RunNumber};
+use alluvium_actors::ports::history::CheckpointRecord;
 use alluvium_actors::ports::store::{BlobHandle, CheckpointSummary, Manifest, RunRecord, StoreError, parse_increment};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -127,6 +128,15 @@ pub(crate) fn encode_reservation() -> Vec<u8> {
 
 pub(crate) fn encode_summary(summary: &CheckpointSummary) -> Result<Vec<u8>, StoreError> {
     encode(Kind::Summary, summary)
+}
+
+pub(crate) fn encode_record(record: &CheckpointRecord) -> Result<Vec<u8>, StoreError> {
+    encode(Kind::Record, record)
+}
+
+/// A record from the catalogue; `None` if there is anything wrong with it.
+pub(crate) fn decode_record(bytes: &[u8]) -> Option<CheckpointRecord> {
+    decode(Kind::Record, bytes, "the catalogue").ok()
 }
 
 /// A summary from the catalogue; `None` if there is anything wrong with it.

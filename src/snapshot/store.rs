@@ -8,6 +8,7 @@ use alluvium_actors::ids::{CheckpointId, RunNumber, WallTime};
 use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::fence::Fence;
 use alluvium_actors::ports::files::Files;
+use alluvium_actors::ports::history::CheckpointRecord;
 use alluvium_actors::ports::store::{
     BlobHandle, BlobWriter, ChainLimits, CheckpointStore, CheckpointSummary, Manifest, PublishOutcome, RunRecord,
     StoreError,
@@ -15,6 +16,7 @@ use alluvium_actors::ports::store::{
 use alluvium_actors::protocol::mutation::{Mutation, is_active};
 
 use super::envelope::damaged;
+use super::history::History;
 use super::index::{self, Index};
 use super::options::{LARGEST_INLINE_LIMIT, StoreOptions};
 use super::recovery::Listing;
@@ -45,6 +47,7 @@ struct Current {
 pub struct Store {
     // Before the storage, whose lock guards the catalogue's directory too: fields are dropped in this order.
     pub(super) index: Index,
+    history: History,
     pub(super) storage: Arc<dyn CheckpointStorage>,
     pub(super) options: StoreOptions,
     hash_seed: u64,
@@ -71,7 +74,8 @@ impl Store {
             return Err(StoreError::Refused { reason });
         }
         let mut store = Store {
-            index: Index::new(catalogue),
+            index: Index::new(catalogue.clone()),
+            history: History::new(catalogue),
             hash_seed: options.new_hash_seed,
             storage,
             options,
@@ -417,12 +421,25 @@ impl CheckpointStore for Store {
         for found in listing.manifests.keys() {
             self.delete_found(fence, *found)?;
         }
+        self.history.clear();
         let listing = Listing { manifests: BTreeMap::new(), ..listing };
         self.collect(fence, &record, &listing)
     }
 
     fn inline_limit(&self) -> usize {
         self.options.inline_limit
+    }
+
+    fn remembers(&self) -> bool {
+        self.history.is_kept()
+    }
+
+    fn remember(&self, record: &CheckpointRecord, limit: usize) {
+        self.history.add(record, limit);
+    }
+
+    fn remembered(&self) -> Vec<CheckpointRecord> {
+        self.history.all()
     }
 
     fn chains(&self) -> Option<ChainLimits> {

@@ -37,6 +37,7 @@ use alluvium_actors::drive::supervisor::SupervisorSetup;
 use alluvium_actors::ids::{CheckpointId, Moment};
 use alluvium_actors::ports::blocking::panic_text;
 use alluvium_actors::ports::catalogue::Catalogue;
+use alluvium_actors::ports::history::CheckpointRecord;
 use alluvium_actors::ports::host::Address;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::coordinator::StatisticsSnapshot;
@@ -200,6 +201,11 @@ impl Listener for Both {
 
     fn statistics(&self, statistics: &Arc<StatisticsSnapshot>) {
         self.second.statistics(statistics);
+    }
+
+    fn recorded(&self, record: &Arc<CheckpointRecord>) {
+        self.first.recorded(record);
+        self.second.recorded(record);
     }
 }
 

@@ -10,6 +10,7 @@ use alluvium::snapshot::{Store, StoreOptions};
 use alluvium::storage::{MemoryStorage, SystemFiles};
 use alluvium_actors::drive::control::{Control, Reply, Resume, ResumedRegion};
 use alluvium_actors::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
+use alluvium_actors::drive::overview::Overview;
 use alluvium_actors::ids::{Attempt, CheckpointId, NodeId, OperatorUid, RegionId, RunNumber, SubtaskId, WallTime};
 use alluvium_actors::plan::{Node, Plan, SourcePlan};
 use alluvium_actors::ports::fence::{Fence, FenceSource};
@@ -20,7 +21,7 @@ use alluvium_actors::ports::store::{
     CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot, Piece, PieceContent, RunRecord, SubtaskSnapshot,
 };
 use alluvium_actors::ports::task::{Failure, TaskFactory};
-use alluvium_actors::protocol::coordinator::{DeclineReason, FailureReason, Settings};
+use alluvium_actors::protocol::coordinator::{DeclineReason, FailureReason, Settings, SubtaskFigures};
 
 use crate::host::Recorder;
 use crate::rig::ATTEMPT;
@@ -180,7 +181,7 @@ pub(crate) fn deployed(concurrent: usize, restored: Option<Manifest>) -> Rig {
     let run = store.begin_run(&fence, None, WallTime(0)).unwrap();
     let (host, reasons) = (Rc::new(Recorder::default()), Arc::new(Reasons::default()));
     let setup = CoordinatorSetup {
-        plan,
+        plan: Arc::clone(&plan),
         settings: Settings {
             maximum_concurrent: concurrent.try_into().unwrap(),
             timeout: Duration::from_secs(600),
@@ -189,6 +190,7 @@ pub(crate) fn deployed(concurrent: usize, restored: Option<Manifest>) -> Rig {
         store: store.clone(),
         files: Arc::new(SystemFiles::new()),
         listener: reasons.clone(),
+        overview: Arc::new(Overview::of(plan)),
     };
     let mut rig = Rig { driver: CoordinatorDriver::new(host.clone(), setup), host, enumerator, reasons, store };
     let restored = restored.map(Arc::new);
@@ -227,7 +229,8 @@ impl Rig {
     fn acknowledge(&mut self, checkpoint: u64, reader: u32) {
         let subtask = SubtaskId::new(0, reader);
         let snapshot = Box::new(SubtaskSnapshot { subtask, finished: false, operators: Vec::new(), in_flight: None });
-        self.tell(Control::Acknowledge { attempt: ATTEMPT, checkpoint: CheckpointId(checkpoint), snapshot });
+        let (checkpoint, figures) = (CheckpointId(checkpoint), SubtaskFigures::default());
+        self.tell(Control::Acknowledge { attempt: ATTEMPT, checkpoint, snapshot, figures });
     }
 
     fn decline(&mut self, checkpoint: u64, reason: DeclineReason) {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::time::Duration;
 
 use alluvium_actors::drive::control::Control;
 use alluvium_actors::ids::{Moment, WallTime};
@@ -24,6 +25,11 @@ impl Blocking for AtOnce {
 }
 
 impl Recorder {
+    /// Lets time pass.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.now.set(self.now.get() + time.as_nanos() as u64);
+    }
+
     /// Everything that was sent since the last call.
     pub(crate) fn take_sent(&self) -> Vec<(Address, Control)> {
         self.sent.take()

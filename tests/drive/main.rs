@@ -4,6 +4,7 @@
 mod assignments;
 mod chain;
 mod declines;
+mod figures;
 mod finished;
 mod host;
 mod modes;

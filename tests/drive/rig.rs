@@ -1,13 +1,16 @@
 //! One subtask with its edges, its chain and the host that records.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use alluvium_actors::drive::control::Control;
 use alluvium_actors::drive::edge::{Barrier, EdgeReceiver, EdgeSender, Frame, edge};
 use alluvium_actors::drive::gate::Gate;
 use alluvium_actors::drive::operator::OperatorDriver;
 use alluvium_actors::drive::outputs::{OutputChannel, Outputs};
+use alluvium_actors::drive::overview::SubtaskWatch;
 use alluvium_actors::drive::source::SourceDriver;
 use alluvium_actors::drive::subtask::Restored;
 use alluvium_actors::ids::{Attempt, CheckpointId, Moment, SubtaskId};
@@ -16,6 +19,7 @@ use alluvium_actors::ports::host::{Address, Driver, Host, Step};
 use alluvium_actors::ports::store::CheckpointKind;
 use alluvium_actors::ports::task::Severity;
 use alluvium_actors::protocol::align::{Alignment, CheckpointMode};
+use alluvium_actors::protocol::coordinator::SubtaskFigures;
 
 use crate::chain::{Chain, Number, Script};
 use crate::host::Recorder;
@@ -29,6 +33,12 @@ pub(crate) struct Rig {
     fences: FenceSource,
     inputs: Vec<EdgeSender>,
     output: EdgeReceiver,
+    pub(crate) watch: Arc<SubtaskWatch>,
+}
+
+/// Who sends into a channel.
+pub(crate) fn producer(channel: u32) -> SubtaskId {
+    SubtaskId::new(0, channel)
 }
 
 pub(crate) fn barrier(checkpoint: u64) -> Barrier {
@@ -56,12 +66,17 @@ pub(crate) fn operator(mode: CheckpointMode, channels: u32) -> Rig {
 pub(crate) fn restored_operator(mode: CheckpointMode, channels: u32, restored: Restored) -> Rig {
     let edges: Vec<_> = (0..channels).map(|_| edge(8)).collect();
     let (inputs, receivers): (Vec<_>, Vec<_>) = edges.into_iter().unzip();
+    let probes = receivers.iter().enumerate().map(|(channel, edge)| (producer(channel as u32), edge.probe()));
+    let watch = Arc::new(SubtaskWatch::new(Arc::default(), probes.collect()));
     let gate = Gate::new(receivers.into_iter().map(|receiver| (0, receiver)).collect());
-    Rig::around(inputs, |host, fence, chain, outputs| {
+    let watched = Arc::clone(&watch);
+    let rig = Rig::around(inputs, |host, fence, chain, outputs| {
         let alignment = Alignment::new(mode, channels);
         let (id, name) = (SubtaskId::new(1, 0), "counts[0]".to_owned());
-        Box::new(OperatorDriver::new(host, id, ATTEMPT, fence, name, chain, gate, outputs, alignment, restored))
-    })
+        let driver = OperatorDriver::new(host, id, ATTEMPT, fence, name, chain, gate, outputs, alignment, restored);
+        Box::new(driver.watched(watched))
+    });
+    Rig { watch, ..rig }
 }
 
 /// A source that waits for its start.
@@ -83,7 +98,7 @@ impl Rig {
         let outputs = Outputs::new(vec![vec![OutputChannel { edge: sender, consumer, consumer_channel: 0 }]]);
         let (host, chain, fences) = (Rc::new(Recorder::default()), Script::default(), FenceSource::new());
         let driver = build(host.clone(), fences.advance(), Box::new(Chain(chain.clone())), outputs);
-        let mut rig = Rig { driver, host, chain, fences, inputs, output };
+        let mut rig = Rig { driver, host, chain, fences, inputs, output, watch: Arc::default() };
         rig.run();
         rig.sent();
         rig
@@ -123,8 +138,9 @@ impl Rig {
         self.run()
     }
 
-    /// Puts frames into a channel: `5` is a record, `B1` a barrier, `U1` one that overtakes, `X1` a cancel marker, `end` the end of data, `close` that of the channel.
-    pub(crate) fn put(&mut self, channel: usize, frames: &str) {
+    /// Puts frames into a channel, and lets nobody look: `5` is a record, `B1` a barrier, `U1` one that overtakes, `X1` a cancel marker, `end` the end of data,
+    /// `close` that of the channel.
+    pub(crate) fn put(&self, channel: usize, frames: &str) {
         for word in frames.split_whitespace() {
             let id = |digits: &str| digits.parse::<u64>().unwrap();
             let frame = match word {
@@ -137,6 +153,21 @@ impl Rig {
             };
             self.inputs[channel].force_send(frame);
         }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.host.pass(time);
+    }
+
+    /// What the acknowledgements since the last call carried.
+    pub(crate) fn figures(&self) -> Vec<SubtaskFigures> {
+        let sent = self.host.take_sent().into_iter();
+        sent.filter_map(|(_, message)| match message {
+            Control::Acknowledge { figures, .. } => Some(figures),
+            _ => None,
+        })
+        .collect()
     }
 
     pub(crate) fn put_barrier(&mut self, channel: usize, barrier: Barrier) {

@@ -5,6 +5,7 @@
 mod billing;
 mod checkers;
 mod cut;
+mod explained;
 mod exploring;
 mod guide;
 mod job_test;

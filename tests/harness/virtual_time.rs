@@ -19,7 +19,7 @@ struct GivenUp(Mutex<Vec<(CheckpointId, String)>>);
 
 impl Listener for GivenUp {
     fn event(&self, event: JobEvent) {
-        if let JobEvent::Aborted { checkpoint, reason } = event {
+        if let JobEvent::Aborted { checkpoint, reason, .. } = event {
             self.0.lock().unwrap().push((checkpoint, reason.to_string()));
         }
     }

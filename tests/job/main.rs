@@ -3,10 +3,12 @@
 mod buffer_timeout;
 mod embedded;
 mod endings;
+mod explained;
 mod externalized;
 mod handle;
 mod local_recovery;
 mod nodes;
+mod overtaking;
 mod push;
 mod refusals;
 mod regions;

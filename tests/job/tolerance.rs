@@ -181,8 +181,16 @@ fn what_failed_and_what_completed_is_told_to_the_listener() {
     let handle = numbers(&place.path().join("output"), RATE).start(&options).unwrap();
     handle.wait_blocking().unwrap();
     let (events, statistics) = &*told.0.lock().unwrap();
-    let reason = FailureReason::IoException;
-    assert!(events.contains(&JobEvent::Aborted { checkpoint: CheckpointId(1), reason }));
+    let aborted = |event: &JobEvent| match event {
+        JobEvent::Aborted { checkpoint: CheckpointId(1), reason, story } => Some((*reason, story.clone())),
+        _ => None,
+    };
+    let (reason, story) = events.iter().find_map(aborted).expect("the first one fails");
+    assert_eq!(reason, FailureReason::IoException);
+    assert!(
+        story.contains("[0]` said: ") && story.contains("no space is left to write "),
+        "it names who declined: {story}"
+    );
     let completed = events.iter().filter(|event| matches!(event, JobEvent::Completed { .. })).count() as u64;
     assert_eq!(statistics.counts.completed, completed);
     assert_eq!(*statistics, handle.checkpoint_statistics(), "the handle shows what the listener was told last");

@@ -271,7 +271,7 @@ impl World {
                 Effect::ReserveIds { token: _, up_to } => {
                     self.require(false, || format!("ids up to {up_to} are asked for, 100 are reserved"));
                 }
-                Effect::NotTriggered { kind: _, reason: _ } => {}
+                Effect::NotTriggered { kind: _, reason: _ } | Effect::TakesLong { checkpoint: _ } => {}
                 Effect::SourcesGoOn { attempt: _, checkpoint } => {
                     self.require(false, || format!("nobody asked for a stop, {checkpoint} was none"));
                 }

@@ -152,7 +152,7 @@ impl Desk {
             subtask,
             checkpoint: id(checkpoint),
             finished,
-            figures: SubtaskFigures { bytes: 100 },
+            figures: SubtaskFigures { bytes: 100, written_bytes: 100, ..SubtaskFigures::default() },
         })
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use alluvium_actors::ids::{Attempt, CheckpointId, Moment, NodeId};
 use alluvium_actors::protocol::coordinator::CheckpointKind::Manual;
 use alluvium_actors::protocol::coordinator::{
-    CheckpointStatus, Counts, DeclineReason, Effect, Event, FailureReason, Figures, Outcome, RequestId, RequestKind,
-    Settings, StatisticsSnapshot, SubtaskFigures,
+    CheckpointStatus, Coordinator, Counts, DeclineReason, Effect, Event, FailureReason, Figures, Outcome, RequestId,
+    RequestKind, Settings, StatisticsSnapshot, SubtaskFigures,
 };
 
 use crate::coordinator::{Desk, FIRST, LEFT, RIGHT, SECOND, SINK, at_most, id};
@@ -169,7 +169,7 @@ fn the_parts_of_the_subtasks_are_known_and_add_up() {
     desk.tell(answer);
     for (subtask, at, bytes) in [(RIGHT, 1_010, 20), (SINK, 1_050, 0), (LEFT, 1_030, 60)] {
         desk.now = Moment(at);
-        let figures = SubtaskFigures { bytes };
+        let figures = SubtaskFigures { bytes, ..SubtaskFigures::default() };
         let checkpoint = id(1);
         desk.tell(Event::Acknowledged { attempt: FIRST, subtask, checkpoint, finished: subtask == SINK, figures });
     }
@@ -298,4 +298,124 @@ fn a_checkpoint_in_doubt_that_cannot_be_settled_is_counted_as_failed() {
     let unsettled = CheckpointStatus::Failed(FailureReason::CheckpointUnsettled);
     assert_eq!(history(&snapshot), [(1, unsettled)]);
     assert_eq!((snapshot.counts.in_progress, snapshot.counts.failed), (0, 1));
+}
+
+/// What a subtask measured: everything once, in milliseconds and bytes.
+fn everything(unaligned: bool, scale: u64) -> SubtaskFigures {
+    let milliseconds = |count| Duration::from_millis(count * scale);
+    SubtaskFigures {
+        bytes: 100 * scale,
+        written_bytes: 10 * scale,
+        in_flight_bytes: 8 * scale,
+        in_flight_records: scale,
+        unaligned,
+        start_delay: milliseconds(1),
+        alignment: milliseconds(2),
+        synchronous: milliseconds(3),
+        asynchronous: milliseconds(4),
+        ..SubtaskFigures::default()
+    }
+}
+
+/// Completes the first checkpoint, whose subtasks measured this.
+fn complete_with(desk: &mut Desk, parts: [SubtaskFigures; 3]) -> Arc<StatisticsSnapshot> {
+    desk.trigger(1);
+    let mut last = Vec::new();
+    for (subtask, figures) in [LEFT, RIGHT, SINK].into_iter().zip(parts) {
+        last = desk.run(Event::Acknowledged { attempt: FIRST, subtask, checkpoint: id(1), finished: false, figures });
+    }
+    desk.written(&last, 1, Outcome::Done);
+    seen(desk)
+}
+
+#[test]
+fn every_figure_of_the_subtasks_adds_up_and_the_longest_alignment_counts() {
+    let mut desk = Desk::running(keeping(10));
+    let parts = [everything(false, 1), everything(true, 3), everything(false, 2)];
+    let snapshot = complete_with(&mut desk, parts);
+    let checkpoint = snapshot.checkpoint(id(1)).unwrap();
+    assert_eq!((checkpoint.bytes, checkpoint.written_bytes, checkpoint.in_flight()), (600, 60, (6, 48)));
+    let milliseconds = |count| Some(Duration::from_millis(count));
+    let sources = checkpoint.node(NodeId(0));
+    assert_eq!((sources.start_delay.minimum(), sources.start_delay.maximum()), (milliseconds(1), milliseconds(3)));
+    assert_eq!((sources.alignment.average(), sources.synchronous.maximum()), (milliseconds(4), milliseconds(9)));
+    assert_eq!((sources.asynchronous.quantile(0.5), sources.written_bytes.sum()), (milliseconds(4), 40));
+    assert_eq!(sources.in_flight_bytes.sum(), 32);
+    let summary = &snapshot.summary;
+    assert_eq!(summary.alignment.maximum(), milliseconds(6), "of the slowest subtask");
+    assert_eq!((summary.written_bytes.sum(), summary.in_flight_bytes.sum()), (60, 48));
+}
+
+#[test]
+fn a_checkpoint_is_unaligned_if_any_subtask_was() {
+    for (unaligned, expected) in [([false; 3], false), ([false, true, false], true)] {
+        let mut desk = Desk::running(keeping(10));
+        let snapshot = complete_with(&mut desk, unaligned.map(|unaligned| everything(unaligned, 1)));
+        assert_eq!(snapshot.checkpoint(id(1)).unwrap().unaligned(), expected);
+    }
+}
+
+// One that takes long.
+
+#[test]
+fn it_is_told_once_that_a_checkpoint_takes_long_and_an_expired_one_is_told_as_that() {
+    let slow = |seconds| Settings { slow_after: Some(seconds * SECOND), timeout: 10 * SECOND, ..at_most(9) };
+    let takes_long = |checkpoint| Effect::TakesLong { checkpoint: id(checkpoint) };
+    let mut desk = Desk::running(slow(3));
+    desk.trigger(1);
+    desk.pass(SECOND);
+    desk.trigger(2);
+    assert_eq!(desk.pass(SECOND), []);
+    assert_eq!(desk.pass(SECOND), [takes_long(1)]);
+    let written = desk.acknowledge_all(2);
+    // Also while the manifest is written, which nothing ends.
+    assert_eq!(desk.pass(5 * SECOND), [takes_long(2)]);
+    desk.written(&written, 2, Outcome::Done);
+    assert_eq!(desk.pass(60 * SECOND), []);
+    let mut desk = Desk::running(slow(10));
+    desk.trigger(1);
+    assert!(!desk.pass(60 * SECOND).contains(&takes_long(1)), "it expires at the same moment");
+}
+
+// A coordinator that takes the place of another.
+
+#[test]
+fn one_that_takes_the_place_of_another_goes_on_counting_and_what_was_under_way_has_failed() {
+    for size in [10, 1, 0] {
+        let mut desk = Desk::running(keeping(size));
+        desk.trigger(1);
+        desk.complete(1);
+        desk.trigger(2);
+        desk.trigger(3);
+        let earlier = seen(&mut desk);
+        let coordinator = Coordinator::new(keeping(size)).with_statistics(&earlier, Moment(9));
+        desk.coordinator = coordinator;
+        desk.start(2, Some(1), &[1]);
+        let snapshot = seen(&mut desk);
+        let expected = Counts { triggered: 3, completed: 1, failed: 2, restored: 1, ..Counts::default() };
+        assert_eq!(snapshot.counts, expected, "with a history of {size}");
+        assert_eq!(snapshot.summary.duration.count(), 1);
+        assert_eq!(snapshot.latest_completed.as_ref().unwrap().checkpoint, id(1));
+        let failed = CheckpointStatus::Failed(FailureReason::CheckpointCoordinatorSuspend);
+        let all = [(1, CheckpointStatus::Completed), (2, failed), (3, failed)];
+        assert_eq!(history(&snapshot), all[3 - size.min(3)..]);
+    }
+}
+
+#[test]
+fn those_that_ended_are_given_once_and_no_more_than_sixteen_of_them() {
+    let mut desk = Desk::running(keeping(0));
+    desk.trigger(1);
+    desk.trigger(2);
+    desk.complete(2);
+    let ended: Vec<_> = desk.coordinator.take_ended().iter().map(|found| (found.checkpoint.0, found.status)).collect();
+    let subsumed = CheckpointStatus::Failed(FailureReason::CheckpointSubsumed);
+    assert_eq!(ended, [(2, CheckpointStatus::Completed), (1, subsumed)]);
+    assert!(desk.coordinator.take_ended().is_empty());
+    for checkpoint in 3..30 {
+        desk.trigger(checkpoint);
+        desk.decline(LEFT, checkpoint, DeclineReason::Declined);
+    }
+    let ended: Vec<_> = desk.coordinator.take_ended().iter().map(|found| found.checkpoint.0).collect();
+    assert_eq!(ended, (14..30).collect::<Vec<u64>>());
 }

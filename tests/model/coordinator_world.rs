@@ -255,7 +255,7 @@ impl World {
                 let stored = result.is_err() || result.is_ok_and(|checkpoint| self.manifests.contains(&checkpoint));
                 self.require(stored, || format!("{request:?} is told of {result:?}, which does not exist"));
             }
-            Effect::NotTriggered { kind: _, reason: _ } => {}
+            Effect::NotTriggered { kind: _, reason: _ } | Effect::TakesLong { checkpoint: _ } => {}
             Effect::SourcesGoOn { attempt, checkpoint: _ } => {
                 let current = self.attempt;
                 self.require(attempt == current, || format!("sources of {attempt} go on, {current} runs"));

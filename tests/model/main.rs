@@ -30,6 +30,7 @@ mod placement;
 mod regions;
 mod restart_strategy;
 mod slice_size;
+mod story;
 mod supervise;
 mod supervise_walk;
 mod track_cases;

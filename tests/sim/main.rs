@@ -6,6 +6,7 @@ mod chance;
 mod disk;
 mod exactly;
 mod examples;
+mod figures;
 mod files;
 mod flights;
 mod found;

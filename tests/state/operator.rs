@@ -7,6 +7,7 @@ use alluvium::state::{
     StateKind, StateMapping, UnionList,
 };
 use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::protocol::mutation::{self, Mutation};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
@@ -200,6 +201,25 @@ fn an_abort_frees_what_a_snapshot_held() {
     assert_eq!((table.snapshot_bytes(), table.open_snapshots()), (0, vec![]));
     let error = table.advance(CheckpointId(1), 1, &mut Kept::default()).unwrap_err();
     assert_eq!(error, StateError::NoSuchSnapshot(CheckpointId(1)));
+}
+
+#[test]
+fn an_element_that_changes_under_an_open_snapshot_is_kept_for_it_and_without_that_rule_it_is_not() {
+    let declared = SplitList::<u64>::named("numbers");
+    let stored = |broken| {
+        mutation::during(broken, || {
+            let (mut table, mut kept) = (OperatorTable::new(&declared, SEED), Kept::default());
+            table.access().extend([1, 2, 3]);
+            table.close_epoch(CheckpointId(1)).unwrap();
+            *table.access().get_mut(1).unwrap() = 20;
+            table.access().pop_back();
+            finish(&mut table, CheckpointId(1), &mut kept);
+            let chunks = kept.0.remove(&CheckpointId(1)).unwrap_or_default();
+            restored(&declared, &chunks).unwrap().access().iter().copied().collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(stored(None), [1, 2, 3]);
+    assert_eq!(stored(Some(Mutation::TouchedElementNotCopied)), [1], "neither the old elements nor the new ones");
 }
 
 #[test]

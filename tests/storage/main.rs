@@ -13,6 +13,8 @@ mod disk;
 mod disk_model;
 mod disk_rules;
 mod failures;
+mod history;
+mod lengths;
 mod local;
 mod local_first;
 mod lock;

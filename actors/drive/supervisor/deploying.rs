@@ -90,6 +90,7 @@ impl SupervisorDriver {
                 fence: fence.clone(),
                 work: Arc::clone(work),
                 watches: Arc::default(),
+                overview: Arc::clone(&self.setup.overview),
             };
             for sink in self.sinks_of(&BTreeSet::from([*region])).collect::<Vec<_>>() {
                 self.handle(Event::Started { attempt, region: *region, part: Part::Sink(sink) });

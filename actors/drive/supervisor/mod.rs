@@ -27,6 +27,7 @@ use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
 use crate::drive::deploy::Deployment;
 use crate::drive::local_first::LocalFirst;
+use crate::drive::overview::Overview;
 use crate::drive::pointed_store::PointedStore;
 use crate::drive::recovery::{Recovered, Trouble};
 use crate::ids::{Attempt, CheckpointId, Moment, RegionId, SubtaskId};
@@ -87,6 +88,8 @@ pub struct SupervisorSetup {
     pub check_fit: CheckFit,
     /// How long a cancelled subtask may take to end; [`CANCELLATION_TIMEOUT`] as a rule.
     pub cancellation_timeout: Duration,
+    /// Where it can be seen from outside how far the job's subtasks are.
+    pub overview: Arc<Overview>,
 }
 
 /// Drives the life of one job.
@@ -223,6 +226,7 @@ impl SupervisorDriver {
             store: Arc::clone(&self.setup.store),
             files: Arc::clone(&self.setup.files),
             listener: Arc::clone(&self.setup.listener),
+            overview: Arc::clone(&self.setup.overview),
         };
         let build =
             Box::new(move |host: Rc<dyn Host>| Box::new(CoordinatorDriver::new(host, setup)) as Box<dyn Driver>);

@@ -254,6 +254,11 @@ pub enum Effect {
         /// Why it did not begin. The schedule, or the next try, goes on by itself.
         reason: FailureReason,
     },
+    /// A checkpoint is under way for as long as the settings say that is worth a word: tell why. Nothing else follows from it.
+    TakesLong {
+        /// Which.
+        checkpoint: CheckpointId,
+    },
     /// Answer a user.
     Answer {
         /// The request.

@@ -43,8 +43,8 @@ pub use self::message::{
 pub use self::reason::{DeclineReason, FailureReason, JobFailure};
 pub use self::settings::Settings;
 pub use self::statistics::{
-    CheckpointStatistics, CheckpointStatus, Counts, Figures, Measure, NodeStatistics, RestoredCheckpoint,
-    StatisticsSnapshot, SubtaskFigures, SubtaskStatistics, Summary,
+    CheckpointStatistics, CheckpointStatus, Counts, Figures, HeldUp, LastMarker, Measure, NodeStatistics, Overtook,
+    RestoredCheckpoint, StatisticsSnapshot, SubtaskFigures, SubtaskStatistics, Summary,
 };
 
 use self::identifiers::Identifiers;
@@ -209,11 +209,21 @@ impl Coordinator {
 
     /// All that is known of the checkpoints so far. A copy, which is the same one as before if nothing has changed.
     pub fn snapshot_statistics(&mut self) -> Arc<StatisticsSnapshot> {
-        let pending = &self.pending;
-        self.statistics.snapshot(|checkpoint| {
-            let pending = pending.get(&checkpoint)?;
-            Some(pending.statistics(checkpoint, pending.status(), None))
-        })
+        let pending = self.pending.iter();
+        let pending = pending.map(|(checkpoint, pending)| pending.statistics(*checkpoint, pending.status(), None));
+        self.statistics.snapshot(pending)
+    }
+
+    /// Goes on with the statistics of another coordinator of the job, which is gone.
+    #[must_use]
+    pub fn with_statistics(self, earlier: &StatisticsSnapshot, now: Moment) -> Coordinator {
+        let statistics = Statistics::resume(self.settings.history, earlier, now);
+        Coordinator { statistics, ..self }
+    }
+
+    /// The checkpoints that were completed or aborted since the last call, oldest first; of more than sixteen the last ones.
+    pub fn take_ended(&mut self) -> VecDeque<Arc<CheckpointStatistics>> {
+        self.statistics.take_ended()
     }
 
     /// How many checkpoints failed in a row, of those that count.
@@ -333,6 +343,12 @@ impl Coordinator {
             .collect();
         for checkpoint in expired {
             self.abort(now, checkpoint, FailureReason::CheckpointExpired, effects);
+        }
+        for (checkpoint, pending) in &mut self.pending {
+            if pending.slow().is_some_and(|slow| slow <= now) {
+                pending.slow = None;
+                effects.push(Effect::TakesLong { checkpoint: *checkpoint });
+            }
         }
         if self.phase == Phase::Running {
             self.schedule.advance(now);
@@ -481,7 +497,8 @@ impl Machine for Coordinator {
             return None;
         }
         let expiry = self.pending.values().filter_map(Pending::deadline).min();
-        [expiry, self.schedule.next(), self.last_try.retry_at].into_iter().flatten().min()
+        let slow = self.pending.values().filter_map(Pending::slow).min();
+        [expiry, slow, self.schedule.next(), self.last_try.retry_at].into_iter().flatten().min()
     }
 
     fn check(&self) -> Result<(), Violation> {

@@ -30,6 +30,8 @@ pub(super) struct Pending {
     pub step: Step,
     pub triggered: Moment,
     pub expires: Moment,
+    /// When it takes long, as long as that was not told.
+    pub slow: Option<Moment>,
     /// The subtasks whose acknowledgement is missing.
     pub awaited: BTreeSet<SubtaskId>,
     /// The subtasks that acknowledged.
@@ -56,6 +58,7 @@ impl Pending {
             step: Step::Enumerators,
             triggered,
             expires,
+            slow: None,
             awaited: BTreeSet::new(),
             acknowledged: BTreeMap::new(),
             enumerator_bytes: 0,
@@ -84,6 +87,12 @@ impl Pending {
             Step::Enumerators | Step::Acknowledging => Some(self.expires),
             Step::Ready | Step::Writing(_) | Step::Unsettled(_) => None,
         }
+    }
+
+    /// When it is to be told that it takes long.
+    pub(super) fn slow(&self) -> Option<Moment> {
+        // One that expires then is told of as that.
+        self.slow.filter(|slow| self.deadline().is_none_or(|expires| *slow < expires))
     }
 
     /// The subtasks that had reached the end of their data at their cut.
@@ -128,6 +137,8 @@ impl Pending {
             acknowledged: self.acknowledged.len(),
             missing: self.awaited.iter().copied().collect(),
             bytes: self.enumerator_bytes + by_subtask.iter().map(|subtask| subtask.figures.bytes).sum::<u64>(),
+            written_bytes: self.enumerator_bytes
+                + by_subtask.iter().map(|subtask| subtask.figures.written_bytes).sum::<u64>(),
             by_subtask,
             late: 0,
             ended,

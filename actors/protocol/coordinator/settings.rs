@@ -40,6 +40,10 @@ pub struct Settings {
     pub final_delay_maximum: Duration,
     /// How many checkpoint ids one reservation takes.
     pub ids_per_block: NonZeroU64,
+    /// After this time from its trigger it is told that a checkpoint takes long, and why. None never tells.
+    pub slow_after: Option<Duration>,
+    /// Of how many checkpoints the store keeps a record beyond the process.
+    pub records: usize,
     /// Of how many checkpoints the statistics are kept, those under way included.
     pub history: usize,
     /// The nodes with an operator that keeps a union list: no checkpoint may hold some of their subtasks as finished and others as not. The plan says which they are.
@@ -64,6 +68,8 @@ impl Default for Settings {
             final_delay: Duration::from_millis(100),
             final_delay_maximum: Duration::from_secs(10),
             ids_per_block: NonZeroU64::new(1_024).expect("1,024 is not zero"),
+            slow_after: None,
+            records: 0,
             history: 10,
             union_nodes: BTreeSet::new(),
         }

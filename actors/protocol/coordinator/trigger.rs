@@ -31,7 +31,8 @@ impl Coordinator {
         // Without an id it stays where it waits until the answer comes.
         let (Some(checkpoint), Some(attempt)) = (id, self.attempt) else { return };
         let requests = self.taken(kind);
-        let pending = Pending::new(kind, requests, now, now + self.settings.timeout);
+        let mut pending = Pending::new(kind, requests, now, now + self.settings.timeout);
+        pending.slow = self.settings.slow_after.map(|after| now + after);
         self.statistics.triggered(checkpoint);
         self.pending.insert(checkpoint, pending);
         effects.push(Effect::SnapshotEnumerators { attempt, checkpoint, kind });

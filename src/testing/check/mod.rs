@@ -3,6 +3,7 @@
 //! A checker belongs to one run. What it finds wrong is a sentence about the user's records; the story of the run follows it in the message of a failed test.
 
 mod at_least_once;
+mod checkpoint_records;
 mod commits;
 mod cut;
 mod effects;
@@ -24,6 +25,7 @@ use alluvium_actors::ids::Moment;
 use super::simulation::{History, World};
 
 pub use at_least_once::AtLeastOnce;
+pub use checkpoint_records::{CheckpointRecords, Compared};
 pub use commits::Commits;
 pub use cut::CutConsistency;
 pub use effects::{Effect, Effects, FileLines, Given};

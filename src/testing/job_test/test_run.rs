@@ -8,7 +8,7 @@ use super::process::{Ask, TestProcess};
 use crate::graph::{BuildErrors, Graph};
 use crate::job::Options;
 use crate::record::Record;
-use crate::testing::check::{Check, Commits, StoreFiles};
+use crate::testing::check::{Check, CheckpointRecords, Commits, StoreFiles};
 use crate::testing::models::{FlakyService, Ledger, Records};
 use crate::testing::simulation::Outside;
 
@@ -46,7 +46,7 @@ impl TestRun {
             outside: outside.clone(),
             job: None,
             options: None,
-            checks: vec![Box::new(StoreFiles::new())],
+            checks: vec![Box::new(StoreFiles::new()), Box::new(CheckpointRecords::new())],
             files: Vec::new(),
             asks: Vec::new(),
         }
@@ -92,8 +92,8 @@ impl TestRun {
         self.files.push((path.into(), content.into()));
     }
 
-    /// Adds a checker. That no blob of the store is lost or leaks ([`StoreFiles`]), that numbers grow ([`MonotoneIds`](crate::testing::check::MonotoneIds)) and that
-    /// a checkpoint which a user was told of stays complete is checked in any case.
+    /// Adds a checker. That no blob of the store is lost or leaks ([`StoreFiles`]), that what checkpoints say of themselves is true ([`CheckpointRecords`]), that numbers grow
+    /// ([`MonotoneIds`](crate::testing::check::MonotoneIds)) and that a checkpoint which a user was told of stays complete is checked in any case.
     pub fn check(&mut self, check: impl Check + 'static) {
         self.checks.push(Box::new(check));
     }

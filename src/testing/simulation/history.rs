@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
+use std::sync::Arc;
 
 use alluvium_actors::ids::{CheckpointId, Moment, RunNumber};
+use alluvium_actors::ports::history::CheckpointRecord;
 use alluvium_actors::ports::listener::JobEvent;
 use alluvium_actors::protocol::lifecycle::JobState;
 
@@ -20,6 +22,7 @@ pub struct History {
     /// The checkpoint that a failure at this moment would lead back to.
     basis: Option<CheckpointId>,
     processes: Vec<Moment>,
+    records: Vec<Arc<CheckpointRecord>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +62,11 @@ impl History {
         self.events.push((now, event.clone()));
     }
 
+    /// A checkpoint ended, and said this of itself.
+    pub(in crate::testing) fn recorded(&mut self, record: &Arc<CheckpointRecord>) {
+        self.records.push(Arc::clone(record));
+    }
+
     fn is_complete(&mut self, checkpoint: CheckpointId, now: Moment) {
         let before = self.basis;
         self.complete.entry(checkpoint).or_insert(Complete { at: now, before });
@@ -68,6 +76,12 @@ impl History {
     #[must_use]
     pub fn events(&self) -> &[(Moment, JobEvent)] {
         &self.events
+    }
+
+    /// What the checkpoints that ended said of themselves, in the order in which they did.
+    #[must_use]
+    pub fn records(&self) -> &[Arc<CheckpointRecord>] {
+        &self.records
     }
 
     /// The state of the job in the present process.

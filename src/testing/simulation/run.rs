@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alluvium_actors::ids::Moment;
+use alluvium_actors::ports::history::CheckpointRecord;
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::lifecycle::JobState;
 use alluvium_actors::protocol::supervise::RestartStrategy;
@@ -340,5 +341,9 @@ impl Listener for Tell {
         self.outside.change_history().event(self.outside.now(), &event);
         self.watch.lock().unwrap_or_else(PoisonError::into_inner).event(&event);
         self.story.lock().unwrap_or_else(PoisonError::into_inner).tell_job(&event);
+    }
+
+    fn recorded(&self, record: &Arc<CheckpointRecord>) {
+        self.outside.change_history().recorded(record);
     }
 }

@@ -213,7 +213,7 @@ pub(super) fn outcome(step: Step) -> &'static str {
 /// A message without what a user's types encode.
 pub(super) fn describe(message: &Control) -> String {
     match message {
-        Control::Acknowledge { attempt, checkpoint, snapshot } => {
+        Control::Acknowledge { attempt, checkpoint, snapshot, .. } => {
             let pieces: usize = snapshot.operators.iter().map(|operator| operator.pieces.len()).sum();
             format!("Acknowledge {checkpoint} of {} (attempt {attempt}, {pieces} pieces)", snapshot.subtask)
         }

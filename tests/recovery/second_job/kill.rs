@@ -87,7 +87,7 @@ pub(crate) fn line(event: &JobEvent) -> Option<String> {
             format!("run {run} from {}", restored.map_or("nothing".to_owned(), |checkpoint| checkpoint.to_string()))
         }
         JobEvent::Completed { checkpoint, kind, .. } => format!("completed {checkpoint} {kind:?}"),
-        JobEvent::Aborted { checkpoint, reason } => format!("aborted {checkpoint}: {reason}"),
+        JobEvent::Aborted { checkpoint, reason, .. } => format!("aborted {checkpoint}: {reason}"),
         JobEvent::Failed(failure) => format!("failed {failure}"),
         JobEvent::Restarting { whole_job: true, .. } => "restarting the job".to_owned(),
         JobEvent::Restarting { operators, .. } => format!("restarting {}", operators.join(", ")),

@@ -59,10 +59,10 @@ impl History {
     /// All places, oldest first.
     pub(super) fn all(
         &self,
-        pending: impl Fn(CheckpointId) -> Option<CheckpointStatistics>,
+        pending: impl Fn(CheckpointId) -> Option<Arc<CheckpointStatistics>>,
     ) -> impl Iterator<Item = Arc<CheckpointStatistics>> {
         self.places.iter().filter_map(move |place| match place {
-            Place::Pending(checkpoint) => pending(*checkpoint).map(Arc::new),
+            Place::Pending(checkpoint) => pending(*checkpoint),
             Place::Ended(ended) => Some(Arc::clone(ended)),
         })
     }

@@ -4,7 +4,9 @@
 
 mod figures;
 mod history;
+mod measured;
 
+use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,12 @@ use super::message::CheckpointKind;
 use super::reason::FailureReason;
 
 pub use self::figures::{Figures, Measure};
+pub use self::measured::{HeldUp, LastMarker, Overtook, SubtaskFigures};
 
 use self::history::History;
+
+/// How many ended checkpoints wait to be taken, at most: as many as can end in one go, and more.
+const UNTAKEN: usize = 16;
 
 /// How far a checkpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,13 +35,6 @@ pub enum CheckpointStatus {
     Completed,
     /// It was aborted.
     Failed(FailureReason),
-}
-
-/// What a subtask measured of its part of a checkpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SubtaskFigures {
-    /// The length of all its pieces in bytes.
-    pub bytes: u64,
 }
 
 /// What is known of one subtask's part of a checkpoint.
@@ -72,6 +71,8 @@ pub struct CheckpointStatistics {
     pub missing: Vec<SubtaskId>,
     /// The length of what was acknowledged in bytes, the state of the enumerators included.
     pub bytes: u64,
+    /// How much of it this checkpoint had to write; the rest is in blobs of earlier ones.
+    pub written_bytes: u64,
     /// Those that acknowledged, ascending.
     pub by_subtask: Vec<SubtaskStatistics>,
     /// How many acknowledgements came after it was aborted.
@@ -96,21 +97,30 @@ impl CheckpointStatistics {
         }
     }
 
+    /// Whether any subtask cut ahead of records: then it is an unaligned one.
+    #[must_use]
+    pub fn unaligned(&self) -> bool {
+        self.by_subtask.iter().any(|subtask| subtask.figures.unaligned)
+    }
+
+    /// The records that are in flight in it, and their bytes, over all subtasks.
+    #[must_use]
+    pub fn in_flight(&self) -> (u64, u64) {
+        let figures = self.by_subtask.iter().map(|subtask| &subtask.figures);
+        figures.fold((0, 0), |(records, bytes), figures| {
+            (records + figures.in_flight_records, bytes + figures.in_flight_bytes)
+        })
+    }
+
     /// What the subtasks of one node sum up to.
     #[must_use]
     pub fn node(&self, node: NodeId) -> NodeStatistics {
-        let mut sums = NodeStatistics {
-            acknowledged: 0,
-            latest_acknowledgement: None,
-            duration: Figures::default(),
-            bytes: Figures::default(),
-        };
+        let mut sums = NodeStatistics::default();
         for subtask in self.by_subtask.iter().filter(|found| found.subtask.node == node) {
             sums.acknowledged += 1;
             sums.latest_acknowledgement = sums.latest_acknowledgement.max(subtask.acknowledged);
             if let Some(acknowledged) = subtask.acknowledged {
-                sums.duration.add(acknowledged.since(self.triggered));
-                sums.bytes.add(subtask.figures.bytes);
+                sums.add(acknowledged.since(self.triggered), &subtask.figures);
             }
         }
         sums
@@ -118,7 +128,7 @@ impl CheckpointStatistics {
 }
 
 /// What the subtasks of one node sum up to in one checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStatistics {
     /// How many acknowledged.
     pub acknowledged: usize,
@@ -128,6 +138,31 @@ pub struct NodeStatistics {
     pub duration: Figures<Duration>,
     /// The length of a subtask's pieces in bytes.
     pub bytes: Figures<u64>,
+    /// How much of it this checkpoint had to write.
+    pub written_bytes: Figures<u64>,
+    /// The bytes of the records in flight.
+    pub in_flight_bytes: Figures<u64>,
+    /// From the trigger until the first marker was at the head of a channel.
+    pub start_delay: Figures<Duration>,
+    /// How long channels were blocked.
+    pub alignment: Figures<Duration>,
+    /// How long the subtask stood still for its snapshot.
+    pub synchronous: Figures<Duration>,
+    /// How long its snapshot was written while it went on.
+    pub asynchronous: Figures<Duration>,
+}
+
+impl NodeStatistics {
+    fn add(&mut self, duration: Duration, figures: &SubtaskFigures) {
+        self.duration.add(duration);
+        self.bytes.add(figures.bytes);
+        self.written_bytes.add(figures.written_bytes);
+        self.in_flight_bytes.add(figures.in_flight_bytes);
+        self.start_delay.add(figures.start_delay);
+        self.alignment.add(figures.alignment);
+        self.synchronous.add(figures.synchronous);
+        self.asynchronous.add(figures.asynchronous);
+    }
 }
 
 /// How many checkpoints there were.
@@ -163,6 +198,12 @@ pub struct Summary {
     pub duration: Figures<Duration>,
     /// The length in bytes.
     pub bytes: Figures<u64>,
+    /// How much of it had to be written.
+    pub written_bytes: Figures<u64>,
+    /// The bytes of the records in flight.
+    pub in_flight_bytes: Figures<u64>,
+    /// The longest alignment of a subtask in each checkpoint.
+    pub alignment: Figures<Duration>,
 }
 
 /// All that is known of the checkpoints of a job at one moment. It never changes.
@@ -172,6 +213,8 @@ pub struct StatisticsSnapshot {
     pub counts: Counts,
     /// The completed ones together.
     pub summary: Summary,
+    /// Those under way, ascending by id.
+    pub pending: Vec<Arc<CheckpointStatistics>>,
     /// The last ones in the order of their triggers, pending and ended.
     pub history: Vec<Arc<CheckpointStatistics>>,
     /// The one that was completed last.
@@ -183,10 +226,11 @@ pub struct StatisticsSnapshot {
 }
 
 impl StatisticsSnapshot {
-    /// The figures of one checkpoint, if it is in the history.
+    /// The figures of one checkpoint, if it is under way or in the history.
     #[must_use]
     pub fn checkpoint(&self, checkpoint: CheckpointId) -> Option<&CheckpointStatistics> {
-        self.history.iter().rev().find(|found| found.checkpoint == checkpoint).map(AsRef::as_ref)
+        let known = self.pending.iter().chain(self.history.iter().rev());
+        known.map(AsRef::as_ref).find(|found| found.checkpoint == checkpoint)
     }
 }
 
@@ -199,6 +243,8 @@ pub(super) struct Statistics {
     latest_completed: Option<Arc<CheckpointStatistics>>,
     latest_failed: Option<Arc<CheckpointStatistics>>,
     latest_restored: Option<RestoredCheckpoint>,
+    /// Those that ended and were not taken, oldest first.
+    untaken: VecDeque<Arc<CheckpointStatistics>>,
     /// The last snapshot, while it is what a new one would be.
     snapshot: Option<Arc<StatisticsSnapshot>>,
 }
@@ -217,8 +263,38 @@ impl Statistics {
             latest_completed: None,
             latest_failed: None,
             latest_restored: None,
+            untaken: VecDeque::new(),
             snapshot: None,
         }
+    }
+
+    /// Goes on from what another coordinator had counted, which is gone: what was under way with it has failed.
+    pub(super) fn resume(size: usize, earlier: &StatisticsSnapshot, now: Moment) -> Statistics {
+        let mut statistics = Statistics::new(size);
+        statistics.counts = earlier.counts;
+        statistics.summary = earlier.summary.clone();
+        statistics.latest_completed = earlier.latest_completed.clone();
+        statistics.latest_failed = earlier.latest_failed.clone();
+        statistics.latest_restored = earlier.latest_restored;
+        for found in &earlier.history {
+            statistics.history.begin(found.checkpoint);
+            if found.ended.is_some() {
+                statistics.history.end(found);
+            } else {
+                let reason = FailureReason::CheckpointCoordinatorSuspend;
+                let failed = CheckpointStatus::Failed(reason);
+                statistics.failed(CheckpointStatistics { status: failed, ended: Some(now), ..(**found).clone() });
+            }
+        }
+        // Without a place in the history nothing was known of them.
+        statistics.counts.failed += statistics.counts.in_progress;
+        statistics.counts.in_progress = 0;
+        statistics
+    }
+
+    /// The checkpoints that ended since the last call, oldest first; of more than sixteen the last ones.
+    pub(super) fn take_ended(&mut self) -> VecDeque<Arc<CheckpointStatistics>> {
+        std::mem::take(&mut self.untaken)
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -242,6 +318,10 @@ impl Statistics {
         let ended = self.end(statistics);
         self.summary.duration.add(ended.duration(ended.triggered));
         self.summary.bytes.add(ended.bytes);
+        self.summary.written_bytes.add(ended.written_bytes);
+        self.summary.in_flight_bytes.add(ended.in_flight().1);
+        let longest = ended.by_subtask.iter().map(|subtask| subtask.figures.alignment).max();
+        self.summary.alignment.add(longest.unwrap_or_default());
         self.latest_completed = Some(ended);
     }
 
@@ -255,6 +335,10 @@ impl Statistics {
         self.counts.in_progress = self.counts.in_progress.saturating_sub(1);
         let ended = Arc::new(statistics);
         self.history.end(&ended);
+        if self.untaken.len() == UNTAKEN {
+            self.untaken.pop_front();
+        }
+        self.untaken.push_back(Arc::clone(&ended));
         ended
     }
 
@@ -286,18 +370,19 @@ impl Statistics {
         self.history.ended()
     }
 
-    /// The snapshot of this moment; `pending` tells of those under way.
-    pub(super) fn snapshot(
-        &mut self,
-        pending: impl Fn(CheckpointId) -> Option<CheckpointStatistics>,
-    ) -> Arc<StatisticsSnapshot> {
+    /// The snapshot of this moment; `pending` tells of those under way, ascending by id.
+    pub(super) fn snapshot(&mut self, pending: impl Iterator<Item = CheckpointStatistics>) -> Arc<StatisticsSnapshot> {
         if let Some(snapshot) = &self.snapshot {
             return Arc::clone(snapshot);
         }
+        let pending: Vec<Arc<CheckpointStatistics>> = pending.map(Arc::new).collect();
+        let find = |checkpoint| pending.iter().find(|found| found.checkpoint == checkpoint).cloned();
+        let history = self.history.all(find).collect();
         let snapshot = Arc::new(StatisticsSnapshot {
             counts: self.counts,
             summary: self.summary.clone(),
-            history: self.history.all(pending).collect(),
+            history,
+            pending,
             latest_completed: self.latest_completed.clone(),
             latest_failed: self.latest_failed.clone(),
             latest_restored: self.latest_restored,
