@@ -38,5 +38,5 @@ pub use job::drill;
 pub use graph::{BuildError, BuildErrors, Graph, Job, KeyedStream, Stream};
 pub use job::{
     Arbiters, CheckpointFigures, CheckpointResult, Events, EventsTo, JobError, JobHandle, JobOutcome, JobReport,
-    JobStatus, NoArbiter, OptionError, Options, RegionStatus, StartError,
+    JobStatus, LocalRecovery, NoArbiter, OptionError, Options, RegionStatus, StartError,
 };

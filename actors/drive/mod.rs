@@ -10,6 +10,7 @@ mod enumerators;
 pub mod finished;
 pub mod gate;
 mod interposed;
+pub mod local_first;
 pub mod operator;
 pub mod outputs;
 mod overtaken;

@@ -10,6 +10,7 @@ pub mod files;
 pub mod history;
 pub mod host;
 pub mod listener;
+pub mod local;
 pub mod points;
 pub mod sink;
 pub mod source;

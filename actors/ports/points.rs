@@ -147,6 +147,7 @@ points! {
     RestoreEnumerator = "restore.enumerator", ATTEMPT, "The enumerator of a source is about to be built and restored.";
     RestoreSubtask = "restore.subtask", ATTEMPT, "A subtask is about to read its state.";
     RestoreBlob = "restore.blob", WORK, "A part of a blob is about to be read.";
+    LocalRead = "local.read", WORK, "A part of the local copy of a blob is about to be read. An error leaves the copy aside, and the store is read.";
     RestoredSent = "restored.sent", MESSAGE, "A subtask has its state and tells the supervisor.";
     RestoredReceived = "restored.received", REPORT, "The supervisor hears that a subtask has its state.";
 
@@ -172,6 +173,7 @@ points! {
     BlobWrite = "blob.write", WORK, "A part of a blob is about to be written.";
     BlobSync = "blob.sync", WORK, "A blob is written and about to be synced.";
     BlobWritten = "blob.written", WORK, "A blob is durable, and its subtask does not know it. An error is a failure after the effect.";
+    LocalWrite = "local.write", WORK, "The local copy of a blob is about to be begun, or a part of it to be written. An error gives the copy up.";
     AcknowledgeSent = "acknowledge.sent", NOTICE, "The snapshot of a subtask is durable, and it tells the coordinator.";
     AcknowledgeReceived = "acknowledge.received", NOTICE, "The coordinator hears of a durable snapshot.";
     DeclineSent = "decline.sent", NOTICE, "A subtask declines a checkpoint.";

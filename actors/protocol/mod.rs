@@ -7,6 +7,7 @@ pub mod buffer_timeout;
 pub mod cleanup;
 pub mod commit;
 pub mod coordinator;
+pub mod copies;
 pub mod credit;
 pub mod invariant;
 pub mod lifecycle;

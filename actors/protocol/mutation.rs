@@ -193,6 +193,12 @@ mutations! {
     FoldKeepsTheOldest "fold-keeps-the-oldest" "R21"
         breaks "folding keeps the oldest value of a key instead of the newest"
         costs "A restore goes back in time for that key";
+    StaleLocalCopy "stale-local-copy" "R37"
+        breaks "a local copy is found by the operator instance and the piece, whatever checkpoint it is of, and those of aborted checkpoints are kept"
+        costs "A restore begins with state of another checkpoint than its sources";
+    UnverifiedLocalCopy "unverified-local-copy" "R37"
+        breaks "the bytes of a local copy are not compared with its checksum"
+        costs "A restore fails over a damaged copy although the checkpoint is sound";
     SkipTheFinalCheckpoint "skip-the-final-checkpoint" "R9"
         breaks "a job ends with its data, without a final checkpoint"
         costs "The last records are never committed";

@@ -17,9 +17,11 @@ use alluvium_actors::drive::supervisor::SupervisorSetup;
 use alluvium_actors::ids::{RunNumber, WallTime};
 use alluvium_actors::ports::catalogue::Catalogue;
 use alluvium_actors::ports::fence::{Fence, FenceSource};
+use alluvium_actors::ports::files::FileError;
 use alluvium_actors::ports::listener::Listener;
+use alluvium_actors::ports::local::LocalCopies;
 use alluvium_actors::ports::sink::{PreparedCheckpoint, SinkScope};
-use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError};
+use alluvium_actors::ports::store::{COMMITTABLES, CheckpointStore, OperatorSnapshot, StoreError, name_part};
 use alluvium_actors::ports::task::{Failure, Severity};
 use alluvium_actors::run;
 pub use alluvium_actors::run::{Arbiters, EventsTo, NoArbiter};
@@ -27,11 +29,11 @@ pub use alluvium_actors::run::{Arbiters, EventsTo, NoArbiter};
 pub use handle::{
     CheckpointFigures, CheckpointResult, Events, JobError, JobHandle, JobOutcome, JobReport, JobStatus, RegionStatus,
 };
-pub use options::{GREATEST_AMPLIFICATION, OptionError, Options, SHORTEST_INTERVAL};
+pub use options::{GREATEST_AMPLIFICATION, LocalRecovery, OptionError, Options, SHORTEST_INTERVAL};
 
 use crate::graph::Graph;
 use crate::snapshot::{PieceReader, Store, StoreOptions};
-use crate::storage::{CheckpointStorage, FileStorage, MemoryStorage};
+use crate::storage::{CheckpointStorage, FileStorage, LocalStorage, MemoryStorage};
 use monitor::{Feed, Monitor};
 
 /// How often the lock of a store is tried for, and the time between two tries: one second in all.
@@ -48,6 +50,9 @@ pub enum StartError {
     /// The checkpoint store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A directory for local copies of state cannot be used.
+    #[error("local_recovery(..): {0}; give a directory that this process may write, or leave it out")]
+    LocalRecovery(FileError),
     /// A sink refuses that the job begins anew; the checkpoints are as they were.
     #[error("the job cannot begin anew: {0}")]
     Fresh(Failure),
@@ -81,9 +86,10 @@ impl Graph {
         #[cfg(feature = "fault-injection")]
         let judge = drill::attach(options.faults.as_ref(), &self.plan())?;
         let store = self.open_store(options)?;
+        let local = local_copies(self, options, store.hash_seed())?;
         let monitor = Arc::new(Monitor::of(&self.plan(), options.records, store.remembered()));
         let feed = Feed { monitor: Arc::clone(&monitor), also: options.listener.clone() };
-        let setup = supervisor_setup(self, options, store, Arc::new(feed));
+        let setup = supervisor_setup(self, options, Arc::new(store), local, Arc::new(feed));
         let overview = Arc::clone(&setup.overview);
         let arbiters = options.placement();
         self.warn_of_fewer_workers(arbiters.workers());
@@ -125,7 +131,7 @@ impl Graph {
         }
     }
 
-    fn open_store(&self, options: &Options) -> Result<Arc<dyn CheckpointStore>, StartError> {
+    fn open_store(&self, options: &Options) -> Result<Store, StartError> {
         let store_options = store_options(self, options, random_seed());
         let store = match &options.store {
             Some(directory) => open_patiently(options, directory, &store_options)?,
@@ -134,7 +140,7 @@ impl Graph {
         if options.fresh {
             self.begin_anew(options, &store, random_seed())?;
         }
-        Ok(Arc::new(store))
+        Ok(store)
     }
 
     /// Removes every checkpoint, if no sink finds output of this job.
@@ -186,6 +192,14 @@ fn store_options(graph: &Graph, options: &Options, new_hash_seed: u64) -> StoreO
     }
 }
 
+/// Where blobs are copied to, if they are. The directory has the job's name and what tells its store from all others: two jobs never share one.
+fn local_copies(graph: &Graph, options: &Options, hash_seed: u64) -> Result<Option<Arc<dyn LocalCopies>>, StartError> {
+    let Some(LocalRecovery { memory, directories }) = &options.local_recovery else { return Ok(None) };
+    let name = format!("{}-{hash_seed:016x}", name_part(graph.name()));
+    let copies = LocalStorage::open(Arc::clone(&options.files), *memory, directories, &name);
+    Ok(Some(Arc::new(copies.map_err(StartError::LocalRecovery)?)))
+}
+
 /// What a simulated process needs to run a graph: everything lies behind the doors of the options.
 ///
 /// # Errors
@@ -208,7 +222,8 @@ pub(crate) fn simulated_setup(
     if options.fresh {
         graph.begin_anew(options, &store, new_hash_seed)?;
     }
-    Ok(supervisor_setup(graph, options, Arc::new(store), listener))
+    let local = local_copies(graph, options, store.hash_seed())?;
+    Ok(supervisor_setup(graph, options, Arc::new(store), local, listener))
 }
 
 /// What the kernel needs to run a graph.
@@ -216,6 +231,7 @@ fn supervisor_setup(
     graph: &Graph,
     options: &Options,
     store: Arc<dyn CheckpointStore>,
+    local: Option<Arc<dyn LocalCopies>>,
     listener: Arc<dyn Listener>,
 ) -> SupervisorSetup {
     let for_reading = Arc::clone(&store);
@@ -228,6 +244,7 @@ fn supervisor_setup(
         failover: options.failover,
         retention: options.externalized.unwrap_or_default(),
         store,
+        local,
         files: Arc::clone(&options.files),
         listener,
         read_prepared: Arc::new(move |snapshot| read_prepared(&for_reading, snapshot)),

@@ -19,8 +19,10 @@ use crate::snapshot::DEFAULT_INLINE_LIMIT;
 use crate::storage::SystemFiles;
 
 mod check;
+mod local_recovery;
 
 pub use check::{GREATEST_AMPLIFICATION, OptionError, SHORTEST_INTERVAL};
+pub use local_recovery::LocalRecovery;
 
 /// Of how many checkpoints a record is kept if nothing is said.
 const RECORDS: usize = 100;
@@ -67,6 +69,7 @@ pub struct Options {
     pub(super) incremental: bool,
     pub(super) max_increments: Option<usize>,
     pub(super) max_space_amplification: Option<f64>,
+    pub(super) local_recovery: Option<LocalRecovery>,
     pub(super) fall_back_to_older: bool,
     pub(super) accept_repeats: bool,
     pub(super) fresh: bool,
@@ -106,6 +109,7 @@ impl Default for Options {
             incremental: false,
             max_increments: None,
             max_space_amplification: None,
+            local_recovery: None,
             fall_back_to_older: false,
             accept_repeats: false,
             fresh: false,
@@ -424,6 +428,29 @@ impl Options {
                 .max_space_amplification
                 .map_or(limits.space_amplification, |amplification| (amplification * 100.0) as u32),
         })
+    }
+
+    /// Keeps what subtasks write into checkpoints near at hand as well, so that a restart in this process reads its state from there instead of the store: in memory up to a limit, beyond it
+    /// in files. Off if not given.
+    ///
+    /// Copies are tried first and verified as they are read; one that is missing, damaged or cannot be read is ignored, with a warning, and the store is read. They are of the newest
+    /// completed checkpoint, and of the one that is being written: so room is wanted for both. They cost the processor's time to copy what is written, and end with the process: the next
+    /// one reads from the store. Needs a [`store`](Options::store).
+    ///
+    /// ```
+    /// use alluvium::{LocalRecovery, Options};
+    ///
+    /// let options = Options::default()
+    ///     .store("state")
+    ///     .local_recovery(LocalRecovery::default().memory_limit(64 << 20).directory("/var/tmp/local-state"));
+    /// assert!(options.check().is_ok());
+    /// ```
+    ///
+    /// Flink: `state.backend.local-recovery`, which covers keyed state only; here all state of subtasks. What sinks have prepared is always read from the store.
+    #[must_use]
+    pub fn local_recovery(mut self, local: LocalRecovery) -> Options {
+        self.local_recovery = Some(local);
+        self
     }
 
     /// Lets a start pass over a damaged checkpoint to an older one that is still kept. Refused while it runs if a sink may have committed output of the newer one.

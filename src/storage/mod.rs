@@ -6,6 +6,7 @@
 mod catalogue;
 pub mod conformance;
 mod directory;
+mod local;
 mod memory;
 mod system;
 
@@ -14,6 +15,7 @@ use alluvium_actors::ports::store::StoreError;
 
 pub use self::catalogue::{CatalogueCondition, SledCatalogue};
 pub use self::directory::FileStorage;
+pub use self::local::LocalStorage;
 pub use self::memory::MemoryStorage;
 pub use self::system::SystemFiles;
 

@@ -4,18 +4,22 @@
 //! cargo bench --bench workloads -- W1 --keys 1000000 --parallelism 1 --checkpoint-interval 1s [--seconds 12] [--json]
 //! ```
 //!
+//! `W5 --changed 1%|all [--process]` is for recovery after a failure of a task, or of the process, and has no loop beside it either.
 //! `W4 --alignment aligned|unaligned|timeout:100ms` is for checkpoints under back-pressure, and has no loop beside it.
 //!
 //! Engine and loops run in turn, five pairs in one process; a ratio is the ratio of medians. A line is valid only if at least 10 checkpoints completed in each
 //! engine run and at least 90 % of those that were due; otherwise its ratios are null and the exit status is 1. `docs/performance.md` says what is measured, and how.
 
+mod arrivals;
 mod changing;
 mod engine;
 mod first_record;
 mod loops;
 mod measure;
+mod positions;
 mod progress;
 mod record;
+mod recovery;
 mod report;
 mod resident;
 mod sink;
@@ -25,7 +29,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
 use serde_json::json;
 
 use changing::{Changing, Variant};
@@ -33,6 +38,7 @@ use engine::{AlignmentKind, EngineRun, Setup, Work, run};
 use measure::{median, percentile};
 use progress::Progress;
 use record::{W0, W1};
+use recovery::{Changed, Local};
 use report::{Line, print, round};
 
 /// Runs one workload against hand-written loops and prints its figures: one JSON object a line, or a table.
@@ -48,10 +54,10 @@ struct Arguments {
     /// How many subtasks each operator has.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=sink::MAX_SUBTASKS as i64))]
     parallelism: u32,
-    /// The time from one checkpoint to the next, such as 1s or 100ms, or `off`. If not given: 1s, and for W6 1s, 100ms and 10ms, one line each.
+    /// The time from one checkpoint to the next, such as 1s or 100ms, or `off`. If not given: 1s, for W5 2s, and for W6 1s, 100ms and 10ms, one line each.
     #[arg(long, value_parser = interval)]
     checkpoint_interval: Option<Interval>,
-    /// The length of each steady phase, in seconds.
+    /// The length of each steady phase, in seconds; of W5, that in which the full speed is measured.
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// How many times engine and loops run in turn; for first-record, how many processes are started.
@@ -68,12 +74,30 @@ struct Arguments {
     alignment: Alignment,
     #[command(flatten)]
     variant: Variant,
+    /// Which keys change from a checkpoint to a failure of W5: `1%` of them, or `all`. If not given: both, one line each.
+    #[arg(long, value_parser = changed)]
+    changed: Option<Changed>,
+    /// Lets the whole process of W5 fail, by a SIGKILL, and not only the keyed operator.
+    #[arg(long)]
+    process: bool,
+    /// How many failures of W5 there are.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    failures: u64,
+    /// Where W5 keeps local copies of state, if not the default: `memory` or `files`. Published figures are with the default.
+    #[arg(long, value_parser = local, default_value = "off")]
+    local_recovery: Local,
     /// Prints JSON objects instead of tables.
     #[arg(long)]
     json: bool,
     /// Runs the job in this empty directory until it has emitted, and says so: what first-record starts.
     #[arg(long, hide = true)]
     first_record_child: Option<PathBuf>,
+    /// Runs the job of W5 in this directory until it is killed, and says how far it is: what `--process` starts.
+    #[arg(long, hide = true)]
+    w5_child: Option<PathBuf>,
+    /// What a child of W5 goes on from.
+    #[arg(long, hide = true, value_parser = recovery::former)]
+    w5_former: Option<recovery::Former>,
     /// What cargo passes to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -90,6 +114,9 @@ enum Workload {
     /// The sums of W1 behind an exchange in front of a sink that is busy for a millisecond with each record.
     #[value(name = "W4")]
     W4,
+    /// W1 at half load; then the keyed operator fails, again and again, each time half a second behind a completed checkpoint.
+    #[value(name = "W5")]
+    W5,
     /// W1 with checkpoints, relative to W1 without; one line per interval. At intervals below 100ms at half load, with incremental checkpoints and 1 % of the keys changing from
     /// one to the next: the share of triggers that complete before the next is due, and the longest gap between outputs in each interval.
     #[value(name = "W6")]
@@ -133,6 +160,23 @@ fn alignment(text: &str) -> Result<Alignment, String> {
     Ok(Alignment { kind, text: text.to_owned() })
 }
 
+fn changed(text: &str) -> Result<Changed, String> {
+    match text {
+        "1%" => Ok(Changed::OnePercent),
+        "all" => Ok(Changed::All),
+        _ => Err("give 1% or all".to_owned()),
+    }
+}
+
+fn local(text: &str) -> Result<Local, String> {
+    match text {
+        "off" => Ok(Local::Off),
+        "memory" => Ok(Local::Memory),
+        "files" => Ok(Local::Files),
+        _ => Err("give off, memory or files".to_owned()),
+    }
+}
+
 impl Arguments {
     fn interval(&self) -> Option<Duration> {
         self.checkpoint_interval.map_or(Some(Duration::from_secs(1)), |interval| interval.0)
@@ -142,11 +186,27 @@ impl Arguments {
         Duration::from_secs(self.seconds)
     }
 
+    fn recovery(&self, changed: Changed) -> recovery::Setup {
+        let interval = self.checkpoint_interval.map_or(Some(Duration::from_secs(2)), |interval| interval.0);
+        recovery::Setup {
+            keys: self.keys,
+            parallelism: self.parallelism,
+            changed,
+            interval: interval.unwrap_or_else(|| {
+                Arguments::command().error(ErrorKind::ValueValidation, "W5 needs checkpoints: give an interval").exit()
+            }),
+            local: self.local_recovery,
+            seconds: self.seconds(),
+            failures: self.failures,
+            workers: self.workers,
+        }
+    }
+
     fn setup(&self, interval: Option<Duration>) -> Setup {
         let (seconds, credits, workers) = (self.seconds(), self.credits, self.workers);
         let alignment = match self.workload {
             Workload::W4 => self.alignment.kind,
-            Workload::W0 | Workload::W1 | Workload::W6 | Workload::FirstRecord => AlignmentKind::Aligned,
+            Workload::W0 | Workload::W1 | Workload::W5 | Workload::W6 | Workload::FirstRecord => AlignmentKind::Aligned,
         };
         let incremental = self.variant.incremental;
         Setup { parallelism: self.parallelism, interval, seconds, credits, workers, alignment, incremental, rate: None }
@@ -169,10 +229,15 @@ fn main() -> ExitCode {
     if let Some(store) = &arguments.first_record_child {
         first_record::child(store, arguments.keys, arguments.parallelism, arguments.interval());
     }
+    if let Some(directory) = &arguments.w5_child {
+        let changed = arguments.changed.unwrap_or(Changed::All);
+        recovery::child(arguments.recovery(changed), directory, arguments.w5_former.clone());
+    }
     let valid = match arguments.workload {
         Workload::W0 => w0(&arguments),
         Workload::W1 => w1(&arguments),
         Workload::W4 => w4(&arguments),
+        Workload::W5 => w5(&arguments),
         Workload::W6 => w6(&arguments),
         Workload::FirstRecord => first_record(&arguments),
     };
@@ -244,6 +309,53 @@ fn w4(arguments: &Arguments) -> bool {
     line.set("in_flight_bytes", json!(median(&in_flight) as u64));
     line.set("in_flight_bytes_max", json!(percentile(&in_flight, 100.0) as u64));
     line.print(arguments.json)
+}
+
+fn w5(arguments: &Arguments) -> bool {
+    let variants = arguments.changed.map_or_else(|| vec![Changed::OnePercent, Changed::All], |changed| vec![changed]);
+    for changed in variants {
+        let setup = arguments.recovery(changed);
+        let text = if changed == Changed::All { "all" } else { "1%" };
+        let progress = Progress::new(1 + arguments.failures as usize);
+        let measured = if arguments.process {
+            // The same workload, one variant of it.
+            let mut same: Vec<String> = std::env::args().skip(1).collect();
+            if arguments.changed.is_none() {
+                same.extend(["--changed".to_owned(), text.to_owned()]);
+            }
+            recovery::of_a_process(setup, &same, &progress)
+        } else {
+            recovery::of_a_task(setup, &progress)
+        };
+        drop(progress);
+        let mut fields = vec![
+            ("workload", json!("W5")),
+            ("keys", json!(setup.keys)),
+            ("parallelism", json!(setup.parallelism)),
+            ("checkpoint_interval", json!(format!("{:?}", setup.interval))),
+            ("seconds", json!(arguments.seconds)),
+            ("failure", json!(if arguments.process { "process" } else { "task" })),
+            ("changed", json!(text)),
+            ("local_recovery", json!(format!("{:?}", setup.local).to_lowercase())),
+            ("failures", json!(measured.first_ms.len())),
+            ("fill_seconds", round(measured.fill_seconds)),
+            ("records_per_second", json!(measured.records_per_second)),
+            ("checkpoint_ms_p50", round(median(&measured.checkpoint_ms))),
+            ("checkpoint_bytes", json!(measured.checkpoint_bytes)),
+        ];
+        for (names, times) in [
+            (["recovery_first_ms", "recovery_first_ms_min", "recovery_first_ms_max"], &measured.first_ms),
+            (["recovery_position_ms", "recovery_position_ms_min", "recovery_position_ms_max"], &measured.position_ms),
+        ] {
+            fields.extend(names.into_iter().zip([50.0, 0.0, 100.0].map(|percent| round(percentile(times, percent)))));
+        }
+        if !arguments.process {
+            fields.push(("peak_rss_bytes", json!(measure::peak_rss_bytes())));
+        }
+        let fields: Vec<_> = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        print(&fields, arguments.json);
+    }
+    true
 }
 
 fn w6(arguments: &Arguments) -> bool {

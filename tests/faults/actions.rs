@@ -4,9 +4,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use alluvium::JobEvent;
 use alluvium::drill::FaultDrill;
 use alluvium::testing::faults::{Action, Fault, FaultPlan, Point, What};
+use alluvium::{JobEvent, LocalRecovery};
 
 use crate::{Numbers, PATIENCE, heard_options, is_completed};
 
@@ -26,7 +26,7 @@ fn way(point: Point) -> Way {
         // Once in the life of a job without failures, or of each sink or source.
         Point::RunBegins | Point::RunBegan | Point::IdsReserved => Way { hit: 1, ..always },
         Point::RestoreSink | Point::RestoreEnumerator | Point::SinkCleanUp => Way { hit: 1, ..always },
-        Point::RestoreManifest | Point::RestoreSubtask | Point::RestoreBlob => {
+        Point::RestoreManifest | Point::RestoreSubtask | Point::RestoreBlob | Point::LocalRead => {
             Way { before: "commit.begins[hit=2]=panic; commit.done[hit=3]=panic", ..always }
         }
         Point::DeclineSent | Point::DeclineReceived => {
@@ -79,7 +79,11 @@ fn try_fault(point: Point, what: &What) -> Option<String> {
     let drill = FaultDrill::seeded(1);
     drill.arm(plan.clone()).unwrap();
     let numbers = if ends { Numbers::bounded(1_000, 50_000) } else { Numbers::endless() };
-    let (options, heard) = heard_options(&drill);
+    let (mut options, heard) = heard_options(&drill);
+    let store = tempfile::tempdir().unwrap();
+    if matches!(point, Point::LocalRead | Point::LocalWrite) {
+        options = options.store(store.path().join("store")).local_recovery(LocalRecovery::default());
+    }
     // A checkpoint that has lost something is given up soon.
     let handle = numbers.start(&options.checkpoint_timeout(Duration::from_millis(300)));
     let mut wrong = None;

@@ -9,7 +9,7 @@ use alluvium::testing::explore::{Exploration, Found, Hits, Replay, ReplayError, 
 use alluvium::testing::faults::{Action, Point};
 use alluvium::testing::simulation::{EventFault, Faults, ScheduledFault, Simulation};
 use alluvium::testing::{JobTest, TestRun};
-use alluvium::{Job, Options};
+use alluvium::{Job, LocalRecovery, Options};
 
 use crate::billing::{Bill, Order, billing, order};
 
@@ -26,8 +26,8 @@ fn right() -> JobTest<'static> {
         let bills = run.ledger("bills");
         run.check(ExactlyOnce::new(&orders, |order| order.number, &bills, |bill: &Bill| bill.order));
         run.check(PerKeyOrder::new(&bills, |bill| bill.customer, |bill| bill.sequence).without_gaps());
-        // Barriers overtake, so that this is reached too.
-        run.options(options().unaligned());
+        // Barriers overtake and there are local copies, so that their points are reached too.
+        run.options(options().unaligned().local_recovery(LocalRecovery::default()));
         run.job(move |_| billing(orders.clone(), bills.clone()));
     })
     .once()
@@ -97,6 +97,7 @@ fn what_was_not_tested_is_said_point_by_point() {
     let never = report.never_reached();
     let failures_lead_to = [
         Point::RestoreBlob,
+        Point::LocalRead,
         Point::DeclineSent,
         Point::DeclineReceived,
         Point::ManifestReadBack,

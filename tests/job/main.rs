@@ -6,6 +6,7 @@ mod endings;
 mod explained;
 mod externalized;
 mod handle;
+mod local_recovery;
 mod nodes;
 mod overtaking;
 mod push;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use alluvium::connect::{AtLeastOnce, Collect, Generator, Lines};
-use alluvium::{CheckpointMode, Job, JobEvent, JobOutcome, OptionError, Options, RestartStrategy, StartError};
+use alluvium::{
+    CheckpointMode, Job, JobEvent, JobOutcome, LocalRecovery, OptionError, Options, RestartStrategy, StartError,
+};
 
 use crate::{assert_exact, every_20_ms, lines, numbers, numbers_named, wait_for};
 
@@ -61,6 +63,8 @@ fn options_without_effect_are_refused_with_what_is_missing() {
     assert_eq!(error, OptionError::PauseWithoutInterval { pause: second });
     let error = refused(Options::default().checkpoint_every(second).retained_checkpoints(2));
     assert_eq!(error, OptionError::RetainedWithoutStore { retained: 2 });
+    let error = refused(Options::default().local_recovery(LocalRecovery::default()));
+    assert_eq!(error, OptionError::WithoutStore { option: "local_recovery(..)" });
     let error = refused(Options::default().fall_back_to_older());
     assert_eq!(error, OptionError::WithoutStore { option: "fall_back_to_older()" });
     assert_eq!(refused(Options::default().fresh()), OptionError::WithoutStore { option: "fresh()" });

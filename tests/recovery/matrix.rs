@@ -17,6 +17,8 @@ pub(crate) enum Setting {
     Switching,
     /// A snapshot holds what has changed, and a chain is folded soon.
     Incremental,
+    /// As incremental, with local copies, in memory and in files.
+    LocalCopies,
     /// Each start has another parallelism, and changes from full snapshots to increments and back.
     Rescaled,
 }
@@ -42,6 +44,7 @@ const NONE: &[&str] = &[];
 const OVERTAKING: &[&str] = &["--unaligned"];
 const SWITCHING: &[&str] = &["--unaligned", "--aligned-checkpoint-timeout", "2ms"];
 const INCREMENTAL: &[&str] = &["--incremental", "--max-increments", "2"];
+const LOCAL_COPIES: &[&str] = &["--incremental", "--max-increments", "2", "--local-recovery"];
 
 impl Setting {
     /// What the next start is told.
@@ -52,6 +55,7 @@ impl Setting {
             Setting::Overtaking => always(OVERTAKING),
             Setting::Switching => always(SWITCHING),
             Setting::Incremental => always(INCREMENTAL),
+            Setting::LocalCopies => always(LOCAL_COPIES),
             Setting::Rescaled => Chosen {
                 arguments: [NONE, INCREMENTAL][seed.within(0..2) as usize],
                 parallelism: Some(seed.within(1..5) as u32),
@@ -63,6 +67,7 @@ impl Setting {
     pub(crate) fn reaches(self, point: Point) -> bool {
         match point {
             Point::CaptureEnds => self == Setting::Overtaking,
+            Point::LocalWrite | Point::LocalRead => self == Setting::LocalCopies,
             _ => true,
         }
     }
@@ -75,6 +80,7 @@ impl fmt::Display for Setting {
             Setting::Overtaking => "overtaking",
             Setting::Switching => "switching",
             Setting::Incremental => "incremental",
+            Setting::LocalCopies => "local copies",
             Setting::Rescaled => "rescaled",
         })
     }

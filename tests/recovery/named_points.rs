@@ -32,6 +32,8 @@ fn way(point: Point) -> Way {
             Way { hits: 1, ..often }
         }
         Point::RestoreBlob | Point::RestoredSent | Point::RestoredReceived => Way { hits: 1, ..often },
+        // A job that keeps local copies reads them when it restarts: here behind some checkpoints of its own.
+        Point::LocalRead => Way { before: "snapshot.synchronous[operator=join,hit=9]=error", hits: 1, ..often },
         Point::SplitsSent | Point::SplitsReceived => Way { short: true, hits: 1, ..often },
         Point::DeclineSent | Point::DeclineReceived => {
             Way { before: "snapshot.asynchronous[hit=4,always]=error", hits: 1, ..often }
@@ -198,6 +200,11 @@ fn the_second_job_survives_its_end_at_every_named_point_with_increments() {
 #[test]
 fn the_second_job_survives_its_end_at_every_named_point_and_goes_on_at_other_parallelisms() {
     end_the_second_job("named points, rescaled", 1, Setting::Rescaled);
+}
+
+#[test]
+fn the_second_job_with_local_copies_survives_its_end_at_every_named_point() {
+    end_the_second_job("named points, local copies", 2, Setting::LocalCopies);
 }
 
 fn new_flights(seed: &mut Seed, text: &str, parallelism: u32, setting: Setting) -> Flights {

@@ -162,6 +162,11 @@ fn the_second_job_survives_kills_at_random_moments_with_increments_and_the_loss_
 }
 
 #[test]
+fn the_second_job_survives_kills_at_random_moments_with_local_copies() {
+    kill_the_second_job("second job, local copies", 2, Catalogue::Kept, Setting::LocalCopies);
+}
+
+#[test]
 fn the_second_job_survives_kills_at_random_moments_and_goes_on_at_other_parallelisms() {
     kill_the_second_job("second job, rescaled", 1, Catalogue::Kept, Setting::Rescaled);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alluvium::testing::catalogue::SimulatedCatalogue;
 use alluvium::testing::simulation::{Boot, Next, World};
-use alluvium::{CheckpointId, JobState, Options, RestartStrategy};
+use alluvium::{CheckpointId, JobState, LocalRecovery, Options, RestartStrategy};
 use alluvium_actors::drive::control::{Control, Reply};
 use alluvium_actors::ports::host::Address;
 
@@ -35,6 +35,7 @@ fn tolerance_left_open(boot: &mut Boot<'_>) -> Options {
         .checkpoint_timeout(Duration::from_millis([15, 100, 10_000][boot.random() as usize % 3]))
         .retained_checkpoints(1 + boot.random() as usize % 3)
         .restart(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(3) });
+    let options = local_copies(options, drawn / 36);
     let options = match drawn / 3 % 4 {
         0 | 1 => options,
         2 => options.incremental(true).max_increments(1 + drawn / 12 % 3),
@@ -45,6 +46,20 @@ fn tolerance_left_open(boot: &mut Boot<'_>) -> Options {
         more => options.maximum_concurrent_checkpoints(more as usize),
     }
 }
+
+/// Keeps local copies or not, in memory, in files, or some of both, by a number that was drawn for something else.
+pub(crate) fn local_copies(options: Options, drawn: usize) -> Options {
+    let local = LocalRecovery::default();
+    match drawn % 6 {
+        0..=2 => options,
+        3 => options.local_recovery(local),
+        4 => options.local_recovery(local.memory_limit(0).directory(LOCAL)),
+        _ => options.local_recovery(local.memory_limit(2_000).directory(LOCAL)),
+    }
+}
+
+/// Where local copies are, if they are files.
+pub(crate) const LOCAL: &str = "/local";
 
 /// What users asked for and were promised: checkpoints that are complete.
 #[derive(Clone, Debug, Default)]

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use alluvium::operator::{Access, Context, KeyedProcess};
 use alluvium::state::{List, Map, Value};
-use alluvium::testing::JobTest;
 use alluvium::testing::check::{ExactlyOnce, Progress};
 use alluvium::testing::simulation::{Faults, Simulation};
+use alluvium::testing::{JobTest, TestProcess, TestRun};
 use alluvium::{Job, OperatorError, OperatorResult, Options, RestartStrategy};
 use alluvium_actors::protocol::mutation::{self, Mutation};
 use serde::{Deserialize, Serialize};
@@ -93,29 +93,37 @@ impl KeyedProcess for Visits {
     }
 }
 
-fn test() -> JobTest<'static> {
-    JobTest::new(|run| {
+/// A process with increments as a rule, folded early.
+pub(crate) fn options(process: &mut TestProcess<'_, '_>) -> Options {
+    let mut any = |of: &[u64]| of[process.random() as usize % of.len()];
+    let options = Options::default()
+        .inline_limit(any(&[1, 300]) as usize)
+        .checkpoint_every(Duration::from_millis(any(&[10, 10, 20])))
+        .checkpoint_timeout(Duration::from_millis(any(&[12, 60, 10_000])))
+        .retained_checkpoints(any(&[1, 1, 3]) as usize)
+        .maximum_concurrent_checkpoints(any(&[1, 2, 3]) as usize)
+        .continue_on_checkpoint_errors()
+        .restart(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(3) });
+    let incremental = any(&[0, 1, 1, 1, 1, 1]) == 1;
+    let (increments, space) = (any(&[1, 2, 3, 8]) as usize, [1.2, 1.5, 3.0][any(&[0, 1, 2]) as usize]);
+    match incremental {
+        true => options.incremental(true).max_increments(increments).max_space_amplification(space),
+        false => options,
+    }
+}
+
+/// The job, under these options, with what else a test wants of the run.
+pub(crate) fn test(prepare: fn(&mut TestRun), options: fn(&mut TestProcess<'_, '_>) -> Options) -> JobTest<'static> {
+    JobTest::new(move |run| {
         let visits = visits();
         let records = run.records("visits", RECORDS, move |index| visits[index as usize]).splits(1).rate(8_000);
         let seen = run.ledger("seen");
         run.check(ExactlyOnce::new(&records, |visit: &Visit| visit.number, &seen, |number: &u64| *number));
         run.check(Progress::within(Duration::from_secs(30)));
+        prepare(run);
         run.job(move |process| {
-            let mut any = |of: &[u64]| of[process.random() as usize % of.len()];
-            let options = Options::default()
-                .inline_limit(any(&[1, 300]) as usize)
-                .checkpoint_every(Duration::from_millis(any(&[10, 10, 20])))
-                .checkpoint_timeout(Duration::from_millis(any(&[12, 60, 10_000])))
-                .retained_checkpoints(any(&[1, 1, 3]) as usize)
-                .maximum_concurrent_checkpoints(any(&[1, 2, 3]) as usize)
-                .continue_on_checkpoint_errors()
-                .restart(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(3) });
-            let incremental = any(&[0, 1, 1, 1, 1, 1]) == 1;
-            let (increments, space) = (any(&[1, 2, 3, 8]) as usize, [1.2, 1.5, 3.0][any(&[0, 1, 2]) as usize]);
-            process.options(match incremental {
-                true => options.incremental(true).max_increments(increments).max_space_amplification(space),
-                false => options,
-            });
+            let chosen = options(process);
+            process.options(chosen);
             let job = Job::new("visits").parallelism(1);
             let visits = job.source("visits", records.clone());
             visits.key_by(|visit| &visit.key).process("visits-by-key", Visits).sink("seen", seen.clone());
@@ -125,7 +133,7 @@ fn test() -> JobTest<'static> {
     .once()
 }
 
-fn simulations(from: u64, count: u64) -> impl Iterator<Item = Simulation> {
+pub(crate) fn simulations(from: u64, count: u64) -> impl Iterator<Item = Simulation> {
     (from..from + count).map(|number| match number % 4 {
         0 => Simulation::new(number).with(Faults::CrashAtEffect(20 + number * 3)),
         1 => Simulation::new(number).with(Faults::CrashAtEvent(200 + number * 41)),
@@ -137,7 +145,7 @@ fn simulations(from: u64, count: u64) -> impl Iterator<Item = Simulation> {
 fn what_was_changed_and_removed_comes_back_from_chains_of_increments() {
     quiet::install();
     for simulation in simulations(0, 120) {
-        if let Err(trouble) = quiet::during(|| test().try_run(&simulation)) {
+        if let Err(trouble) = quiet::during(|| test(|_| {}, options).try_run(&simulation)) {
             panic!("{trouble}");
         }
     }
@@ -146,7 +154,7 @@ fn what_was_changed_and_removed_comes_back_from_chains_of_increments() {
 /// The seed of the first simulation that finds a broken rule.
 fn found(mutation: Mutation) -> Option<String> {
     simulations(0, 400).find_map(|simulation| {
-        let outcome = mutation::during(mutation, || quiet::during(|| test().try_run(&simulation)));
+        let outcome = mutation::during(mutation, || quiet::during(|| test(|_| {}, options).try_run(&simulation)));
         outcome.err().map(|trouble| format!("seed {}: {}", simulation.seed(), trouble.reason()))
     })
 }

@@ -13,6 +13,7 @@ mod found;
 mod graph;
 mod guide;
 mod increments;
+mod local_recovery;
 mod many_seeds;
 mod mutations;
 mod on_the_way;

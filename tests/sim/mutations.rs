@@ -31,7 +31,7 @@ use orders::{Kind, billing, counting};
 const ENOUGH: u64 = 1_000;
 
 /// What chance finds too seldom for [`ENOUGH`] schedules, and a test of its own finds at once: in `seldom.rs` the ids beyond those of a run record, the stop that is called off,
-/// and the channel that an abort leaves blocked; what `increments.rs` finds with a job that knows what must stand under each key; and what breaks only where the
+/// and the channel that an abort leaves blocked; what `increments.rs` and `local_recovery.rs` find with a job that knows what must stand under each key; and what breaks only where the
 /// parallelism changes, which operators by hand find (`tests/api/operator_state.rs`). Three that lose what was in flight, or its order, `overtaking.rs` finds with a job in which
 /// much is, and an element that was not copied the table of operator state finds alone (`tests/state/operator.rs`).
 const SELDOM: &[Mutation] = &[
@@ -42,6 +42,8 @@ const SELDOM: &[Mutation] = &[
     Mutation::BaseNotComplete,
     Mutation::DeleteASharedBlob,
     Mutation::FoldKeepsTheOldest,
+    Mutation::StaleLocalCopy,
+    Mutation::UnverifiedLocalCopy,
     Mutation::SplitLosesTheLast,
     Mutation::BroadcastLostOnScaleUp,
     Mutation::RestoredBehindNew,

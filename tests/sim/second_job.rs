@@ -15,7 +15,7 @@ use alluvium::operator::{CoAccess, CoContext, KeyedCoProcess};
 use alluvium::state::{Map, Value};
 use alluvium::testing::catalogue::SimulatedCatalogue;
 use alluvium::testing::simulation::{Boot, Next, Scenario, World};
-use alluvium::{Job, OperatorResult};
+use alluvium::{Job, LocalRecovery, OperatorResult};
 use alluvium_actors::drive::supervisor::SupervisorSetup;
 use serde::{Deserialize, Serialize};
 
@@ -193,6 +193,7 @@ impl Scenario for SecondJob {
         let mut options = chance::options(boot);
         if self.settled {
             options = options.inline_limit(64).checkpoint_timeout(Duration::from_millis(100));
+            options = options.local_recovery(LocalRecovery::default());
         }
         if self.overtaking {
             options = options.maximum_concurrent_checkpoints(1).unaligned().aligned_checkpoint_timeout(Duration::ZERO);

@@ -15,6 +15,8 @@ mod disk_rules;
 mod failures;
 mod history;
 mod lengths;
+mod local;
+mod local_first;
 mod lock;
 mod runs;
 mod shared;

@@ -26,6 +26,7 @@ use crate::drive::cleanup::CleanupDriver;
 use crate::drive::control::{Control, Reply, Resume};
 use crate::drive::coordinator::{CoordinatorDriver, CoordinatorSetup};
 use crate::drive::deploy::Deployment;
+use crate::drive::local_first::LocalFirst;
 use crate::drive::overview::Overview;
 use crate::drive::pointed_store::PointedStore;
 use crate::drive::recovery::{Recovered, Trouble};
@@ -36,6 +37,7 @@ use crate::ports::fence::{Fence, FenceSource};
 use crate::ports::files::Files;
 use crate::ports::host::{Address, Driver, DriverFactory, Host, Placement, Role, Step};
 use crate::ports::listener::{JobEvent, Listener};
+use crate::ports::local::LocalCopies;
 use crate::ports::sink::PreparedCheckpoint;
 use crate::ports::store::{CheckpointKind, CheckpointStore, Manifest, OperatorSnapshot};
 use crate::ports::task::Failure;
@@ -72,6 +74,8 @@ pub struct SupervisorSetup {
     pub failover: FailoverStrategy,
     /// Where checkpoints go.
     pub store: Arc<dyn CheckpointStore>,
+    /// Where blobs are copied to for restores in this process, if they are.
+    pub local: Option<Arc<dyn LocalCopies>>,
     /// Files for sources and sinks.
     pub files: Arc<dyn Files>,
     /// Who watches.
@@ -174,7 +178,8 @@ impl SupervisorDriver {
     /// Begins the job.
     #[must_use]
     pub fn new(host: Rc<dyn Host>, mut setup: SupervisorSetup) -> SupervisorDriver {
-        setup.store = PointedStore::around(setup.store, &host.points());
+        let store = PointedStore::around(setup.store, &host.points());
+        setup.store = LocalFirst::around(store, setup.local.take(), host.points());
         let regions = Regions::of_plan(&setup.plan);
         let machine = Supervisor::new(regions.clone(), setup.failover, setup.restart, setup.cancellation_timeout);
         let fences = FenceSource::new();

@@ -1,5 +1,6 @@
 //! What is wrong with the options of a job: all of it at once, each with its mend.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use alluvium_actors::protocol::align::CheckpointMode;
@@ -113,6 +114,7 @@ impl Options {
         ];
         let given = chains.into_iter().filter(|(_, given)| *given && !self.incremental);
         errors.extend(given.map(|(option, _)| OptionError::WithoutIncrements { option }));
+        errors.extend(self.check_local_recovery());
         if self.accept_repeats && !self.fall_back_to_older {
             errors.push(OptionError::RepeatsWithoutFallBack);
         }
@@ -124,9 +126,27 @@ impl Options {
                 ("externalized_checkpoints(..)", self.externalized.is_some()),
                 ("fall_back_to_older()", self.fall_back_to_older),
                 ("fresh()", self.fresh),
+                ("local_recovery(..)", self.local_recovery.is_some()),
             ];
             let given = given.into_iter().filter(|(_, given)| *given);
             errors.extend(given.map(|(option, _)| OptionError::WithoutStore { option }));
+        }
+        errors
+    }
+
+    fn check_local_recovery(&self) -> Vec<OptionError> {
+        let Some(local) = &self.local_recovery else { return Vec::new() };
+        let mut errors = Vec::new();
+        if local.memory == 0 && local.directories.is_empty() {
+            errors.push(OptionError::NoPlaceForCopies);
+        }
+        for (number, directory) in local.directories.iter().enumerate() {
+            if local.directories[..number].contains(directory) {
+                errors.push(OptionError::CopiesTwiceInOnePlace { directory: directory.clone() });
+            }
+            if self.store.as_ref().is_some_and(|store| directory.starts_with(store)) {
+                errors.push(OptionError::CopiesInTheStore { directory: directory.clone() });
+            }
         }
         errors
     }
@@ -263,6 +283,23 @@ pub enum OptionError {
     WithoutIncrements {
         /// Which option was given.
         option: &'static str,
+    },
+    /// No local copy could be kept.
+    #[error(
+        "local_recovery(..) with memory_limit(0) and without a directory keeps nothing: give bytes, or a directory"
+    )]
+    NoPlaceForCopies,
+    /// One directory for local copies stands there more than once.
+    #[error("local_recovery(..) names the directory {} more than once: give it once", .directory.display())]
+    CopiesTwiceInOnePlace {
+        /// Which one.
+        directory: PathBuf,
+    },
+    /// Local copies would lie among the checkpoints.
+    #[error("the directory {} of local_recovery(..) lies in the store: give one beside it", .directory.display())]
+    CopiesInTheStore {
+        /// Which one.
+        directory: PathBuf,
     },
     /// Repeats are accepted, but only a fall-back causes them.
     #[error("accept_repeats() has no effect without fall_back_to_older(): give both, or neither")]

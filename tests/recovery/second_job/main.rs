@@ -21,7 +21,7 @@ use std::time::Duration;
 use alluvium::drill::FaultDrill;
 use alluvium::storage::SystemFiles;
 use alluvium::testing::faults::FaultPlan;
-use alluvium::{CheckpointMode, Options};
+use alluvium::{CheckpointMode, LocalRecovery, Options};
 use alluvium_actors::ports::listener::{JobEvent, Listener};
 use alluvium_actors::protocol::mutation::{Mutation, activate};
 use clap::Parser;
@@ -80,6 +80,9 @@ struct Arguments {
     /// Lets no channel wait for another: records may count again.
     #[arg(long)]
     at_least_once: bool,
+    /// Keeps local copies of state: little in memory, and the rest in files beside the store.
+    #[arg(long)]
+    local_recovery: bool,
     /// Lets barriers overtake.
     #[arg(long)]
     unaligned: bool,
@@ -137,6 +140,11 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         .faults(drill);
     if arguments.at_least_once {
         options = options.checkpoint_mode(CheckpointMode::AtLeastOnce);
+    }
+    if arguments.local_recovery {
+        options = options.local_recovery(
+            LocalRecovery::default().memory_limit(2_000).directory(arguments.store.with_extension("local")),
+        );
     }
     options = options.incremental(arguments.incremental);
     if arguments.unaligned {

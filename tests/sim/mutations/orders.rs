@@ -14,6 +14,7 @@ use alluvium::testing::{JobTest, TestProcess};
 use alluvium::{Job, Options, RestartStrategy};
 use serde::{Deserialize, Serialize};
 
+use crate::chance::local_copies;
 use crate::slow::Slow;
 
 const WEB: u64 = 240;
@@ -92,6 +93,7 @@ fn options(process: &mut TestProcess<'_, '_>) -> Options {
         .retained_checkpoints(any(&[1, 2, 3]) as usize)
         .maximum_concurrent_checkpoints(any(&[1, 2, 3]) as usize)
         .restart(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(3) });
+    let options = local_copies(options, drawn / 6);
     if any(&[0, 1]) == 0 { options.continue_on_checkpoint_errors() } else { options.tolerable_checkpoint_failures(1) }
 }
 
