@@ -154,7 +154,16 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     // A start waits for the lock of a process that was just killed: before anything of the job runs.
     ("thread::sleep", &["job/mod.rs"]),
     // The file door itself, and sled's own directory. Schedules that failed are kept in files of the machine that runs the tests.
-    ("std::fs", &["storage/system.rs", "storage/catalogue.rs", "testing/explore/file.rs", "testing/explore/replay.rs", "testing/check/orphans.rs"]),
+    (
+        "std::fs",
+        &[
+            "storage/system.rs",
+            "storage/catalogue.rs",
+            "testing/explore/file.rs",
+            "testing/explore/replay.rs",
+            "testing/check/orphans.rs",
+        ],
+    ),
     // The seed of a new store is drawn once, by whoever starts a real job; a simulated one gets it from its own seed.
     ("RandomState", &["job/mod.rs"]),
     ("rand::", &[]),
