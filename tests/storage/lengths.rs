@@ -25,7 +25,7 @@ fn snapshot() -> SubtaskSnapshot {
         subtask: SubtaskId::new(1, 0),
         finished: false,
         operators: vec![OperatorSnapshot { uid: OperatorUid::new("count"), subtask: 0, pieces }],
-        in_flight: Some(InFlight { records: 9, content: blob(7, "in-flight", 50), parallelism: 1, edges: Vec::new() }),
+        in_flight: Some(InFlight { records: 9, content: blob(7, "in-flight", 50), parallelism: 2, edges: Vec::new() }),
     }
 }
 
