@@ -142,3 +142,13 @@ fn the_chains_of_a_checkpoint_tell_where_nothing_changed() {
     former.chains = Some(Chains::of(&three_chains(2)));
     assert_eq!(finished(&three_chains(2), &former), [(0, 0), (1, 1)]);
 }
+
+#[test]
+fn at_least_once_what_had_come_to_its_end_before_the_last_barrier_runs_again_behind_what_has_not() {
+    // One barrier came, the records behind it and the end of all data came, then the other barrier.
+    let mut former = manifest(&[(&[true, false], &["numbers"]), (&[true, true], &[]), (&[true, true], &["sink"])]);
+    former.chains = Some(Chains::of(&three_chains(2)));
+    for parallelism in [1, 3] {
+        assert!(finished(&three_chains(parallelism), &former).is_empty(), "{parallelism}");
+    }
+}
