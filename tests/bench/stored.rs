@@ -68,7 +68,7 @@ fn read(directory: &Path, completed: &Receiver<CheckpointId>) -> Vec<Stored> {
         all.push(Stored {
             checkpoint,
             full: full.map(|piece| piece.content.bytes()).sum(),
-            written: manifest.subtasks.iter().map(|subtask: &SubtaskSnapshot| subtask.added_bytes(checkpoint)).sum(),
+            written: manifest.subtasks.iter().map(|subtask: &SubtaskSnapshot| subtask.written_bytes(checkpoint)).sum(),
             folded,
             in_flight: in_flight.map(|in_flight| in_flight.content.bytes()).sum(),
         });
