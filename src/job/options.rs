@@ -163,6 +163,9 @@ impl Options {
     /// the last checkpoint of a job, are always aligned: nothing is in flight in them. Edges that join pairs of subtasks, and those that
     /// [`broadcast`](crate::Stream::broadcast), are aligned too: the cut behind them waits for their barriers.
     ///
+    /// Records that are overtaken go through serde: what their `Serialize` writes, their `Deserialize` must read. A function given to
+    /// [`partition`](crate::Stream::partition) is asked again where the parallelism has changed: one that answers by chance or by a clock would lose or double records.
+    ///
     /// ```
     /// use alluvium::Options;
     /// use std::time::Duration;
@@ -382,7 +385,7 @@ impl Options {
         self
     }
 
-    /// Whether a checkpoint writes only what changed in keyed state since the last complete one, and what was removed, and shares the rest with it: Apache Flink's
+    /// Whether a checkpoint writes only what changed in keyed state (lists, unions and broadcast maps of an operator are always written whole) since the last complete one, and what was removed, and shares the rest with it: Apache Flink's
     /// `execution.checkpointing.incremental`. Off if not given, as there: then every checkpoint is self-contained.
     ///
     /// It saves most where little of a large state changes from one checkpoint to the next. It costs the memory of what was removed since, a restore that reads

@@ -143,7 +143,7 @@ impl OperatorReading {
 fn ask(task: &TaskContext, pieces: Arc<Vec<Stored>>, loads: VecDeque<Load>) -> Stage {
     let Some(load) = loads.front() else { return Stage::End };
     let (asked, piece, chunks) = (Arc::clone(&pieces), load.piece, load.chunks.clone());
-    let read = move || chunks.iter().map(|chunk| asked[piece].reader.read(chunk)).collect();
+    let read = move || asked[piece].reader.read_each(&chunks);
     let chunks = Promise::start(task.host.blocking().as_ref(), Lane::Blobs, read);
     Stage::Loading { pieces, loads, chunks }
 }

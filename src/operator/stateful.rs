@@ -108,7 +108,10 @@ pub trait StatefulProcess: Clone + Send + 'static {
         context: StatefulContext<'_, Self>,
     ) -> OperatorResult;
 
-    /// Called once behind the last record, when all input was read to its end: the place to send on what waits for more. Not called when the job is stopped or cancelled.
+    /// Called behind the last record, when all input was read to its end: the place to send on what waits for more. Not called when the job is stopped or cancelled.
+    ///
+    /// Called once, but where a restart at another parallelism finds that some instances had come to their end and others had not: then all of them run again and are told of the
+    /// end once more. Leave the state such that a second call adds nothing: take out what was sent on.
     ///
     /// # Errors
     /// The subtask fails and goes through the restart strategy, unless the error says that a restart would not help.

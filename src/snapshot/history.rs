@@ -10,9 +10,9 @@ use super::objects::{decode_record, encode_record};
 
 const PREFIX: &[u8] = b"history/";
 
-/// In the order of their triggers; ids tell those of one millisecond apart.
+/// In the order of their ids, which ascend over all runs. The clock may be set back, and the oldest go first.
 fn key(record: &CheckpointRecord) -> Vec<u8> {
-    [PREFIX, format!("t{:020}-c{:020}", record.triggered.0, record.checkpoint.0).as_bytes()].concat()
+    [PREFIX, format!("c{:020}-t{:020}", record.checkpoint.0, record.triggered.0).as_bytes()].concat()
 }
 
 /// The records; without a catalogue none are kept.

@@ -19,7 +19,7 @@ pub(crate) enum Setting {
     Incremental,
     /// As incremental, with local copies, in memory and in files.
     LocalCopies,
-    /// Each start has another parallelism, and changes from full snapshots to increments and back.
+    /// Each start has another parallelism, and changes from full snapshots to increments, from aligned barriers to such that overtake, and back.
     Rescaled,
 }
 
@@ -57,7 +57,7 @@ impl Setting {
             Setting::Incremental => always(INCREMENTAL),
             Setting::LocalCopies => always(LOCAL_COPIES),
             Setting::Rescaled => Chosen {
-                arguments: [NONE, INCREMENTAL][seed.within(0..2) as usize],
+                arguments: [NONE, INCREMENTAL, OVERTAKING, SWITCHING][seed.within(0..4) as usize],
                 parallelism: Some(seed.within(1..5) as u32),
             },
         }

@@ -236,14 +236,19 @@ fn read(former: &[Former], own: Own) -> Result<Vec<Found>, StoreError> {
             origins.push(origin);
         }
         // All chunks are of one key group, so that they stand in the order of their channels, and in each in that in which they came.
+        let (mut chunks, mut ways) = (Vec::new(), Vec::new());
         for chunk in reader.chunks() {
             let origin = origins[chunk.state as usize];
             let Some(edge) = former.edges[origin.edge as usize] else { continue };
             let taken = taken(former, edge, origin.producer, own);
             if taken != Taken::Nothing {
-                let batch = Encoded { records: chunk.count, bytes: reader.read(chunk)? };
-                found.push(Found { inlet: edge.inlet, producer: origin.producer, taken, batch });
+                chunks.push(*chunk);
+                ways.push((edge.inlet, origin.producer, taken));
             }
+        }
+        let contents = reader.read_each(&chunks)?;
+        for ((inlet, producer, taken), (chunk, bytes)) in ways.into_iter().zip(chunks.iter().zip(contents)) {
+            found.push(Found { inlet, producer, taken, batch: Encoded { records: chunk.count, bytes } });
         }
     }
     Ok(found)
