@@ -23,5 +23,6 @@ mod stories;
 pub mod subtask;
 pub mod subtask_driver;
 pub mod supervisor;
+mod turns;
 mod under_way;
 mod watched;

@@ -14,6 +14,7 @@ use crate::drive::edge::Barrier;
 use crate::drive::outputs::Outputs;
 use crate::drive::overview::SubtaskWatch;
 use crate::drive::subtask_driver::Head;
+use crate::drive::turns::{Turn, Turns};
 use crate::ids::{Attempt, CheckpointId, Moment, SubtaskId};
 use crate::ports::blocking::panic_text;
 use crate::ports::fence::Fence;
@@ -58,10 +59,8 @@ pub struct SubtaskCore {
     captures: Vec<Channel>,
     /// Announcements of overtaking barriers that came before the subtask ran.
     early: Vec<Barrier>,
-    /// Triggers that came before what was in flight when the restored checkpoint was taken was processed, and that do not overtake it.
-    behind_restored: Vec<Barrier>,
-    /// What came behind such a trigger, and is to stay behind its cut: what was assigned behind the enumerator's snapshot.
-    behind_triggers: VecDeque<Control>,
+    /// What waits for its turn, behind a trigger that waits for what was in flight when the restored checkpoint was taken.
+    turns: Turns,
     /// The barriers that may still be cut: of markers that came, and of triggers.
     barriers: BTreeMap<CheckpointId, Barrier>,
     snapshots: BTreeMap<CheckpointId, SnapshotUnderWay>,
@@ -124,8 +123,7 @@ impl SubtaskCore {
             blocks: Vec::new(),
             captures: Vec::new(),
             early: Vec::new(),
-            behind_restored: Vec::new(),
-            behind_triggers: VecDeque::new(),
+            turns: Turns::default(),
             barriers: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             notices: Notices::new(restored.checkpoint),
@@ -177,8 +175,8 @@ impl SubtaskCore {
         Ok(())
     }
 
-    /// Handles one message if it concerns checkpoints; gives others back.
-    pub(super) fn on_message(&mut self, message: Control, task: &mut dyn Task) -> Result<Option<Control>, Failure> {
+    /// Handles one message, or puts it behind all that waits for its turn.
+    pub(super) fn on_message(&mut self, message: Control, task: &mut dyn Task) -> Result<(), Failure> {
         match message {
             Control::Start => {
                 self.enter(SubtaskState::Running)?;
@@ -195,7 +193,7 @@ impl SubtaskCore {
                 self.align(align::Event::Announcement { checkpoint }, task)?;
                 self.overtakes(barrier, task)?;
             }
-            Control::Trigger(barrier) => self.trigger(barrier, task)?,
+            Control::Trigger(barrier) => self.turns.push(Turn::Trigger(barrier)),
             Control::Completed { checkpoint, kind } => self.completed(checkpoint, kind, task)?,
             Control::Aborted { checkpoint, last_completed: _ } => self.aborted(checkpoint, task)?,
             Control::Committed { sink, checkpoint } => {
@@ -203,9 +201,9 @@ impl SubtaskCore {
                 // Sinks commit one transaction after the other: the next one may be due now.
                 self.send_commits(task)?;
             }
-            other => return Ok(Some(other)),
+            other => self.turns.push(Turn::Head(other)),
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Whether records flow, or have flowed to their end.
@@ -213,18 +211,26 @@ impl SubtaskCore {
         matches!(self.state, SubtaskState::Running | SubtaskState::EndOfData)
     }
 
-    fn trigger(&mut self, barrier: Barrier, task: &mut dyn Task) -> Result<(), Failure> {
+    /// What has its turn now. A trigger waits until what was in flight is processed, or until it overtakes that.
+    pub(super) fn next_turn(&mut self, task: &dyn Task) -> Option<Turn> {
+        // A subtask that does not run yet declines at once.
+        let processes_restored = self.is_running() && task.has_restored();
+        let host = &self.host;
+        self.turns.next(|barrier| {
+            let waits = processes_restored && !is_due(barrier, host.now());
+            if waits && let Some(from) = barrier.overtakes {
+                host.wake_at(from);
+            }
+            waits
+        })
+    }
+
+    /// Takes up a trigger whose turn has come.
+    pub(super) fn trigger(&mut self, barrier: Barrier, task: &mut dyn Task) -> Result<(), Failure> {
         let Barrier { checkpoint, triggered, kind, .. } = barrier;
         if !self.is_running() {
             let failure = Failure::retryable(&self.name, "the subtask does not process yet");
             self.decline(checkpoint, DeclineReason::Declined, failure);
-            return Ok(());
-        }
-        if task.has_restored() && !is_due(barrier, self.host.now()) {
-            if let Some(from) = barrier.overtakes {
-                self.host.wake_at(from);
-            }
-            self.behind_restored.push(barrier);
             return Ok(());
         }
         self.remember(barrier);
@@ -232,31 +238,6 @@ impl SubtaskCore {
         self.overtakes(barrier, task)?;
         self.stands_still |= kind == CheckpointKind::Stopping;
         Ok(())
-    }
-
-    /// A message for the head, if it may be handled now: behind a trigger that waits it waits too.
-    pub(super) fn in_turn(&mut self, message: Control) -> Option<Control> {
-        if self.behind_restored.is_empty() && self.behind_triggers.is_empty() {
-            return Some(message);
-        }
-        self.behind_triggers.push_back(message);
-        None
-    }
-
-    /// The next message whose turn has come.
-    pub(super) fn next_in_turn(&mut self) -> Option<Control> {
-        if self.behind_restored.is_empty() { self.behind_triggers.pop_front() } else { None }
-    }
-
-    /// Takes up a trigger that waited for what was in flight, if it need not wait any more: because all of that is processed, or because it overtakes it by now.
-    pub(super) fn take_up_trigger(&mut self, task: &mut dyn Task) -> Result<bool, Failure> {
-        let due = |first: &Barrier| !task.has_restored() || is_due(*first, self.host.now());
-        if !self.behind_restored.first().is_some_and(due) {
-            return Ok(false);
-        }
-        let first = self.behind_restored.remove(0);
-        self.trigger(first, task)?;
-        Ok(true)
     }
 
     fn completed(
@@ -279,7 +260,7 @@ impl SubtaskCore {
 
     fn aborted(&mut self, checkpoint: CheckpointId, task: &mut dyn Task) -> Result<(), Failure> {
         self.barriers.remove(&checkpoint);
-        self.behind_restored.retain(|waiting| waiting.checkpoint != checkpoint);
+        self.turns.call_off(checkpoint);
         self.abandon(checkpoint, task)?;
         self.align(align::Event::AbortNotice { checkpoint }, task)
     }

@@ -6,6 +6,7 @@ use std::task::Context;
 use crate::drive::control::{Control, Origin};
 use crate::drive::overview::SubtaskWatch;
 use crate::drive::subtask::SubtaskCore;
+use crate::drive::turns::Turn;
 use crate::ids::CheckpointId;
 use crate::ports::host::{Driver, Step};
 use crate::ports::task::{Failure, Task};
@@ -79,16 +80,13 @@ impl<H: Head> SubtaskDriver<H> {
                 core.close(head.task());
                 return Ok(Step::Finished);
             }
-            if let Some(message) = core.on_message(message, head.task())?
-                && let Some(message) = core.in_turn(message)
-            {
-                head.message(core, message)?;
-            }
+            core.on_message(message, head.task())?;
             settle(core, head)?;
+            take_turns(core, head)?;
         }
         core.pass_deadline(head.task())?;
         settle(core, head)?;
-        take_up_triggers(core, head)?;
+        take_turns(core, head)?;
         match core.state {
             SubtaskState::Restoring => {
                 core.poll_restore(head.task(), context)?;
@@ -110,7 +108,7 @@ impl<H: Head> SubtaskDriver<H> {
                 core.outputs.buffer.held(began);
             }
             settle(core, head)?;
-            take_up_triggers(core, head)?;
+            take_turns(core, head)?;
             head.after_slice(core, context)?;
             core.poll_snapshots(head.task(), progress == Step::Wait, context)?;
             if core.is_done(head.task()) {
@@ -139,13 +137,14 @@ fn settle(core: &mut SubtaskCore, head: &mut impl Head) -> Result<(), Failure> {
     }
 }
 
-/// The triggers that waited for what was in flight, if they need not wait any more, one cut after the other; and what came behind them.
-fn take_up_triggers(core: &mut SubtaskCore, head: &mut impl Head) -> Result<(), Failure> {
-    while core.take_up_trigger(head.task())? {
+/// Takes up, in the order in which they came, the triggers and the messages for the head whose turn has come. Each cut is made before the next is looked at.
+fn take_turns(core: &mut SubtaskCore, head: &mut impl Head) -> Result<(), Failure> {
+    while let Some(turn) = core.next_turn(head.task()) {
+        match turn {
+            Turn::Trigger(barrier) => core.trigger(barrier, head.task())?,
+            Turn::Head(message) => head.message(core, message)?,
+        }
         settle(core, head)?;
-    }
-    while let Some(message) = core.next_in_turn() {
-        head.message(core, message)?;
     }
     Ok(())
 }

@@ -214,3 +214,63 @@ fn a_trigger_that_waits_for_what_was_in_flight_can_be_called_off() {
     rig.run();
     assert_eq!(rig.sent(), ["acknowledge 3"]);
 }
+
+#[test]
+fn what_was_assigned_behind_a_trigger_that_is_called_off_comes_before_the_cut_of_the_next_one() {
+    let mut rig = fused_source();
+    rig.receive(Control::Trigger(barrier(2)));
+    rig.receive(Control::AddSplits(vec![vec![1]]));
+    // The enumerator gave the split away before its snapshot for 3.
+    rig.receive(Control::Aborted { checkpoint: CheckpointId(2), last_completed: None });
+    rig.receive(Control::Trigger(barrier(3)));
+    rig.receive(Control::AddSplits(vec![vec![2], vec![3]]));
+    rig.run();
+    assert_eq!(rig.chain.take_log(), ["aborted 2", "splits 1", "record 10", "record 11", "cut 3", "splits 2", "read"]);
+    assert_eq!(rig.sent(), ["acknowledge 3"]);
+}
+
+#[test]
+fn what_was_assigned_between_two_triggers_that_wait_comes_between_their_cuts() {
+    let mut rig = fused_source();
+    rig.receive(Control::Trigger(barrier(2)));
+    rig.receive(Control::AddSplits(vec![vec![1]]));
+    rig.receive(Control::Trigger(barrier(3)));
+    rig.receive(Control::NoMoreSplits);
+    rig.run();
+    assert_eq!(
+        rig.chain.take_log(),
+        ["record 10", "record 11", "cut 2", "splits 1", "cut 3", "no more splits", "read"]
+    );
+    assert_eq!(rig.sent(), ["acknowledge 2", "acknowledge 3"]);
+}
+
+#[test]
+fn a_later_one_of_two_triggers_that_wait_can_be_called_off_and_what_came_around_it_waits_for_the_other() {
+    let mut rig = fused_source();
+    rig.receive(Control::Trigger(barrier(2)));
+    rig.receive(Control::AddSplits(vec![vec![1]]));
+    rig.receive(Control::Trigger(barrier(3)));
+    rig.receive(Control::AddSplits(vec![vec![2], vec![3]]));
+    rig.receive(Control::Aborted { checkpoint: CheckpointId(3), last_completed: None });
+    rig.run();
+    assert_eq!(rig.chain.take_log(), ["aborted 3", "record 10", "record 11", "cut 2", "splits 1", "splits 2", "read"]);
+    assert_eq!(rig.sent(), ["acknowledge 2"]);
+}
+
+#[test]
+fn each_trigger_that_waits_is_taken_up_at_its_own_deadline_with_what_was_assigned_before_it() {
+    let mut rig = fused_source();
+    rig.chain.hold();
+    rig.receive(Control::Trigger(overtaking(2, 1_000_000)));
+    rig.receive(Control::AddSplits(vec![vec![1]]));
+    rig.receive(Control::Trigger(overtaking(3, 2_000_000)));
+    rig.run();
+    assert_eq!(rig.chain.take_log(), [""; 0]);
+    rig.pass_to(1_000_000);
+    rig.run();
+    assert_eq!(rig.chain.take_log(), ["cut 2", "capture 2", "captured 2", "splits 1"]);
+    rig.pass_to(2_000_000);
+    rig.run();
+    assert_eq!(rig.chain.take_log(), ["cut 3", "capture 3", "captured 3"]);
+    assert_eq!(rig.sent(), ["acknowledge 2", "acknowledge 3"]);
+}
