@@ -73,7 +73,7 @@ impl Shared {
         {
             return self.copies.read(&newer, offset, length);
         }
-        let there = self.books().copied().any(|copied| copied == handle);
+        let there = self.books().copy_of(&handle.name) == Some(handle);
         if !there {
             return Ok(None);
         }

@@ -112,6 +112,12 @@ impl Copies {
         all.copied.into_keys().collect()
     }
 
+    /// The blob of this name, if there is a copy of it.
+    #[must_use]
+    pub fn copy_of(&self, name: &str) -> Option<&BlobHandle> {
+        self.copied.get(name)
+    }
+
     /// The blobs that there are copies of.
     pub fn copied(&self) -> impl Iterator<Item = &BlobHandle> {
         self.copied.values()

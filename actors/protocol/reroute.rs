@@ -53,9 +53,10 @@ impl FormerChannel {
 
     /// One of `consumers`: neighbouring channels stay together, and no consumer has two more than another one.
     fn dealt_to(self, consumers: u32) -> u32 {
-        let producers = u64::from(self.producers.max(1));
-        let channels = producers * u64::from(self.consumers.max(1));
-        let number = (u64::from(self.consumer) * producers + u64::from(self.producer) % producers).min(channels - 1);
-        (number * u64::from(consumers) / channels) as u32
+        // Wide enough for any numbers.
+        let producers = u128::from(self.producers.max(1));
+        let channels = producers * u128::from(self.consumers.max(1));
+        let number = (u128::from(self.consumer) * producers + u128::from(self.producer) % producers).min(channels - 1);
+        (number * u128::from(consumers) / channels) as u32
     }
 }

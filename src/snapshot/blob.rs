@@ -112,7 +112,7 @@ impl StateWriter {
         if body.len() as u64 > LARGEST_DESCRIPTORS {
             return Err(too_long());
         }
-        let version = if increment { envelope::INCREMENTAL } else { envelope::VERSION };
+        let version = if increment { envelope::SECOND_VERSION } else { envelope::VERSION };
         output.write(&envelope::seal_as(version, Kind::State, &body))?;
         Ok(StateWriter { output, states, increment, chunks: Vec::new() })
     }
@@ -219,7 +219,7 @@ impl StateReader {
         }
         let header = input.read(0, HEADER)?;
         let (body_length, _) = envelope::open_header(&header, Kind::State, &place)?;
-        let increment = envelope::version(&header) == envelope::INCREMENTAL;
+        let increment = envelope::version(&header) == envelope::SECOND_VERSION;
         let header_end = (HEADER as u64).saturating_add(body_length);
         if body_length > LARGEST_DESCRIPTORS || header_end > length - TRAILER as u64 {
             return Err(wrong("its header is longer than the rest of it"));

@@ -60,7 +60,9 @@ impl Store {
             }
         }
         if !job_is_over {
-            let references = self.references();
+            let mut references = self.references();
+            // The word of an attempt that is over may be all that holds the blob of a fold, and nobody else would come back to it.
+            references.release_ended();
             orphans.retain(|name| !references.is_wanted(name));
         }
         self.storage.delete(fence, &orphans.into_iter().collect::<Vec<_>>())

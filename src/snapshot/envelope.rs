@@ -8,8 +8,8 @@ pub(crate) const MARK: &[u8; 8] = b"alluvium";
 /// The version of most of what is written.
 pub(crate) const VERSION: u16 = 1;
 
-/// The version of what belongs to a chain of increments: increments themselves, and manifests that name some. The highest one that is read.
-pub(crate) const INCREMENTAL: u16 = 2;
+/// The version of what a reader of the first one would pass over: increments, manifests that name some, and manifests with records in flight. The highest one that is read.
+pub(crate) const SECOND_VERSION: u16 = 2;
 
 /// Length of the header in bytes.
 pub(crate) const HEADER: usize = 28;
@@ -102,8 +102,8 @@ pub(crate) fn open_header(bytes: &[u8], kind: Kind, file: &str) -> Result<(u64, 
     if crc32c::crc32c(&bytes[..24]) != stored {
         return Err(damaged(file, "the checksum of its header is wrong"));
     }
-    if version > INCREMENTAL {
-        return Err(StoreError::TooNew { file: file.to_owned(), found: version, supported: INCREMENTAL });
+    if version > SECOND_VERSION {
+        return Err(StoreError::TooNew { file: file.to_owned(), found: version, supported: SECOND_VERSION });
     }
     if version == 0 || bytes[9] != 0 {
         return Err(damaged(file, "its header holds values that no version writes"));

@@ -1,5 +1,6 @@
 //! Manifests, run records and reservations as bytes.
 
+use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use alluvium_actors::ids::{CheckpointId, RunNumber};
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::envelope::{self, Kind, damaged};
 use super::names;
+use crate::record::MAX_PARALLELISM_LIMIT;
 use crate::storage::{CheckpointStorage, check_name};
 
 fn encode<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, StoreError> {
@@ -49,11 +51,13 @@ fn read_whole(storage: &dyn CheckpointStorage, name: &str) -> Result<Vec<u8>, St
 }
 
 pub(crate) fn encode_manifest(manifest: &Manifest) -> Result<Vec<u8>, StoreError> {
-    check_blobs(manifest.blobs()).map_err(|reason| StoreError::Refused { reason })?;
-    // Who does not know increments would pass over them.
+    let checked = check_blobs(manifest.blobs()).and_then(|()| check_widths(manifest));
+    checked.map_err(|reason| StoreError::Refused { reason })?;
+    // Who knows neither increments nor records in flight would pass over them, and go on without.
     let mut pieces = manifest.operators().flat_map(|operator| &operator.pieces);
     let incremental = pieces.any(|piece| parse_increment(&piece.name).is_some());
-    encode_as(if incremental { envelope::INCREMENTAL } else { envelope::VERSION }, Kind::Manifest, manifest)
+    let second = incremental || manifest.in_flight().next().is_some();
+    encode_as(if second { envelope::SECOND_VERSION } else { envelope::VERSION }, Kind::Manifest, manifest)
 }
 
 pub(crate) fn decode_manifest(
@@ -67,7 +71,8 @@ pub(crate) fn decode_manifest(
         let reason = format!("it holds checkpoint {} of run {}", manifest.checkpoint, manifest.run);
         return Err(StoreError::Alien { file: file.to_owned(), reason });
     }
-    check_blobs(manifest.blobs()).map_err(|reason| damaged(file, reason))?;
+    let checked = check_blobs(manifest.blobs()).and_then(|()| check_widths(&manifest));
+    checked.map_err(|reason| damaged(file, reason))?;
     Ok(manifest)
 }
 
@@ -90,6 +95,35 @@ fn check_blobs<'a>(blobs: impl Iterator<Item = &'a BlobHandle>) -> Result<(), St
     for blob in blobs {
         check_blob_name(&blob.name)?;
         total = total.checked_add(blob.length).ok_or("its blobs are longer than any disk")?;
+    }
+    Ok(())
+}
+
+/// Whoever restores shares out key groups, splits and records by these numbers, and relies on them.
+fn check_widths(manifest: &Manifest) -> Result<(), String> {
+    let in_range = |what: &dyn Fn() -> String, width: u32| match width {
+        1..=MAX_PARALLELISM_LIMIT => Ok(()),
+        _ => Err(format!("{} is {width}, and can be 1 to {MAX_PARALLELISM_LIMIT}", what())),
+    };
+    let mut widths = BTreeMap::new();
+    for shape in &manifest.shapes {
+        in_range(&|| format!("the parallelism of `{}`", shape.uid), shape.parallelism)?;
+        in_range(&|| format!("the max parallelism of `{}`", shape.uid), shape.max_parallelism)?;
+        widths.insert(&shape.uid, shape.parallelism);
+    }
+    for operator in manifest.operators() {
+        if let Some(width) = widths.get(&operator.uid).filter(|width| operator.subtask >= **width) {
+            return Err(format!("it has subtask {} of `{}`, which has {width}", operator.subtask, operator.uid));
+        }
+    }
+    for (subtask, in_flight) in manifest.in_flight() {
+        in_range(&|| format!("the parallelism of what was in flight before {subtask}"), in_flight.parallelism)?;
+        if subtask.index >= in_flight.parallelism {
+            return Err(format!("something was in flight before {subtask}, of {}", in_flight.parallelism));
+        }
+        for edge in &in_flight.edges {
+            in_range(&|| format!("the number of producers from {} before {subtask}", edge.name), edge.producers)?;
+        }
     }
     Ok(())
 }

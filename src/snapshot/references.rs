@@ -25,7 +25,7 @@ pub(super) struct References {
     holds: Vec<Hold>,
     /// How many of the manifests and holds refer to a blob.
     counts: BTreeMap<String, usize>,
-    /// Blobs of checkpoints that are gone, which somebody held then or which could not be deleted.
+    /// Blobs of checkpoints that are gone or were given up, which somebody held then, which a manifest that cannot be read may name, or which could not be deleted.
     left_over: BTreeSet<String>,
 }
 
@@ -106,9 +106,14 @@ impl References {
         self.release(|hold| hold.checkpoint.is_some_and(|pending| pending <= checkpoint));
     }
 
+    /// Whoever may no longer act holds nothing.
+    pub(super) fn release_ended(&mut self) {
+        self.release(|hold| hold.fence.check().is_err());
+    }
+
     /// Takes from `blobs`, and from what was left over before, what may be deleted now; what may not is left over.
     pub(super) fn deletable(&mut self, blobs: Vec<String>) -> Vec<String> {
-        self.release(|hold| hold.fence.check().is_err());
+        self.release_ended();
         let shared = is_active(Mutation::DeleteASharedBlob);
         let candidates = std::mem::take(&mut self.left_over).into_iter().chain(blobs);
         let (deletable, kept): (BTreeSet<String>, BTreeSet<String>) =

@@ -400,14 +400,10 @@ impl CheckpointStore for Store {
     }
 
     fn delete_blobs(&self, fence: &Fence, blobs: &[BlobHandle]) -> Result<(), StoreError> {
-        let mut doomed = Vec::with_capacity(blobs.len());
         for blob in blobs {
             objects::check_blob_name(&blob.name).map_err(|reason| StoreError::Refused { reason })?;
-            if !self.references().is_wanted(&blob.name) {
-                doomed.push(blob.name.clone());
-            }
         }
-        if doomed.is_empty() { Ok(()) } else { self.storage.delete(fence, &doomed) }
+        self.delete_unwanted(fence, blobs.iter().map(|blob| blob.name.clone()).collect())
     }
 
     fn remove_orphans(&self, fence: &Fence) -> Result<(), StoreError> {

@@ -62,4 +62,7 @@ fn a_channel_of_an_earlier_parallelism_has_one_taker_too() {
     assert_eq!(takers(channel, 3, Routing::Any).len(), 1);
     let none = FormerChannel { consumer: 0, consumers: 0, producer: 0, producers: 0 };
     assert_eq!(takers(none, 3, Routing::Any).len(), 1, "whatever a damaged manifest says");
+    let most = u32::MAX;
+    let many = FormerChannel { consumer: most, consumers: most, producer: most - 1, producers: most };
+    assert_eq!(many.taken_by(most - 2, most - 1, Routing::Any), Taken::All);
 }

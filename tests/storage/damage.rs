@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use alluvium::snapshot::StoreOptions;
 use alluvium::testing::catalogue::SimulatedCatalogue;
 use alluvium::testing::disk::SimulatedDisk;
-use alluvium_actors::ids::CheckpointId;
+use alluvium_actors::ids::{CheckpointId, OperatorUid, RunNumber};
+use alluvium_actors::plan::{EdgeName, Routing};
 use alluvium_actors::ports::files::Files;
-use alluvium_actors::ports::store::{CheckpointStore, Manifest, StoreError};
+use alluvium_actors::ports::store::{
+    CheckpointStore, InFlight, InFlightEdge, Manifest, PieceContent, PublishOutcome, StoreError,
+};
 
 use crate::common::{
-    ROOT, begin, checkpoint, fence, filled, listed, manifest_file, open, open_with, options, recovered,
+    ROOT, begin, checkpoint, fence, filled, listed, manifest, manifest_file, open, open_with, options, recovered,
 };
 
 fn file_in(disk: &SimulatedDisk, group: &str, part: &str) -> PathBuf {
@@ -294,4 +297,72 @@ fn a_manifest_of_a_later_version_is_refused_as_such() {
     let error = start(&disk, fall_back).unwrap_err();
     assert!(matches!(error, StoreError::TooNew { found: 3, supported: 2, .. }), "{error}");
     assert_names(&error, &file);
+}
+
+/// A manifest of an operator of two instances, with something in flight in front of the second one.
+fn with_records_in_flight() -> Manifest {
+    let mut manifest = manifest(RunNumber(1), CheckpointId(1), None, false);
+    manifest.shapes[0].parallelism = 2;
+    let (from, to) = (OperatorUid::new("flights"), OperatorUid::new("total-delay"));
+    let name = EdgeName { from, port: 0, to, input: 0, nth: 0, graph: 0 };
+    let edges = vec![InFlightEdge { name, records: 1, producers: 2, routing: Routing::Any }];
+    let in_flight = InFlight { records: 1, content: PieceContent::Inline(vec![7]), parallelism: 2, edges };
+    let subtask = &mut manifest.subtasks[0];
+    (subtask.subtask.index, subtask.operators[0].subtask, subtask.in_flight) = (1, 1, Some(in_flight));
+    manifest
+}
+
+#[test]
+fn a_manifest_with_records_in_flight_has_a_version_that_who_would_lose_them_refuses() {
+    for (manifest, version) in
+        [(with_records_in_flight(), 2), (manifest(RunNumber(1), CheckpointId(1), None, false), 1)]
+    {
+        let disk = SimulatedDisk::new();
+        let store = open(&disk);
+        begin(&store, None);
+        assert_eq!(store.publish(&fence(), &manifest), PublishOutcome::Done);
+        assert_eq!(disk.content(&manifest_file(1, 1)).unwrap()[10..12], [version, 0]);
+        assert_eq!(store.recover(), Ok(Some(manifest)));
+    }
+}
+
+#[test]
+fn a_manifest_with_impossible_widths_is_damaged_and_never_published() {
+    fn in_flight(manifest: &mut Manifest) -> &mut InFlight {
+        manifest.subtasks[0].in_flight.as_mut().unwrap()
+    }
+    type Change = fn(&mut Manifest);
+    let changes: [(&str, Change); 13] = [
+        ("no instances", |manifest| manifest.shapes[0].parallelism = 0),
+        ("too many instances", |manifest| manifest.shapes[2].parallelism = 32_769),
+        ("no key groups", |manifest| manifest.shapes[0].max_parallelism = 0),
+        ("too many key groups", |manifest| manifest.shapes[0].max_parallelism = u32::MAX),
+        ("a third of two instances", |manifest| manifest.subtasks[0].operators[0].subtask = 2),
+        ("a third of two enumerators", |manifest| manifest.enumerators[0].subtask = 2),
+        ("nobody took", |manifest| in_flight(manifest).parallelism = 0),
+        ("too many took", |manifest| in_flight(manifest).parallelism = u32::MAX),
+        ("one too few took", |manifest| in_flight(manifest).parallelism = 1),
+        ("another one took", |manifest| manifest.subtasks[0].subtask.index = 2),
+        ("the last of all took", |manifest| manifest.subtasks[0].subtask.index = u32::MAX),
+        ("nobody sent", |manifest| in_flight(manifest).edges[0].producers = 0),
+        ("too many sent", |manifest| in_flight(manifest).edges[0].producers = u32::MAX),
+    ];
+    let disk = filled(1, true);
+    let file = manifest_file(1, 1);
+    let put = |manifest: &Manifest| disk.set_content(&file, &sealed(&rmp_serde::to_vec_named(manifest).unwrap()));
+    put(&with_records_in_flight());
+    assert_eq!(start(&disk, options()), Ok(Some(with_records_in_flight())));
+    for (what, change) in changes {
+        let mut hostile = with_records_in_flight();
+        change(&mut hostile);
+        put(&hostile);
+        let error = start(&disk, options()).expect_err(what);
+        assert!(matches!(error, StoreError::Damaged { .. }), "{what}: {error}");
+        assert_names(&error, &file);
+
+        let store = open(&SimulatedDisk::new());
+        begin(&store, None);
+        let outcome = store.publish(&fence(), &hostile);
+        assert!(matches!(outcome, PublishOutcome::Failed(StoreError::Refused { .. })), "{what}: {outcome:?}");
+    }
 }

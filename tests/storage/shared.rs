@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
-use alluvium::snapshot::Store;
+use alluvium::snapshot::{Store, StoreOptions};
 use alluvium::testing::disk::{DiskFault, SimulatedDisk};
 use alluvium_actors::ids::{CheckpointId, OperatorUid, RunNumber};
-use alluvium_actors::ports::fence::FenceSource;
+use alluvium_actors::ports::fence::{Fence, FenceSource};
 use alluvium_actors::ports::store::{
     BlobHandle, CheckpointStore, Manifest, Piece, PieceContent, PublishOutcome, StoreError, blob_name, increment_name,
 };
 
-use crate::common::{ROOT, begin, blob, checkpoint, content, fence, manifest, manifest_file, open, recovered};
+use crate::common::{
+    ROOT, begin, blob, checkpoint, content, fence, manifest, manifest_file, open, open_with, options, recovered,
+};
 
 /// A manifest whose keyed state is a chain of these blobs.
 fn incremental(run: RunNumber, checkpoint: u64, chain: &[BlobHandle]) -> Manifest {
@@ -37,6 +39,21 @@ fn increment(
         PublishOutcome::Done => Ok(chain),
         PublishOutcome::Failed(error) | PublishOutcome::Unknown(error) => Err(error),
     }
+}
+
+/// Writes what a chain of a checkpoint was folded into, and keeps it.
+fn fold(store: &Store, fence: &Fence, run: RunNumber, checkpoint: u64) -> (String, BlobHandle) {
+    let name = blob_name(run, CheckpointId(checkpoint), &OperatorUid::new("total-delay"), 0, "keyed-fold-1");
+    store.keep(fence, &name);
+    let mut writer = store.create_blob(fence, &name).unwrap();
+    writer.write(b"folded").unwrap();
+    (name, writer.finish().unwrap())
+}
+
+/// A store that goes back to an older checkpoint when the newest one is damaged.
+fn open_falling_back(disk: &SimulatedDisk) -> Store {
+    let options = StoreOptions { fall_back_to_older: true, accept_repeats: true, ..options() };
+    open_with(disk, None, options).unwrap()
 }
 
 /// The checkpoints whose blobs are on the disk.
@@ -157,11 +174,7 @@ fn a_blob_that_is_kept_is_no_orphan_until_it_is_let_go() {
     let store = open(&disk);
     let run = begin(&store, None).run;
     checkpoint(&store, run, 1, false);
-    let name = blob_name(run, CheckpointId(1), &OperatorUid::new("total-delay"), 0, "keyed-fold-1");
-    store.keep(&fence(), &name);
-    let mut writer = store.create_blob(&fence(), &name).unwrap();
-    writer.write(b"folded").unwrap();
-    let folded = writer.finish().unwrap();
+    let (name, folded) = fold(&store, &fence(), run, 1);
     begin(&store, Some(1));
     assert_eq!(blobs(&disk), [1, 1], "a region that runs on holds it");
     assert!(store.share(&fence(), CheckpointId(20), std::slice::from_ref(&folded)));
@@ -176,6 +189,54 @@ fn a_blob_that_is_kept_is_no_orphan_until_it_is_let_go() {
 }
 
 #[test]
+fn the_blob_of_a_fold_goes_with_the_next_run_when_the_attempt_that_shared_it_is_over() {
+    // Deleting it waits in a lane while the next run begins, or comes too late for the attempt before that.
+    for too_late in [false, true] {
+        let disk = SimulatedDisk::new();
+        let store = open(&disk);
+        let run = begin(&store, None).run;
+        checkpoint(&store, run, 1, false);
+        let fences = FenceSource::new();
+        let attempt = fences.advance();
+        let (name, folded) = fold(&store, &attempt, run, 1);
+        assert!(store.share(&attempt, CheckpointId(2), std::slice::from_ref(&folded)));
+        let next_attempt = fences.advance();
+        store.let_go(&name);
+        if too_late {
+            store.delete_blobs(&attempt, std::slice::from_ref(&folded)).expect_err("the attempt is over");
+        }
+        assert_eq!(blobs(&disk), [1, 1]);
+        let next = store.begin_run(&next_attempt, Some(CheckpointId(1)), Default::default()).unwrap();
+        assert_eq!(blobs(&disk), [1], "checkpoint 2 will never be complete");
+        checkpoint(&store, next.run, next.first_checkpoint.0, false);
+        store.delete_checkpoint(&fence(), CheckpointId(1)).unwrap();
+        assert_eq!(blobs(&disk), [next.first_checkpoint.0]);
+    }
+}
+
+#[test]
+fn a_blob_that_a_manifest_may_have_named_which_could_not_be_read_goes_with_that_manifest() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk);
+    let run = begin(&store, None).run;
+    let first: Vec<BlobHandle> = checkpoint(&store, run, 1, false).blobs().cloned().collect();
+    increment(&store, run, 2, &first).unwrap();
+    drop(store);
+    let disk = disk.crash(0);
+    assert!(disk.flip_bit(&manifest_file(1, 2), 300));
+    let store = open_falling_back(&disk);
+    let next = begin(&store, Some(1));
+    let (name, folded) = fold(&store, &fence(), next.run, 1);
+    store.let_go(&name);
+    store.delete_blobs(&fence(), std::slice::from_ref(&folded)).unwrap();
+    store.verify_blob(&folded).expect("checkpoint 2 may name it");
+    checkpoint(&store, next.run, next.first_checkpoint.0, false);
+    store.delete_checkpoint(&fence(), CheckpointId(2)).unwrap();
+    store.verify_blob(&first[0]).expect("checkpoint 1 names it");
+    assert!(matches!(store.verify_blob(&folded), Err(StoreError::Missing { .. })), "nobody names it any more");
+}
+
+#[test]
 fn while_a_manifest_cannot_be_read_nothing_is_deleted_that_it_may_name() {
     let disk = SimulatedDisk::new();
     let store = open(&disk);
@@ -185,12 +246,7 @@ fn while_a_manifest_cannot_be_read_nothing_is_deleted_that_it_may_name() {
     drop(store);
     let disk = disk.crash(0);
     assert!(disk.flip_bit(&manifest_file(1, 2), 300));
-    let store = crate::common::open_with(
-        &disk,
-        None,
-        alluvium::snapshot::StoreOptions { fall_back_to_older: true, accept_repeats: true, ..crate::common::options() },
-    )
-    .unwrap();
+    let store = open_falling_back(&disk);
     assert_eq!(recovered(&store), Some(1));
     let next = begin(&store, Some(1));
     checkpoint(&store, next.run, next.first_checkpoint.0, false);
@@ -201,7 +257,7 @@ fn while_a_manifest_cannot_be_read_nothing_is_deleted_that_it_may_name() {
 #[test]
 fn a_crash_at_any_effect_loses_no_shared_blob_and_the_next_start_leaves_no_orphan() {
     let session = |disk: &SimulatedDisk| -> Result<(), StoreError> {
-        let store = crate::common::open_with(disk, None, crate::common::options())?;
+        let store = open_with(disk, None, options())?;
         let run = store.begin_run(&fence(), None, Default::default())?.run;
         let mut chain = Vec::new();
         for id in 1..=6 {

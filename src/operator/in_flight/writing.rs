@@ -206,7 +206,11 @@ impl InFlightWriting {
             Writer::Idle(writer) => {
                 drop(Promise::start(task.host.blocking().as_ref(), Lane::Blobs, move || drop(writer)));
             }
-            Writer::Busy(_) => self.written.delete_later(task),
+            // Its answer may be there, with the writer in it.
+            Writer::Busy(promise) => {
+                drop(Promise::start(task.host.blocking().as_ref(), Lane::Blobs, move || drop(promise)));
+                self.written.delete_later(task);
+            }
             Writer::New | Writer::Gone => {}
         }
     }
