@@ -2,8 +2,6 @@
 //!
 //! Users see [`KeyedProcess`], [`KeyedCoProcess`], [`StatefulProcess`], [`BroadcastProcess`], [`KeyedBroadcastProcess`], [`ProcessFunction`] and [`SideOutput`]; everything else is reached through the methods of streams.
 
-#[cfg(test)]
-mod abandoned;
 pub(crate) mod aggregate;
 pub(crate) mod assembly;
 pub(crate) mod broadcast;

@@ -12,8 +12,8 @@ use alluvium_actors::ports::store::CheckpointStore;
 use alluvium_actors::ports::task::{InputEdge, TaskContext};
 use alluvium_actors::protocol::align::Channel;
 
-use super::in_flight::{InFlightWriting, InputName, RestoredInFlight};
-use super::state_writing::{KEYED, StateWriting};
+use crate::operator::in_flight::{InFlightWriting, InputName, RestoredInFlight};
+use crate::operator::state_writing::{KEYED, StateWriting};
 use crate::record::batch::{Batch, Slice};
 use crate::snapshot::{Store, StoreOptions};
 use crate::state::{ChunkHeader, ChunkSink};
