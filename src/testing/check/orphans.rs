@@ -24,7 +24,7 @@ use crate::snapshot::stored_manifest;
 /// let job = Job::new("copies");
 /// job.source("numbers", Generator::bounded(1_000, |index| index)).sink("copies", Collect::new());
 /// let options = Options::default().store(store.path()).checkpoint_every(Duration::from_millis(10));
-/// job.build()?.start(&options.accept_repeats())?.wait_blocking()?;
+/// job.build()?.start(&options)?.wait_blocking()?;
 /// assert!(orphans(store.path())?.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
